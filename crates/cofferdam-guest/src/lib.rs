@@ -1,0 +1,1 @@
+//! The guest protocol and the static program that serves it inside every sandbox

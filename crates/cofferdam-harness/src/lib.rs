@@ -1,0 +1,1 @@
+//! The turn loop: streaming events, parallel tools, cancellation, deadlines, journal

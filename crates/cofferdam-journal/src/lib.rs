@@ -1,0 +1,1 @@
+//! The append-only run journal seam, with an in-memory form

@@ -1,0 +1,1 @@
+//! Tower layers for model and tool calls: audit, policy, budget, journal, retry, rate, deadline

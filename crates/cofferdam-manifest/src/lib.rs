@@ -1,0 +1,1 @@
+//! The declared workspace and agent file: parse, validate, render; pure

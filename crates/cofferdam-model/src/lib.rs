@@ -1,0 +1,1 @@
+//! The Model seam: requests, responses, stream events, errors, and a scripted model

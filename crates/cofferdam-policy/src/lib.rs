@@ -1,0 +1,1 @@
+//! Pure decisions on tool calls: allow, deny, ask, with reasons

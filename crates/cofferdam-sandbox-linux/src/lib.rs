@@ -1,0 +1,1 @@
+//! Sealed Linux sandboxes from namespaces, Landlock, seccomp and cgroups; no daemon, root or rootless

@@ -1,0 +1,1 @@
+//! The SandboxBackend and Sandbox seams, the guest client, and the public conformance suite

@@ -1,0 +1,1 @@
+//! Shell, terminal-session, file and image tools over any sandbox

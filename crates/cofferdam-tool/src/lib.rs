@@ -1,0 +1,1 @@
+//! The Tool seam: specification, effects, context, errors

@@ -1,0 +1,1 @@
+//! Agents with sealed sandboxes: the thin facade over the cofferdam crates

@@ -1,0 +1,2 @@
+//! Generates synthetic clinical records from a seed.
+fn main() {}
