@@ -1,1 +1,38 @@
-//! The SandboxBackend and Sandbox seams, the guest client, and the public conformance suite
+//! The compute plane's seams: [`SandboxBackend`] makes boxes, [`Sandbox`] is one of them.
+//!
+//! A backend does two things: it builds a box whose walls it can name ([`Guarantees`]), and hands back the duplex byte
+//! stream of the guest that runs inside. Everything else (exec, files, trees) is the guest's, so it is the same on
+//! every backend.
+//!
+//! - [`backend`]: [`SandboxBackend`], [`SandboxSpec`].
+//! - [`sandbox`]: [`Sandbox`] and [`SandboxExt`].
+//! - [`exec`]: [`ExecRequest`], [`ExecEvent`], [`Process`].
+//! - [`files`]: [`Files`] and its options.
+//! - [`tree`]: [`Tree`]: many files in one stream.
+//! - [`guarantees`]: what a host truly enforces.
+//! - [`error`]: the one error, [`SandboxError`].
+//!
+//! # Why not one call per file operation on the host?
+//!
+//! A host that walks a workspace which untrusted code writes to is raced through symbolic links. So the guest, which
+//! holds nothing worth stealing, does all of it inside the box, and the host reads bytes off a stream that it does not
+//! trust.
+#![forbid(unsafe_code)]
+
+pub mod backend;
+pub mod error;
+pub mod exec;
+pub mod files;
+pub mod guarantees;
+pub mod sandbox;
+pub mod tree;
+
+pub use backend::{RootFilesystem, SandboxBackend, SandboxSpec};
+pub use error::{LossReason, SandboxError};
+pub use exec::{
+    ExecEvent, ExecOutput, ExecRequest, ExitStatus, Process, ProcessControl, Signal, TerminalSize,
+};
+pub use files::{FileKind, FileMetadata, Files, ListOptions, Listing, ListingEntry, WriteOptions};
+pub use guarantees::{Enforcement, Guarantee, Guarantees, Wall};
+pub use sandbox::{Sandbox, SandboxExt, SandboxState};
+pub use tree::{DownloadOptions, SkippedEntry, Tree, TreeEntry, TreeEntryKind, TreeEvent};
