@@ -4,6 +4,7 @@
 //! - [`item`]: the conversation ([`Item`], [`Message`], [`ToolCall`], [`ToolResult`]) in a form that round-trips what
 //!   it does not understand.
 //! - [`tool_spec`]: what a model is told of a tool ([`ToolSpec`]).
+//! - [`effects`]: what a tool call does to the world ([`Effects`]), and where in a run it stands ([`StepId`]).
 //! - [`workspace_path`]: [`WorkspacePath`], a path that cannot leave the workspace by its spelling.
 //! - [`secret`]: [`SecretRef`] names a secret; [`Secret`] holds one and cannot be printed or serialised.
 //! - [`sandbox_limits`]: what bounds a sandbox ([`SandboxLimits`], [`NetworkAccess`]).
@@ -22,6 +23,7 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+pub mod effects;
 pub mod ids;
 pub mod item;
 pub mod retry;
@@ -32,6 +34,7 @@ pub mod usage;
 pub mod workspace_path;
 
 pub use clock::{Clock, Timestamp};
+pub use effects::{EffectClass, Effects, StepId};
 pub use ids::{CallId, Entropy, RunId, SandboxId};
 pub use item::{Content, Item, Message, Role, ToolCall, ToolCallKind, ToolOutput, ToolResult};
 pub use retry::Retry;
