@@ -22,5 +22,7 @@ pub mod writer;
 pub use error::JournalError;
 pub use journal::{Epoch, Journal, Lease, Seq};
 pub use memory::MemoryJournal;
-pub use record::{Entry, FORMAT_VERSION, Record, RecordBody, RecordHash, RunOutcome, verify_chain};
+pub use record::{
+    Entry, FORMAT_VERSION, Record, RecordBody, RecordHash, RunOutcome, content_hash, verify_chain,
+};
 pub use writer::JournalWriter;

@@ -94,8 +94,8 @@ pub enum RecordBody {
         /// The failure, in words.
         error: Option<String>,
     },
-    /// A tool call was refused before it began.
-    ToolDenied {
+    /// A tool call was refused before it began: unknown, malformed or denied.
+    ToolRefused {
         /// Its place.
         step: StepId,
         /// The tool.
@@ -198,6 +198,12 @@ impl Record {
         let _ = serde_json::to_writer(&mut hasher, &hashed);
         RecordHash(*hasher.finalize().as_bytes())
     }
+}
+
+/// Returns the BLAKE3 hash of some content in hex, as records hold it.
+#[must_use]
+pub fn content_hash(content: &[u8]) -> String {
+    blake3::hash(content).to_hex().to_string()
 }
 
 /// Checks that records follow each other without a gap and that every hash fits.

@@ -124,6 +124,16 @@ pub enum ModelError {
         /// What came, shortened, such as the content type and the first words.
         detail: String,
     },
+    /// A budget of the run is used up: the run ends.
+    #[error("the budget of {what} is used up ({used} of {limit})")]
+    BudgetExhausted {
+        /// What was budgeted, such as `tokens`.
+        what: &'static str,
+        /// What was used.
+        used: u64,
+        /// What was allowed.
+        limit: u64,
+    },
     /// A layer refused or failed the call: its error tells.
     #[error("a layer refused the model call")]
     Layer(#[source] BoxError),
