@@ -1,0 +1,68 @@
+//! The published schema is fresh, and knows the same fields as the reader of files.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests stop at the first surprise")]
+
+use std::collections::BTreeSet;
+
+use cofferdam_manifest::{AgentFile, json_schema};
+use serde_json::Value;
+
+#[test]
+fn the_published_schema_is_fresh() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/agent.schema.json");
+    let published: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    assert!(
+        published == json_schema(),
+        "docs/reference/agent.schema.json is stale; refresh it with \
+         `cargo run -- manifest schema > docs/reference/agent.schema.json`"
+    );
+}
+
+/// Gives the reader an unknown field and returns the fields that it says it knows.
+fn fields_of_reader(yaml: &str) -> BTreeSet<String> {
+    let error = AgentFile::parse(yaml, "x").unwrap_err();
+    let message = error
+        .problems
+        .iter()
+        .find(|problem| problem.path.to_string().ends_with("zzz"))
+        .map(|problem| problem.message.clone())
+        .unwrap();
+    message.split_once("known fields: ").unwrap().1.split(", ").map(str::to_owned).collect()
+}
+
+/// Returns the fields of an object of the schema.
+fn fields_of_schema(object: &Value) -> BTreeSet<String> {
+    assert_eq!(object["additionalProperties"], false, "the object is open: {object}");
+    object["properties"].as_object().unwrap().keys().cloned().collect()
+}
+
+#[test]
+fn reader_and_schema_know_the_same_fields() {
+    let schema = json_schema();
+    let check = |yaml: &str, object: &Value| {
+        assert_eq!(fields_of_reader(yaml), fields_of_schema(object), "for {yaml}");
+    };
+    check("zzz: 1", &schema);
+    for (field, name) in [
+        ("model", "ModelSpec"),
+        ("limits", "RunLimits"),
+        ("workspace", "Manifest"),
+        ("workspace: {limits", "WorkspaceLimits"),
+        ("policy: [", "PolicyRuleSpec"),
+        ("outputs: [", "OutputSpec"),
+        ("evaluations: [", "EvaluationSpec"),
+    ] {
+        let yaml = match field.split_once(": ") {
+            None => format!("{field}: {{zzz: 1}}"),
+            Some((_, "[")) => format!("{field}{{zzz: 1}}]"),
+            Some(_) => format!("{field}: {{zzz: 1}}}}"),
+        };
+        check(&yaml, &schema["$defs"][name]);
+    }
+    let kinds = schema["$defs"]["Entry"]["oneOf"].as_array().unwrap();
+    assert_eq!(kinds.len(), 5);
+    for kind in kinds {
+        let name = kind["properties"]["type"]["const"].as_str().unwrap();
+        check(&format!("workspace: {{entries: {{e: {{type: {name}, zzz: 1}}}}}}"), kind);
+    }
+}
