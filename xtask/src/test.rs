@@ -1,0 +1,70 @@
+//! `cargo xtask test`: every test that this machine can run, and a list of what it could not run and why.
+//!
+//! Unit, integration and documentation tests are one `cargo test`; then come the suites of [`crate::suite`]. A test
+//! that cannot run here says so in the file that `COFFERDAM_SKIP_LOG` names (`cofferdam_testkit::skip` does), because
+//! libtest knows no skipping and would call it passed.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::arguments::Arguments;
+use crate::command::{cargo_in, run_reading};
+use crate::context::Context;
+use crate::libtest::TestRun;
+use crate::report::{Report, SKIP_LOG, clear_skip_log, read_skip_log};
+use crate::suite::{self, Scope};
+
+pub(crate) fn run(context: &Context, mut arguments: Arguments) -> Result<bool> {
+    let list_skips = !arguments.flag("--no-skip-list");
+    let with_suites = !arguments.flag("--no-suites");
+    let packages = arguments.packages()?;
+    arguments.finish()?;
+    context.workspace.require_members(&packages)?;
+    let mut report = Report::default();
+    test(context, &packages, with_suites, &mut report)?;
+    Ok(report.print(list_skips))
+}
+
+/// Runs the tests of the packages, or of all where none is named.
+pub(crate) fn test(
+    context: &Context,
+    packages: &[String],
+    with_suites: bool,
+    report: &mut Report,
+) -> Result<()> {
+    let mut command = cargo_in(&context.workspace.root);
+    command.args(["test", "--all-features", "--no-fail-fast"]);
+    select(&mut command, packages);
+    cargo_test(context, &mut command, report)?;
+    if with_suites {
+        for suite in suite::of_packages(packages) {
+            suite.run_into(context, Scope::AfterCargoTest, report);
+        }
+    }
+    Ok(())
+}
+
+/// Adds `-p` for each package, or `--workspace`.
+pub(crate) fn select(command: &mut Command, packages: &[String]) {
+    if packages.is_empty() {
+        command.arg("--workspace");
+    }
+    for package in packages {
+        command.args(["-p", package]);
+    }
+}
+
+/// Runs a `cargo test` command into the report.
+pub(crate) fn cargo_test(
+    context: &Context,
+    command: &mut Command,
+    report: &mut Report,
+) -> Result<()> {
+    let log = context.target("xtask/skipped.tsv");
+    clear_skip_log(&log)?;
+    let mut run = TestRun::default();
+    let status = run_reading(command.env(SKIP_LOG, &log), |line| run.read(line))?;
+    report.add_run(run.finish(status.success()), read_skip_log(&log)?);
+    Ok(())
+}
