@@ -1,1 +1,14 @@
-//! Test doubles: mock model server with faults, fixed clock, scripted parts; for tests only
+//! Doubles and helpers that the tests of all crates share; never a dependency of shipped code.
+//!
+//! - [`fixed`]: [`FixedClock`] and [`CountingEntropy`], so that ids and times are the same in each run of a test.
+//! - [`skip`]: says aloud that a test cannot run here, and why.
+//! - [`tools`]: [`FunctionTool`], a tool made of a closure.
+#![forbid(unsafe_code)]
+
+pub mod fixed;
+pub mod skip;
+pub mod tools;
+
+pub use fixed::{CountingEntropy, FixedClock};
+pub use skip::skip;
+pub use tools::FunctionTool;
