@@ -181,4 +181,10 @@ mod tests {
         fs::remove_dir_all(&directory).unwrap();
         assert!(check(&files, &directory).unwrap_err().starts_with("cannot read"));
     }
+
+    #[test]
+    fn the_checked_in_files_are_what_the_default_seed_gives() {
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        assert_eq!(check(&corpus::generate(DEFAULT_SEED), &example), Ok(()));
+    }
 }
