@@ -1,0 +1,230 @@
+//! Making a tree from a tree stream, beneath one directory and through no link.
+
+use std::{
+    ffi::CString,
+    fs::File,
+    io::{self, Write},
+    os::fd::{AsFd, OwnedFd},
+};
+
+use cofferdam_guest::{
+    FileKind, Metadata, NO_TIME, TreeDecoder, TreeEntry, TreeRecord, UploadTree,
+};
+
+use crate::{
+    outcome::{Outcome, bad_request, bad_stream, limit, refused},
+    sys,
+    workspace::{Workspace, c_string, check_path},
+};
+
+/// Directories whose mode and time wait for the end.
+const MAX_DIRECTORIES: usize = 1 << 18;
+
+/// Bits that a file of a tree may have: set-id bits are dropped.
+const MODE_BITS: u32 = 0o1777;
+
+/// A tree being made.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    decoder: TreeDecoder,
+    root: Workspace,
+    entries: u64,
+    file: Option<OpenFile>,
+    /// The directory of the last entry, since files of one directory come together.
+    parent: Option<(Vec<u8>, OwnedFd)>,
+    /// Set at the end: a directory may be read-only, and filling it changes its time.
+    directories: Vec<(Vec<u8>, u32, i64)>,
+}
+
+#[derive(Debug)]
+struct OpenFile {
+    file: File,
+    parent: OwnedFd,
+    name: CString,
+    path: Vec<u8>,
+    left: u64,
+    mode: u32,
+    modified_ns: i64,
+}
+
+impl Upload {
+    pub(crate) fn open(workspace: &Workspace, request: &UploadTree) -> Outcome<Self> {
+        let root = workspace
+            .make_path(&request.path, 0o755)
+            .and_then(|_| workspace.beneath(&request.path))
+            .map_err(refused("upload to", &request.path))?;
+        Ok(Self {
+            decoder: TreeDecoder::with_content(),
+            root,
+            entries: 0,
+            file: None,
+            parent: None,
+            directories: Vec::new(),
+        })
+    }
+
+    /// Takes a piece of the stream.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Outcome<()> {
+        let mut decoder = std::mem::replace(&mut self.decoder, TreeDecoder::with_content());
+        decoder.push(bytes);
+        let result = loop {
+            let step = match decoder.next_record() {
+                Ok(None) => break Ok(()),
+                Ok(Some(record)) => self.apply(record),
+                Err(error) => Err(bad_stream(&error)),
+            };
+            if step.is_err() {
+                break step;
+            }
+        };
+        self.decoder = decoder;
+        result
+    }
+
+    /// Sets what had to wait, and returns the number of entries made.
+    pub(crate) fn finish(mut self) -> Outcome<u64> {
+        if !self.decoder.ended() {
+            return Err(bad_request("the tree stream is cut short"));
+        }
+        for (path, mode, modified_ns) in std::mem::take(&mut self.directories).iter().rev() {
+            let set = || -> io::Result<()> {
+                let directory = self.open_parent_of(path, sys::O_RDONLY)?;
+                sys::set_mode_open(directory.as_fd(), *mode)?;
+                if *modified_ns != NO_TIME {
+                    sys::set_time(directory.as_fd(), c".", *modified_ns)?;
+                }
+                Ok(())
+            };
+            set().map_err(refused("set mode of directory", path))?;
+        }
+        Ok(self.entries)
+    }
+
+    fn apply(&mut self, record: TreeRecord<'_>) -> Outcome<()> {
+        match record {
+            TreeRecord::Entry(entry) => {
+                self.entries += 1;
+                self.make(entry)
+            }
+            TreeRecord::Content(bytes) => {
+                let Some(open) = &mut self.file else {
+                    return Err(bad_request("content without a file"));
+                };
+                open.file.write_all(bytes).map_err(refused("write", &open.path))?;
+                open.left = open.left.saturating_sub(bytes.len() as u64);
+                if open.left == 0 { self.close_file() } else { Ok(()) }
+            }
+            TreeRecord::Skipped { .. } | TreeRecord::End { .. } => Ok(()),
+        }
+    }
+
+    fn make(&mut self, entry: TreeEntry) -> Outcome<()> {
+        let TreeEntry { path, metadata } = entry;
+        check_path(&path).map_err(refused("make", &path))?;
+        if metadata.kind == FileKind::Directory {
+            return self.make_directory(path, &metadata);
+        }
+        let fail = || refused("make", &path);
+        let (above, name) = split(&path);
+        let name = c_string(name).map_err(fail())?;
+        if name.is_empty() {
+            return Err(fail()(sys::error(sys::EINVAL)));
+        }
+        let parent = self.parent_directory(above).map_err(fail())?;
+        match sys::remove_name(parent.as_fd(), &name, false) {
+            Err(error) if error.raw_os_error() != Some(sys::ENOENT) => return Err(fail()(error)),
+            _ => {}
+        }
+        match metadata.kind {
+            FileKind::Symlink => {
+                c_string(&metadata.link_target)
+                    .and_then(|target| sys::make_symlink(&target, parent.as_fd(), &name))
+                    .map_err(fail())?;
+                set_time(&parent, &name, metadata.modified_ns).map_err(fail())
+            }
+            FileKind::Regular => {
+                let flags = sys::O_WRONLY | sys::O_CREAT | sys::O_EXCL;
+                let file =
+                    sys::open_name(parent.as_fd(), &name, flags, 0o600).map_err(fail())?;
+                self.file = Some(OpenFile {
+                    file: File::from(file),
+                    parent,
+                    name,
+                    path,
+                    left: metadata.size,
+                    mode: metadata.mode & MODE_BITS,
+                    modified_ns: metadata.modified_ns,
+                });
+                if metadata.size == 0 { self.close_file() } else { Ok(()) }
+            }
+            _ => Err(bad_request("only directories, files and links can be made")),
+        }
+    }
+
+    fn make_directory(&mut self, path: Vec<u8>, metadata: &Metadata) -> Outcome<()> {
+        let fail = || refused("make directory", &path);
+        if self.directories.len() == MAX_DIRECTORIES {
+            return Err(limit("too many directories", &path, 0));
+        }
+        let (above, name) = split(&path);
+        if !name.is_empty() {
+            let parent = self.parent_directory(above).map_err(fail())?;
+            let name = c_string(name).map_err(fail())?;
+            match sys::stat_name(parent.as_fd(), &name) {
+                Ok(found) if found.is(sys::S_IFDIR) => {}
+                Ok(_) => {
+                    sys::remove_name(parent.as_fd(), &name, false).map_err(fail())?;
+                    sys::make_directory(parent.as_fd(), &name, 0o700).map_err(fail())?;
+                }
+                Err(_) => sys::make_directory(parent.as_fd(), &name, 0o700).map_err(fail())?,
+            }
+        }
+        self.directories.push((path, metadata.mode & MODE_BITS, metadata.modified_ns));
+        Ok(())
+    }
+
+    fn close_file(&mut self) -> Outcome<()> {
+        let Some(open) = self.file.take() else {
+            return Ok(());
+        };
+        sys::set_mode_open(open.file.as_fd(), open.mode)
+            .and_then(|()| set_time(&open.parent, &open.name, open.modified_ns))
+            .map_err(refused("write", &open.path))
+    }
+
+    /// Opens the directory of an entry; directories that the stream does not mention are made.
+    fn parent_directory(&mut self, path: &[u8]) -> io::Result<OwnedFd> {
+        if let Some((last, directory)) = &self.parent
+            && last == path
+        {
+            return directory.try_clone();
+        }
+        let directory = match self.open_parent_of(path, sys::O_PATH) {
+            Err(error) if error.raw_os_error() == Some(sys::ENOENT) => {
+                self.root.make_path(path, 0o755)?;
+                self.open_parent_of(path, sys::O_PATH)?
+            }
+            result => result?,
+        };
+        self.parent = Some((path.to_vec(), directory.try_clone()?));
+        Ok(directory)
+    }
+
+    fn open_parent_of(&self, path: &[u8], access: i32) -> io::Result<OwnedFd> {
+        self.root.open_as(path, access | sys::O_DIRECTORY, sys::RESOLVE_NO_SYMLINKS)
+    }
+}
+
+fn set_time(parent: &OwnedFd, name: &CString, modified_ns: i64) -> io::Result<()> {
+    if modified_ns == NO_TIME {
+        return Ok(());
+    }
+    sys::set_time(parent.as_fd(), name, modified_ns)
+}
+
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|&byte| byte == b'/') {
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None => (&[], path),
+    }
+}
