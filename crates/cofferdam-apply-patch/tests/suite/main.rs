@@ -1,4 +1,5 @@
 //! Tests at the boundary of the crate: cases as data, whole outputs as snapshots, invariants as properties.
+#![expect(clippy::unwrap_used, reason = "helpers of tests: what cannot go on is a failed test")]
 
 #[cfg(test)]
 mod apply;
