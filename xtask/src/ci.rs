@@ -27,7 +27,7 @@ const STEPS: &[Step] = &[
     Step { name: "fmt", about: "the sources are formatted", run: fmt },
     Step {
         name: "tracked",
-        about: "no path of a build machine and no big file is tracked",
+        about: "no path of this machine and no big file is tracked",
         run: tracked::run,
     },
     Step { name: "layers", about: "crates and sources keep to layers.toml", run: layers },

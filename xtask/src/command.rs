@@ -92,9 +92,12 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts a server that prints `{"port": N}` on its first line once it listens.
+    ///
+    /// Its standard input stays open as long as this value, so a server that ends with it does not outlive a killed xtask.
     pub(crate) fn start(command: &mut Command) -> Result<Self> {
         println!("$ {} &", shown(command));
         let child = command
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .with_context(|| format!("could not start {}", shown(command)))?;

@@ -14,7 +14,16 @@ pub(crate) fn run(context: &Context, _packages: &[String], report: &mut Report) 
     // Offline and without advisories: those come from a database that is fetched from outside the registry, and a
     // build must not change its answer from one hour to the next. `cargo deny check advisories` is for a person.
     let mut command = cargo_in(&context.workspace.root);
-    command.args(["deny", "--offline", "--all-features", "check", "licenses", "bans", "sources"]);
+    command.args([
+        "deny",
+        "--offline",
+        "--all-features",
+        "check",
+        "--hide-inclusion-graph",
+        "licenses",
+        "bans",
+        "sources",
+    ]);
     report.check("deny", run_command(&mut command)?);
     Ok(())
 }

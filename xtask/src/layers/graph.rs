@@ -127,12 +127,14 @@ pub(crate) fn unused(rules: &Rules, workspace: &Workspace) -> Vec<String> {
     for (_, package) in workspace.members() {
         let Some(place) = rules.crates.get(&package.name) else { continue };
         let used: Vec<&str> = own_dependencies(workspace, package).collect();
-        for name in
-            place.uses.iter().chain(&place.sideways).filter(|name| !used.contains(&name.as_str()))
-        {
+        let allowed = place.uses.iter().chain(&place.sideways);
+        let idle: Vec<&str> =
+            allowed.map(String::as_str).filter(|name| !used.contains(name)).collect();
+        if !idle.is_empty() {
             notes.push(format!(
-                "layers.toml lets `{}` depend on `{name}`, and it does not",
-                package.name
+                "layers.toml lets `{}` use what it does not: {}",
+                package.name,
+                idle.join(", ")
             ));
         }
     }
@@ -314,7 +316,7 @@ mod tests {
         let graph = GOOD.replace("harness: core model", "harness: core");
         assert_eq!(
             unused(&Rules::parse(RULES).unwrap(), &workspace(&graph)),
-            ["layers.toml lets `harness` depend on `model`, and it does not"]
+            ["layers.toml lets `harness` use what it does not: model"]
         );
     }
 }
