@@ -38,7 +38,7 @@ const CONFUSIONS: [(&str, &[&str]); 26] = [
     ("0", &["O", "O", "o", "O", "8"]),
     ("1", &["l", "l", "I", "|", "7"]),
     ("2", &["Z", "Z", "z", "7"]),
-    ("3", &["3", "8", "B"]),
+    ("3", &["8", "B"]),
     ("5", &["S", "S", "s", "6"]),
     ("6", &["b", "G", "8"]),
     ("8", &["B", "B", "B", "3"]),
@@ -72,6 +72,7 @@ pub(crate) fn line(prng: &mut Prng, quality: Quality, text: &str) -> String {
         if prng.one_in(rarity) {
             let confused = CONFUSIONS.iter().find(|(from, _)| rest.starts_with(from));
             match confused {
+                // One accident in eight is a speck of dust, and so is each at a character with no likeness.
                 Some((from, to)) if !prng.one_in(8) => {
                     read.push_str(prng.pick(to));
                     taken = from.len();

@@ -4,6 +4,7 @@
 //! contacts, appointments, and the dates of tables.
 
 use crate::bulk;
+use crate::date::Date;
 use crate::encounter::{Encounter, Folder, Kind};
 use crate::opening;
 use crate::prng::Prng;
@@ -216,7 +217,7 @@ fn copied_forward(sheet: &mut Sheet, encounter: &Encounter, earlier: &[Encounter
     let (date, provider, diagnosis) = match earlier.last() {
         Some(last) if sheet.prng.percent(60) => (last.date, last.provider, last.diagnosis),
         _ => {
-            let long_ago = crate::date::Date::new(2016, 1, 4).plus(sheet.prng.below(900));
+            let long_ago = Date::new(2016, 1, 4).plus(sheet.prng.below(900));
             (long_ago, encounter.provider, sheet.prng.pick_ref(&DIAGNOSES))
         }
     };
@@ -267,7 +268,7 @@ fn list_of_contacts(sheet: &mut Sheet, earlier: &[Encounter]) {
     }
 }
 
-fn trend_dates(encounter: &Encounter, earlier: &[Encounter]) -> Vec<crate::date::Date> {
+fn trend_dates(encounter: &Encounter, earlier: &[Encounter]) -> Vec<Date> {
     let recent = earlier.len().saturating_sub(3);
     earlier[recent..].iter().map(|one| one.date).chain([encounter.date]).collect()
 }
