@@ -10,7 +10,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::Instant;
 
-use cofferdam_apply_patch::{FileContent, FileState, Options, parse, plan};
+use cofferdam_apply_patch::{Operation, Options, apply_hunks, parse};
 
 const LINES: usize = 100_000;
 
@@ -58,12 +58,10 @@ fn main() -> io::Result<()> {
         })?;
         report(name, &library, &floor)?;
     }
-    #[cfg(all(feature = "host", unix))]
     on_disk(directory.path(), &plain)?;
     Ok(())
 }
 
-#[cfg(all(feature = "host", unix))]
 fn on_disk(directory: &Path, plain: &str) -> io::Result<()> {
     let big = directory.join("big");
     fs::create_dir(&big)?;
@@ -95,7 +93,6 @@ fn on_disk(directory: &Path, plain: &str) -> io::Result<()> {
     report("500 files of 50 lines, 1 hunk each, on disk", &times, &floor)
 }
 
-#[cfg(all(feature = "host", unix))]
 fn run(directory: &Path, patch: &str) -> io::Result<()> {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let code = cofferdam_apply_patch::command::run(
@@ -114,10 +111,14 @@ fn run(directory: &Path, patch: &str) -> io::Result<()> {
 
 /// Whether the patch applies.
 fn in_memory(patch: &str, file: &str) -> bool {
-    let state =
-        || FileState::File(FileContent { bytes: file.as_bytes().into(), mode: Some(0o644) });
-    parse(patch)
-        .is_ok_and(|patch| plan(&patch, &Options::default(), &mut |_| Ok(Some(state()))).is_ok())
+    parse(patch).is_ok_and(|patch| {
+        patch.operations.iter().all(|operation| match operation {
+            Operation::Update { hunks, .. } => {
+                apply_hunks(file.as_bytes(), hunks, &Options::default()).is_ok()
+            }
+            _ => false,
+        })
+    })
 }
 
 fn line(number: usize) -> String {

@@ -6,7 +6,7 @@
 
 use crate::candidates::{Candidate, nearest};
 use crate::index::{Found, Index};
-use crate::lines::Text;
+use crate::lines::{MAX_TEXT_BYTES, Text};
 use crate::options::{Anchors, FinalNewline, Options};
 use crate::patch::Hunk;
 use crate::report::{AnchorReport, HunkReport, Placement};
@@ -75,8 +75,9 @@ pub fn apply_hunks(
 }
 
 fn decode<'a>(original: &'a [u8], options: &Options) -> Result<&'a str, HunkError> {
-    if original.len() > options.max_file_bytes {
-        return Err(HunkError::TooLarge { bytes: original.len(), limit: options.max_file_bytes });
+    let limit = options.max_file_bytes.min(MAX_TEXT_BYTES);
+    if original.len() > limit {
+        return Err(HunkError::TooLarge { bytes: original.len(), limit });
     }
     let text = std::str::from_utf8(original).map_err(|source| HunkError::NotUtf8 { source })?;
     match original.contains(&0).then(|| original.iter().position(|byte| *byte == 0)).flatten() {

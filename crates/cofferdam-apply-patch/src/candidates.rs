@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use crate::filter::Filter;
 use crate::fuzz::Fuzz;
 use crate::lines::Text;
 
@@ -128,6 +129,7 @@ fn cut(line: &str) -> String {
 /// The words of the wanted lines, and which line has which.
 struct Ballot<'w> {
     lines_with: HashMap<&'w str, Vec<usize>>,
+    filter: Filter,
     /// The number of distinct words of each wanted line. A line with more words has a heavier vote.
     sizes: Vec<usize>,
 }
@@ -145,7 +147,8 @@ impl<'w> Ballot<'w> {
                 }
             }
         }
-        Self { lines_with, sizes }
+        let words: Vec<&str> = lines_with.keys().copied().collect();
+        Self { filter: Filter::new(&words), lines_with, sizes }
     }
 
     /// For each line of the file, how much speaks for it as the start of the run, in thousandths.
@@ -158,7 +161,8 @@ impl<'w> Ballot<'w> {
             let mut size = 0;
             for token in tokens(text.line(index)) {
                 size += 1;
-                if let Some(lines) = self.lines_with.get(token)
+                if self.filter.may_have(token)
+                    && let Some(lines) = self.lines_with.get(token)
                     && !seen.iter().any(|other| std::ptr::eq(*other, lines.as_slice()))
                 {
                     seen.push(lines);
@@ -184,16 +188,14 @@ impl<'w> Ballot<'w> {
 
 /// The words of a line, and each of its other visible characters.
 fn tokens(line: &str) -> impl Iterator<Item = &str> {
-    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    // Beyond ASCII everything counts as part of a word, which is close enough and keeps the pass to bytes.
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || !byte.is_ascii();
     let mut rest = line;
     std::iter::from_fn(move || {
-        rest = rest.trim_start();
-        let first = rest.chars().next()?;
-        let length = if is_word(first) {
-            rest.find(|c| !is_word(c)).unwrap_or(rest.len())
-        } else {
-            first.len_utf8()
-        };
+        rest = rest.trim_ascii_start();
+        let first = rest.bytes().next()?;
+        let length =
+            if is_word(first) { rest.bytes().take_while(|byte| is_word(*byte)).count() } else { 1 };
         let (token, after) = rest.split_at(length);
         rest = after;
         Some(token)

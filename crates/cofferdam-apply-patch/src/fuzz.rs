@@ -25,18 +25,41 @@ impl Fuzz {
 
     /// Returns the form in which two lines that match at this level are equal.
     pub(crate) fn fold(self, line: &str) -> Cow<'_, str> {
+        let mut buffer = String::new();
+        match self.fold_in(line, &mut buffer) {
+            Some(part) => Cow::Borrowed(part),
+            None => Cow::Owned(buffer),
+        }
+    }
+
+    /// As [`Fuzz::fold`], but a form that is not a part of the line is left in `buffer`.
+    pub(crate) fn fold_in<'l>(self, line: &'l str, buffer: &mut String) -> Option<&'l str> {
         match self {
-            Self::Exact => Cow::Borrowed(line),
-            Self::TrailingSpace => Cow::Borrowed(line.trim_end()),
-            Self::Whitespace => Cow::Borrowed(line.trim()),
-            Self::Unicode if line.is_ascii() => Cow::Borrowed(line.trim()),
+            Self::Exact => Some(line),
+            Self::TrailingSpace => Some(line.trim_end()),
+            Self::Whitespace => Some(line.trim()),
             Self::Unicode => {
-                let folded: String =
-                    line.chars().filter(|c| *c != '\u{feff}').map(ascii_form).collect();
-                Cow::Owned(folded.trim().to_owned())
+                let mut rest = unicode_trim(line);
+                if rest.is_ascii() {
+                    return Some(rest);
+                }
+                buffer.clear();
+                while let Some(at) = rest.bytes().position(|byte| !byte.is_ascii()) {
+                    buffer.push_str(&rest[..at]);
+                    let mut chars = rest[at..].chars();
+                    buffer.extend(chars.next().map(ascii_form));
+                    rest = chars.as_str();
+                }
+                buffer.push_str(rest);
+                None
             }
         }
     }
+}
+
+/// Trims white space and a byte order mark. Folding a character makes no new white space, so this is the final extent.
+pub(crate) fn unicode_trim(line: &str) -> &str {
+    line.trim().trim_start_matches('\u{feff}').trim_start()
 }
 
 impl fmt::Display for Fuzz {

@@ -90,8 +90,7 @@ impl HostDirectory {
             let message = format!("the file is larger than {} bytes", self.max_file_bytes);
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
         }
-        let mode = Some(stat.st_mode & PERMISSION_BITS);
-        Ok(Some(FileState::File(FileContent { bytes: bytes.into(), mode })))
+        Ok(Some(FileState::File(FileContent::new(bytes, Some(stat.st_mode & PERMISSION_BITS)))))
     }
 
     /// Opens the directory of a path.

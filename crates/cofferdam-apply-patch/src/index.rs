@@ -10,14 +10,18 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 
-use crate::fuzz::Fuzz;
+use crate::filter::Filter;
+use crate::fuzz::{Fuzz, unicode_trim};
 use crate::lines::Text;
 
 /// The most other places that are counted for one run of lines.
 pub const MAX_ALTERNATIVES: usize = 100;
 
 /// A line of the file that no hunk looks for.
-const ABSENT: usize = usize::MAX;
+const ABSENT: u32 = u32::MAX;
+
+/// How much of the start of a line is looked at before it is folded.
+const HEAD_BYTES: usize = 8;
 
 /// Up to this many places of the rarest line are tried one by one.
 const FEW_PLACES: usize = 64;
@@ -38,17 +42,21 @@ pub(crate) struct Found {
 pub(crate) struct Index<'t, 'a> {
     text: &'t Text<'a>,
     wanted: &'t [&'t str],
+    /// The levels that can differ on these texts.
+    useful: &'static [Fuzz],
     levels: [Option<Level>; Fuzz::LEVELS.len()],
 }
 
 impl<'t, 'a> Index<'t, 'a> {
     pub(crate) fn new(text: &'t Text<'a>, wanted: &'t [&'t str]) -> Self {
-        Self { text, wanted, levels: Default::default() }
+        let is_ascii = text.is_ascii() && wanted.iter().all(|line| line.is_ascii());
+        let useful = if is_ascii { &Fuzz::LEVELS[..3] } else { &Fuzz::LEVELS };
+        Self { text, wanted, useful, levels: Default::default() }
     }
 
     /// Finds the first place at or after line `from`, at the closest level that has one.
     pub(crate) fn find(&mut self, run: Range<usize>, from: usize) -> Option<Found> {
-        Fuzz::LEVELS.into_iter().find_map(|fuzz| {
+        self.useful.iter().find_map(|&fuzz| {
             let places = self.level(fuzz).places(run.clone(), from, MAX_ALTERNATIVES + 1);
             places.first().map(|&line| Found { line, fuzz, others: places.len() - 1 })
         })
@@ -56,10 +64,10 @@ impl<'t, 'a> Index<'t, 'a> {
 
     /// Tells at which level the run stands at line `at`, if at any.
     pub(crate) fn find_at(&mut self, run: Range<usize>, at: usize) -> Option<Found> {
-        Fuzz::LEVELS
-            .into_iter()
-            .find(|&fuzz| self.level(fuzz).stands_at(run.clone(), at))
-            .map(|fuzz| Found { line: at, fuzz, others: 0 })
+        self.useful
+            .iter()
+            .find(|&&fuzz| self.level(fuzz).stands_at(run.clone(), at))
+            .map(|&fuzz| Found { line: at, fuzz, others: 0 })
     }
 
     fn level(&mut self, fuzz: Fuzz) -> &Level {
@@ -69,32 +77,43 @@ impl<'t, 'a> Index<'t, 'a> {
 
 /// File and wanted lines as numbers, at one level.
 struct Level {
-    file: Vec<usize>,
-    wanted: Vec<usize>,
+    file: Vec<u32>,
+    wanted: Vec<u32>,
     /// The places of each number in the file, ascending.
     places: Vec<Vec<usize>>,
 }
 
 impl Level {
     fn new(text: &Text<'_>, wanted: &[&str], fuzz: Fuzz) -> Self {
-        let mut numbers: HashMap<Cow<'_, str>, usize> = HashMap::with_capacity(wanted.len());
-        let wanted: Vec<usize> = wanted
+        let mut numbers: HashMap<Cow<'_, str>, u32> = HashMap::with_capacity(wanted.len());
+        let wanted: Vec<u32> = wanted
             .iter()
             .map(|line| {
-                let next = numbers.len();
+                let next = u32::try_from(numbers.len()).unwrap_or(ABSENT);
                 *numbers.entry(fuzz.fold(line)).or_insert(next)
             })
             .collect();
+        let forms: Vec<&str> = numbers.keys().map(Cow::as_ref).collect();
+        let filter = Filter::new(&forms);
+        let heads: Vec<&str> = forms.iter().filter_map(|form| form.get(..HEAD_BYTES)).collect();
+        let heads = Filter::new(&heads);
+        let mut buffer = String::new();
+        let mut number_of = |line| {
+            if fuzz == Fuzz::Unicode && !may_begin(line, &heads) {
+                return None;
+            }
+            let form = fuzz.fold_in(line, &mut buffer).unwrap_or(&buffer);
+            if filter.may_have(form) { numbers.get(form).copied() } else { None }
+        };
         let mut places = vec![Vec::new(); numbers.len()];
-        let file = (0..text.len())
-            .map(|index| match numbers.get(fuzz.fold(text.line(index)).as_ref()) {
-                Some(&number) => {
-                    places[number].push(index);
-                    number
-                }
-                None => ABSENT,
-            })
-            .collect();
+        let mut file = Vec::with_capacity(text.len());
+        for index in 0..text.len() {
+            let number = number_of(text.line(index)).unwrap_or(ABSENT);
+            if let Some(places) = places.get_mut(number as usize) {
+                places.push(index);
+            }
+            file.push(number);
+        }
         Self { file, wanted, places }
     }
 
@@ -109,12 +128,13 @@ impl Level {
             .iter()
             .enumerate()
             .map(|(offset, &number)| {
-                let places = &self.places[number];
+                let places = &self.places[number as usize];
                 (offset, &places[places.partition_point(|&place| place < from + offset)..])
             })
             .min_by_key(|(_, places)| places.len());
         match rarest {
             None | Some((_, [])) => Vec::new(),
+            Some((_, places)) if pattern.len() == 1 => places.iter().copied().take(limit).collect(),
             Some((offset, places)) if places.len() <= FEW_PLACES => places
                 .iter()
                 .map(|place| place - offset)
@@ -126,8 +146,17 @@ impl Level {
     }
 }
 
+/// Whether the start of a line speaks against none of the wanted heads. Folding leaves ASCII as it is, so most lines need
+/// not be folded to be told apart.
+fn may_begin(line: &str, heads: &Filter) -> bool {
+    match unicode_trim(line).get(..HEAD_BYTES) {
+        Some(head) if head.is_ascii() => heads.may_have(head),
+        _ => true,
+    }
+}
+
 /// Finds the first `limit` places of `pattern` in `file` at or after `from`, by Knuth-Morris-Pratt.
-fn scan(file: &[usize], pattern: &[usize], from: usize, limit: usize) -> Vec<usize> {
+fn scan(file: &[u32], pattern: &[u32], from: usize, limit: usize) -> Vec<usize> {
     // borders[i]: the longest proper prefix of the pattern that ends at i.
     let mut borders = vec![0; pattern.len()];
     let mut matched = 0;

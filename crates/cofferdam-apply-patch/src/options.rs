@@ -11,7 +11,7 @@ pub struct Options {
     pub final_newline: FinalNewline,
     /// Whether an anchor must be in the file. Default: [`Anchors::Required`].
     pub anchors: Anchors,
-    /// Largest file that is read as text, in bytes. Default: 256 MiB.
+    /// Largest file that is changed as text, in bytes. Default: 256 MiB; never more than 4 GiB.
     pub max_file_bytes: usize,
 }
 

@@ -1,7 +1,7 @@
 //! Paths that a patch may name: relative, normalised and inside the workspace.
 //!
 //! A [`PatchPath`] can only be made by the checked constructors here, so nothing after the parser has to ask again
-//! whether a path escapes. The check is lexical; links are the target's matter (see [`crate::host`]).
+//! whether a path escapes. The check is lexical; links are the matter of the target that carries a plan out.
 
 use std::cmp::Ordering;
 use std::fmt;

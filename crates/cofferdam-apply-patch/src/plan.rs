@@ -33,10 +33,17 @@ pub enum FileState {
 /// A regular file's bytes and mode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileContent {
-    /// All bytes.
-    pub bytes: Arc<[u8]>,
+    /// All bytes. Plans, their reverses and the steps of a transaction share them.
+    pub bytes: Arc<Vec<u8>>,
     /// The permission bits, as in `st_mode & 0o7777`. Nothing: what the place gives to a new file.
     pub mode: Option<u32>,
+}
+
+impl FileContent {
+    /// Returns the content of a file without copying it.
+    pub fn new(bytes: Vec<u8>, mode: Option<u32>) -> Self {
+        Self { bytes: Arc::new(bytes), mode }
+    }
 }
 
 /// What one path was and shall be. The two differ.
@@ -169,9 +176,9 @@ impl Plan {
 /// use cofferdam_apply_patch::{FileContent, FileState, Options, parse, plan};
 ///
 /// let patch = parse("*** Begin Patch\n*** Update File: a.txt\n-one\n+two\n*** End Patch")?;
-/// let file = FileContent { bytes: b"one\n".as_slice().into(), mode: Some(0o644) };
+/// let file = FileContent::new(b"one\n".to_vec(), Some(0o644));
 /// let plan = plan(&patch, &Options::default(), &mut |_path| Ok(Some(FileState::File(file.clone()))))?;
-/// let after = plan.changes[0].after.as_ref().map(|content| &*content.bytes);
+/// let after = plan.changes[0].after.as_ref().map(|content| content.bytes.as_slice());
 /// assert_eq!(after, Some(b"two\n".as_slice()));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -233,7 +240,7 @@ impl Planner<'_> {
         match operation {
             Operation::Create { path, content } => {
                 let mode = self.vacant(path)?;
-                self.put(path, Some(FileContent { bytes: content.as_bytes().into(), mode }));
+                self.put(path, Some(FileContent::new(content.clone().into_bytes(), mode)));
                 Ok(Outcome::whole_file(operation))
             }
             Operation::Delete { path } => {
@@ -265,7 +272,7 @@ impl Planner<'_> {
         } else {
             let applied = apply_hunks(&content.bytes, hunks, self.options)
                 .map_err(|error| (path.clone(), PlanFault::Hunk(Box::new(error))))?;
-            (applied.content.into(), applied.hunks)
+            (Arc::new(applied.content), applied.hunks)
         };
         let content = FileContent { bytes, mode: content.mode };
         let moved_to = move_to.filter(|destination| *destination != path);

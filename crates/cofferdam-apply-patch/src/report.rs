@@ -61,8 +61,7 @@ impl HunkReport {
             let _ = write!(text, ", {}", self.fuzz);
         }
         if self.alternatives > 0 {
-            let _ =
-                write!(text, ", {} match as well; the first was taken", places(self.alternatives));
+            let _ = write!(text, ", {} as well; the first was taken", places(self.alternatives));
         }
         if self.placement == Placement::NotAtEndOfFile {
             text.push_str(", not at the end of the file as the patch says");
@@ -75,9 +74,9 @@ impl HunkReport {
                 Some(_) if anchor.alternatives > 0 && self.placement == Placement::AfterAnchor => {
                     let _ = write!(
                         text,
-                        ", {} match the anchor {:?} as well",
-                        places(anchor.alternatives),
-                        anchor.text
+                        ", anchor {:?}: {} as well",
+                        anchor.text,
+                        places(anchor.alternatives)
                     );
                 }
                 Some(_) if anchor.fuzz != Fuzz::Exact => {
@@ -92,8 +91,8 @@ impl HunkReport {
 
 fn places(count: usize) -> String {
     match count {
-        1 => "1 other place".to_owned(),
-        MAX_ALTERNATIVES => format!("at least {MAX_ALTERNATIVES} other places"),
-        _ => format!("{count} other places"),
+        1 => "1 other place matches".to_owned(),
+        MAX_ALTERNATIVES => format!("at least {MAX_ALTERNATIVES} other places match"),
+        _ => format!("{count} other places match"),
     }
 }

@@ -34,7 +34,7 @@ pub enum Step {
         /// The file that it will replace or become: its owner may be copied from there.
         destination: PatchPath,
         /// All bytes.
-        content: Arc<[u8]>,
+        content: Arc<Vec<u8>>,
         /// The permission bits, or the default of the place.
         mode: Option<u32>,
     },

@@ -1,4 +1,5 @@
 //! The command: the peers' streams and exit codes, and what we add to them.
+#![cfg(all(feature = "host", unix))]
 
 use std::ffi::OsString;
 use std::fs;
@@ -160,7 +161,7 @@ fn fuzz_and_ambiguity_are_warnings_on_standard_error() {
     let directory = workspace(files);
     let (code, out, err) = call(&directory, &[&text], "");
     assert_eq!((code, out.as_str()), (0, "Success. Updated the following files:\nM f\n"));
-    insta::assert_snapshot!(err, @"warning: f: hunk 1 at line 1, trailing white space differs, 1 other place match as well; the first was taken");
+    insta::assert_snapshot!(err, @"warning: f: hunk 1 at line 1, trailing white space differs, 1 other place matches as well; the first was taken");
     assert_eq!(call(&workspace(files), &["--compat", &text], "").2, "");
 }
 

@@ -1,4 +1,5 @@
 //! Plans on a real directory: links, modes, roll-back, and no remains.
+#![cfg(all(feature = "host", unix))]
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};

@@ -1,11 +1,10 @@
 //! Tests at the boundary of the crate: cases as data, whole outputs as snapshots, invariants as properties.
-#![expect(clippy::unwrap_used, reason = "helpers of tests: what cannot go on is a failed test")]
 
 #[cfg(test)]
 mod apply;
-#[cfg(all(test, feature = "host", unix))]
+#[cfg(test)]
 mod command;
-#[cfg(all(test, feature = "host", unix))]
+#[cfg(test)]
 mod host;
 #[cfg(test)]
 mod memory;

@@ -23,8 +23,7 @@ pub(crate) fn path(text: &str) -> PatchPath {
 
 impl Memory {
     pub(crate) fn new(files: &[(&str, &str)]) -> Self {
-        let content =
-            |bytes: &str| FileContent { bytes: bytes.as_bytes().into(), mode: Some(0o640) };
+        let content = |bytes: &str| FileContent::new(bytes.as_bytes().to_vec(), Some(0o640));
         let files: BTreeMap<_, _> =
             files.iter().map(|(name, bytes)| (path(name), content(bytes))).collect();
         let mut memory = Self::default();
@@ -95,10 +94,7 @@ impl Target for Memory {
                 }
                 // A failed write may leave a part of its file.
                 if let Step::Write { path, .. } = step {
-                    self.files.insert(
-                        path.clone(),
-                        FileContent { bytes: b"torn".as_slice().into(), mode: None },
-                    );
+                    self.files.insert(path.clone(), FileContent::new(b"torn".to_vec(), None));
                 }
                 return Err(io::Error::other("the disk is full"));
             }

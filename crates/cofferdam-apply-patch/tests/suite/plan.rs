@@ -64,10 +64,10 @@ fn moves_are_safe() {
 #[test]
 fn a_pure_rename_moves_bytes_that_are_not_text() {
     let mut files = Memory::new(&[("a", "")]);
-    files.files.get_mut(&path("a")).unwrap().bytes = b"\0\xff".as_slice().into();
+    files.files.get_mut(&path("a")).unwrap().bytes = b"\0\xff".to_vec().into();
     let plan = planned(&files, "*** Update File: a\n*** Move to: b", &Options::default()).unwrap();
     commit(&plan, "t", &mut files).unwrap();
-    assert_eq!(*files.files[&path("b")].bytes, *b"\0\xff");
+    assert_eq!(*files.files[&path("b")].bytes, b"\0\xff");
     assert_eq!(
         plan.moves().map(|(from, to)| (from.as_str(), to.as_str())).collect::<Vec<_>>(),
         [("a", "b")]
@@ -123,7 +123,7 @@ fn a_fault_names_the_path_and_the_remedy() {
 #[test]
 fn a_binary_file_is_refused_by_name_but_may_be_deleted() {
     let mut files = Memory::new(&[("logo.png", "")]);
-    files.files.get_mut(&path("logo.png")).unwrap().bytes = b"\x89PNG\0".as_slice().into();
+    files.files.get_mut(&path("logo.png")).unwrap().bytes = b"\x89PNG\0".to_vec().into();
     insta::assert_snapshot!(fault(&files, "*** Update File: logo.png\n-1"), @"logo.png: the file is not UTF-8 text; a patch changes UTF-8 text only, so write the file whole");
     assert_eq!(
         planned(&files, "*** Delete File: logo.png", &Options::default())
@@ -178,7 +178,7 @@ fn the_peers_mode_overwrites_a_destination_and_ends_files_with_a_newline() {
 fn warnings_name_file_hunk_and_line() {
     let files = Memory::new(&[("a", "x \ny\nx \n")]);
     let plan = planned(&files, "*** Update File: a\n@@\n-x\n+z", &Options::default()).unwrap();
-    insta::assert_snapshot!(plan.warnings().collect::<Vec<_>>().join("\n"), @"a: hunk 1 at line 1, trailing white space differs, 1 other place match as well; the first was taken");
+    insta::assert_snapshot!(plan.warnings().collect::<Vec<_>>().join("\n"), @"a: hunk 1 at line 1, trailing white space differs, 1 other place matches as well; the first was taken");
 }
 
 #[test]
