@@ -31,14 +31,17 @@ fn build() -> Result<()> {
     for path in ["src", "program", "build.rs"] {
         emit(&format!("rerun-if-changed={path}"));
     }
-    if env::var_os("CARGO_FEATURE_PROGRAM").is_none()
-        || variable("CARGO_CFG_TARGET_OS")? != "linux"
+    if env::var_os("CARGO_FEATURE_PROGRAM").is_none() || variable("CARGO_CFG_TARGET_OS")? != "linux"
     {
         return Ok(());
     }
     let out = PathBuf::from(variable("OUT_DIR")?);
     let library = out.join("libcofferdam_guest.rlib");
-    compile(Path::new("src/lib.rs"), &library, &["--crate-name=cofferdam_guest", "--crate-type=rlib"])?;
+    compile(
+        Path::new("src/lib.rs"),
+        &library,
+        &["--crate-name=cofferdam_guest", "--crate-type=rlib"],
+    )?;
     let program = out.join("cofferdam-guest");
     let dependency = format!("--extern=cofferdam_guest={}", library.display());
     compile(
@@ -86,7 +89,6 @@ fn variable(name: &str) -> Result<String> {
     env::var(name).map_err(|_| format!("cargo did not set {name}"))
 }
 
-#[expect(clippy::print_stdout, reason = "cargo reads instructions from standard output")]
 fn emit(instruction: &str) {
     println!("cargo::{instruction}");
 }

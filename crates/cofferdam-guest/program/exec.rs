@@ -135,11 +135,7 @@ impl Command {
             command: None,
             program: program.to_vec(),
             report: Some(File::from(report)),
-            stdin: Stdin {
-                file: ends.stdin.map(File::from),
-                buffer: Vec::new(),
-                end: false,
-            },
+            stdin: Stdin { file: ends.stdin.map(File::from), buffer: Vec::new(), end: false },
             stdout: Output::new(ends.stdout),
             stderr: Output::new(ends.stderr),
             terminal: ends.terminal.map(File::from),
@@ -302,11 +298,7 @@ impl Command {
         if self.exit.is_some() {
             return;
         }
-        self.exit = Some(Exit {
-            status,
-            at: Instant::now(),
-            told: false,
-        });
+        self.exit = Some(Exit { status, at: Instant::now(), told: false });
         for output in [&mut self.stdout, &mut self.stderr] {
             output.note_left();
         }
@@ -358,19 +350,13 @@ impl Command {
 
 impl Output {
     fn new(end: Option<OwnedFd>) -> Self {
-        Self {
-            file: end.map(File::from),
-            left_at_exit: None,
-            dry: false,
-        }
+        Self { file: end.map(File::from), left_at_exit: None, dry: false }
     }
 
     fn note_left(&mut self) {
         self.dry = false;
-        self.left_at_exit = self
-            .file
-            .as_ref()
-            .map(|file| sys::readable_bytes(file.as_fd()).unwrap_or(0));
+        self.left_at_exit =
+            self.file.as_ref().map(|file| sys::readable_bytes(file.as_fd()).unwrap_or(0));
     }
 
     /// Returns whether all that the ended command wrote was read. A terminal passes bytes on with some delay, so with

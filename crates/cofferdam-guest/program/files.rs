@@ -27,17 +27,16 @@ pub(crate) fn perform(workspace: &Workspace, request: &FileRequest) -> Outcome<O
             }
             result => result.map(Some).map_err(refused("read link", path)),
         },
-        FileRequest::MakeDirectory {
-            path,
-            mode,
-            parents,
-        } => make_directory(workspace, path, *mode, *parents)
-            .map(|()| None)
-            .map_err(refused("make directory", path)),
+        FileRequest::MakeDirectory { path, mode, parents } => {
+            make_directory(workspace, path, *mode, *parents)
+                .map(|()| None)
+                .map_err(refused("make directory", path))
+        }
         FileRequest::Rename { from, to, replace } => {
             let (old_parent, old) =
                 workspace.parent(from, false).map_err(refused("rename", from))?;
-            let (new_parent, new) = workspace.parent(to, false).map_err(refused("rename to", to))?;
+            let (new_parent, new) =
+                workspace.parent(to, false).map_err(refused("rename to", to))?;
             sys::rename(old_parent.as_fd(), &old, new_parent.as_fd(), &new, *replace)
                 .map_err(refused("rename", from))?;
             Ok(None)
@@ -89,16 +88,13 @@ pub(crate) struct Reading {
 
 impl Reading {
     pub(crate) fn open(workspace: &Workspace, request: ReadFile) -> Outcome<(Self, Metadata)> {
-        let (file, found) = workspace.open_file(&request.path).map_err(refused("read", &request.path))?;
+        let (file, found) =
+            workspace.open_file(&request.path).map_err(refused("read", &request.path))?;
         let metadata =
             metadata_of(&found, file.as_fd(), c"").map_err(refused("read", &request.path))?;
         let mut file = File::from(file);
         file.seek(SeekFrom::Start(request.offset)).map_err(refused("read", &request.path))?;
-        let reading = Self {
-            file,
-            left: request.max_bytes,
-            path: request.path,
-        };
+        let reading = Self { file, left: request.max_bytes, path: request.path };
         Ok((reading, metadata))
     }
 

@@ -10,7 +10,10 @@ use crate::sys;
 pub(crate) type Outcome<T> = Result<T, Failure>;
 
 /// Makes a failure from what the system answered.
-pub(crate) fn refused<'a>(message: &'a str, path: &'a [u8]) -> impl FnOnce(io::Error) -> Failure + 'a {
+pub(crate) fn refused<'a>(
+    message: &'a str,
+    path: &'a [u8],
+) -> impl FnOnce(io::Error) -> Failure + 'a {
     move |error| Failure {
         reason: FailureReason::System,
         errno: error.raw_os_error().unwrap_or(sys::EINVAL),

@@ -93,10 +93,5 @@ fn read_process(pid: Pid) -> Option<Process> {
     let parent = fields.next()?.parse().ok()?;
     // The start time is field 22 of the line; the parent is field 4.
     let started = fields.nth(17)?.parse().ok()?;
-    Some(Process {
-        pid,
-        parent,
-        started,
-        dead: matches!(state, "Z" | "X"),
-    })
+    Some(Process { pid, parent, started, dead: matches!(state, "Z" | "X") })
 }

@@ -166,11 +166,7 @@ impl Server {
         let mut fds = Vec::new();
         let mut sources = Vec::new();
         let mut add = |fd, events, source| {
-            fds.push(sys::PollFd {
-                fd,
-                events,
-                ready: 0,
-            });
+            fds.push(sys::PollFd { fd, events, ready: 0 });
             sources.push(source);
         };
         // A host that does not read its answers gets no more of them.
@@ -267,10 +263,7 @@ impl Server {
 
     fn handle(&mut self, frame: Frame<'_>) -> Result<(), Box<dyn Error>> {
         let channel = frame.channel;
-        let unexpected = ProtocolError::Unexpected {
-            channel,
-            kind: frame.kind,
-        };
+        let unexpected = ProtocolError::Unexpected { channel, kind: frame.kind };
         let message = HostMessage::decode(frame)?;
         let Some(session) = &mut self.session else {
             return match message {
@@ -483,10 +476,9 @@ impl Session {
             HostMessage::UploadTree(request) => {
                 Some(Task::Upload(Box::new(Upload::open(workspace, &request)?)))
             }
-            HostMessage::File(FileRequest::Remove {
-                path,
-                recursive: true,
-            }) => Removing::open(workspace, &path)?.map(Task::Removing),
+            HostMessage::File(FileRequest::Remove { path, recursive: true }) => {
+                Removing::open(workspace, &path)?.map(Task::Removing)
+            }
             HostMessage::File(request) => {
                 if let Some(metadata) = files::perform(workspace, &request)? {
                     GuestMessage::Metadata(metadata).encode(id, out).map_err(too_long)?;

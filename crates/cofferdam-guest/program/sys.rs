@@ -7,7 +7,11 @@
     reason = "the guest has no dependency, so it declares the system calls that std lacks"
 )]
 // Results of the C library are `int`s whose sign was checked.
-#![expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "sizes and numbers of the C interface")]
+#![expect(
+    clippy::cast_sign_loss,
+    clippy::cast_possible_truncation,
+    reason = "sizes and numbers of the C interface"
+)]
 
 use std::{
     ffi::{CStr, CString, c_char, c_int, c_long, c_uint, c_void},
@@ -241,11 +245,7 @@ pub(crate) const S_IFSOCK: u32 = 0o140_000;
 pub(crate) const S_IFCHR: u32 = 0o020_000;
 
 fn check(result: c_int) -> io::Result<c_int> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 fn owned(result: c_int) -> io::Result<OwnedFd> {
@@ -427,10 +427,7 @@ impl StringList {
     pub(crate) fn new(strings: Vec<CString>) -> Self {
         let mut pointers: Vec<_> = strings.iter().map(|string| string.as_ptr()).collect();
         pointers.push(std::ptr::null());
-        Self {
-            pointers,
-            _strings: strings,
-        }
+        Self { pointers, _strings: strings }
     }
 }
 
@@ -661,12 +658,7 @@ pub(crate) fn open_name(
 ) -> io::Result<OwnedFd> {
     // SAFETY: the name is a C string.
     owned(unsafe {
-        openat(
-            directory.as_raw_fd(),
-            name.as_ptr(),
-            flags | O_NOFOLLOW | O_CLOEXEC,
-            mode as c_uint,
-        )
+        openat(directory.as_raw_fd(), name.as_ptr(), flags | O_NOFOLLOW | O_CLOEXEC, mode as c_uint)
     })
 }
 
@@ -679,9 +671,7 @@ pub(crate) fn open_path(path: &CStr, flags: c_int) -> io::Result<OwnedFd> {
 fn describe(directory: RawFd, name: &CStr, flags: c_int) -> io::Result<Stat> {
     let mut buffer = std::mem::MaybeUninit::<Statx>::zeroed();
     // SAFETY: the name is a C string and `buffer` has the size of the kernel's structure.
-    check(unsafe {
-        statx(directory, name.as_ptr(), flags, STATX_BASIC, buffer.as_mut_ptr())
-    })?;
+    check(unsafe { statx(directory, name.as_ptr(), flags, STATX_BASIC, buffer.as_mut_ptr()) })?;
     // SAFETY: every field is an integer, so the zeroed and then filled buffer is a valid value.
     let found = unsafe { buffer.assume_init() };
     Ok(Stat {
@@ -705,7 +695,11 @@ pub(crate) fn stat_name(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<St
     describe(directory.as_raw_fd(), name, AT_SYMLINK_NOFOLLOW)
 }
 
-pub(crate) fn remove_name(directory: BorrowedFd<'_>, name: &CStr, is_directory: bool) -> io::Result<()> {
+pub(crate) fn remove_name(
+    directory: BorrowedFd<'_>,
+    name: &CStr,
+    is_directory: bool,
+) -> io::Result<()> {
     let flags = if is_directory { AT_REMOVEDIR } else { 0 };
     // SAFETY: the name is a C string.
     check(unsafe { unlinkat(directory.as_raw_fd(), name.as_ptr(), flags) }).map(drop)
@@ -716,7 +710,11 @@ pub(crate) fn make_directory(directory: BorrowedFd<'_>, name: &CStr, mode: u32) 
     check(unsafe { mkdirat(directory.as_raw_fd(), name.as_ptr(), mode) }).map(drop)
 }
 
-pub(crate) fn make_symlink(target: &CStr, directory: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
+pub(crate) fn make_symlink(
+    target: &CStr,
+    directory: BorrowedFd<'_>,
+    name: &CStr,
+) -> io::Result<()> {
     // SAFETY: both are C strings.
     check(unsafe { symlinkat(target.as_ptr(), directory.as_raw_fd(), name.as_ptr()) }).map(drop)
 }
@@ -726,12 +724,7 @@ pub(crate) fn read_link(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<Ve
     let mut target = vec![0_u8; cofferdam_guest::MAX_PATH];
     // SAFETY: the name is a C string, and the pointer and size describe `target`.
     let length = unsafe {
-        readlinkat(
-            directory.as_raw_fd(),
-            name.as_ptr(),
-            target.as_mut_ptr().cast(),
-            target.len(),
-        )
+        readlinkat(directory.as_raw_fd(), name.as_ptr(), target.as_mut_ptr().cast(), target.len())
     };
     if length < 0 {
         return Err(io::Error::last_os_error());
@@ -749,10 +742,8 @@ pub(crate) fn rename(
 ) -> io::Result<()> {
     let flags = if replace { 0 } else { RENAME_NOREPLACE };
     // SAFETY: both names are C strings.
-    check(unsafe {
-        renameat2(from.as_raw_fd(), old.as_ptr(), to.as_raw_fd(), new.as_ptr(), flags)
-    })
-    .map(drop)
+    check(unsafe { renameat2(from.as_raw_fd(), old.as_ptr(), to.as_raw_fd(), new.as_ptr(), flags) })
+        .map(drop)
 }
 
 /// Sets the permission bits of a file that is open for reading or writing.
@@ -774,10 +765,7 @@ pub(crate) fn set_mode_of(file: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
 pub(crate) fn set_time(directory: BorrowedFd<'_>, name: &CStr, modified_ns: i64) -> io::Result<()> {
     const UTIME_OMIT: i64 = 0x3fff_fffe;
     let times = [
-        Timespec {
-            seconds: 0,
-            nanoseconds: UTIME_OMIT,
-        },
+        Timespec { seconds: 0, nanoseconds: UTIME_OMIT },
         Timespec {
             seconds: modified_ns.div_euclid(1_000_000_000),
             nanoseconds: modified_ns.rem_euclid(1_000_000_000),
@@ -785,18 +773,16 @@ pub(crate) fn set_time(directory: BorrowedFd<'_>, name: &CStr, modified_ns: i64)
     ];
     // SAFETY: the name is a C string, and `times` has two entries.
     check(unsafe {
-        utimensat(
-            directory.as_raw_fd(),
-            name.as_ptr(),
-            &raw const times,
-            AT_SYMLINK_NOFOLLOW,
-        )
+        utimensat(directory.as_raw_fd(), name.as_ptr(), &raw const times, AT_SYMLINK_NOFOLLOW)
     })
     .map(drop)
 }
 
 /// Returns the names in a directory in no order, at most `limit`, and whether these are all.
-pub(crate) fn read_names(directory: BorrowedFd<'_>, limit: usize) -> io::Result<(Vec<CString>, bool)> {
+pub(crate) fn read_names(
+    directory: BorrowedFd<'_>,
+    limit: usize,
+) -> io::Result<(Vec<CString>, bool)> {
     let copy = copy_above(directory.as_raw_fd(), 3)?;
     // SAFETY: `copy` is a new descriptor, which the stream owns from here on.
     let stream = unsafe { fdopendir(copy) };

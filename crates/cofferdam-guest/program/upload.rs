@@ -144,8 +144,7 @@ impl Upload {
             }
             FileKind::Regular => {
                 let flags = sys::O_WRONLY | sys::O_CREAT | sys::O_EXCL;
-                let file =
-                    sys::open_name(parent.as_fd(), &name, flags, 0o600).map_err(fail())?;
+                let file = sys::open_name(parent.as_fd(), &name, flags, 0o600).map_err(fail())?;
                 self.file = Some(OpenFile {
                     file: File::from(file),
                     parent,

@@ -72,10 +72,7 @@ impl Sending {
 
     pub(crate) fn download(workspace: &Workspace, request: &DownloadTree) -> Outcome<Self> {
         let fail = || refused("download", &request.path);
-        let bounds = Bounds::Download {
-            entries: request.max_entries,
-            bytes: request.max_bytes,
-        };
+        let bounds = Bounds::Download { entries: request.max_entries, bytes: request.max_bytes };
         let mut sending = Self::new(bounds);
         let root = workspace.open_as(&request.path, sys::O_PATH, 0).map_err(fail())?;
         let found = sys::stat_open(root.as_fd()).map_err(fail())?;
@@ -124,7 +121,8 @@ impl Sending {
             let wanted = usize::try_from(*left).map_or(READY, |left| left.min(READY));
             self.ready.resize(start + wanted, 0);
             // A file that shrinks while it is read keeps the size that was announced, and ends in zero bytes.
-            let length = file.read(&mut self.ready[start..]).map_err(refused("read", &self.path))?;
+            let length =
+                file.read(&mut self.ready[start..]).map_err(refused("read", &self.path))?;
             let sent = if length == 0 { wanted } else { length };
             self.ready.truncate(start + sent);
             *left -= sent as u64;
@@ -216,12 +214,10 @@ impl Sending {
     /// Takes one entry and so many bytes from the bounds of a download.
     fn count(&mut self, size: u64) -> Outcome<()> {
         if let Bounds::Download { entries, bytes } = &mut self.bounds {
-            *entries = entries
-                .checked_sub(1)
-                .ok_or_else(|| limit("too many entries", &self.path, 0))?;
-            *bytes = bytes
-                .checked_sub(size)
-                .ok_or_else(|| limit("too many bytes", &self.path, 0))?;
+            *entries =
+                entries.checked_sub(1).ok_or_else(|| limit("too many entries", &self.path, 0))?;
+            *bytes =
+                bytes.checked_sub(size).ok_or_else(|| limit("too many bytes", &self.path, 0))?;
         }
         Ok(())
     }
@@ -236,11 +232,7 @@ impl Sending {
             return Err(limit("too many names in one directory", &self.path, 0));
         }
         names.sort_unstable_by(|a, b| b.cmp(a));
-        self.levels.push(Level {
-            directory,
-            names,
-            path_length,
-        });
+        self.levels.push(Level { directory, names, path_length });
         Ok(())
     }
 
@@ -285,13 +277,8 @@ impl Removing {
             sys::remove_name(parent.as_fd(), &name, false)?;
             return Ok(None);
         }
-        let directory =
-            sys::open_name(parent.as_fd(), &name, sys::O_RDONLY | sys::O_DIRECTORY, 0)?;
-        Ok(Some(Self {
-            levels: vec![(directory, name)],
-            parent,
-            path: path.to_vec(),
-        }))
+        let directory = sys::open_name(parent.as_fd(), &name, sys::O_RDONLY | sys::O_DIRECTORY, 0)?;
+        Ok(Some(Self { levels: vec![(directory, name)], parent, path: path.to_vec() }))
     }
 
     /// Removes some entries; returns whether all is gone.

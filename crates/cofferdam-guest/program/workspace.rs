@@ -82,16 +82,20 @@ impl Workspace {
         let flags = sys::O_PATH | sys::O_DIRECTORY;
         let mut current = sys::open_beneath(self.root.as_fd(), c".", flags, 0, 0)?;
         for end in 1..=path.components.len() {
-            let prefix = Relative {
-                components: path.components[..end].to_vec(),
-            };
+            let prefix = Relative { components: path.components[..end].to_vec() };
             let whole = prefix.whole()?;
             current = match sys::open_beneath(self.root.as_fd(), &whole, flags, 0, 0) {
                 Err(error) if error.raw_os_error() == Some(sys::ENOENT) => {
                     let name = c_string(path.components[end - 1])?;
                     let last = end == path.components.len();
-                    match sys::make_directory(current.as_fd(), &name, if last { mode } else { 0o755 }) {
-                        Err(error) if error.raw_os_error() != Some(sys::EEXIST) => return Err(error),
+                    match sys::make_directory(
+                        current.as_fd(),
+                        &name,
+                        if last { mode } else { 0o755 },
+                    ) {
+                        Err(error) if error.raw_os_error() != Some(sys::EEXIST) => {
+                            return Err(error);
+                        }
                         _ => sys::open_beneath(self.root.as_fd(), &whole, flags, 0, 0)?,
                     }
                 }
@@ -141,12 +145,7 @@ impl<'a> Relative<'a> {
 
     fn split(&self) -> Option<(Self, &'a [u8])> {
         let (name, above) = self.components.split_last()?;
-        Some((
-            Self {
-                components: above.to_vec(),
-            },
-            name,
-        ))
+        Some((Self { components: above.to_vec() }, name))
     }
 }
 

@@ -73,22 +73,16 @@ pub enum ProtocolError {
 impl fmt::Display for ProtocolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Oversized {
-                channel,
-                kind,
-                length,
-            } => write!(
+            Self::Oversized { channel, kind, length } => write!(
                 f,
                 "frame of kind {kind:#04x} on channel {channel} announces {length} bytes, more than {}",
                 crate::MAX_PAYLOAD
             ),
             Self::Truncated { what } => write!(f, "{what} is cut short"),
             Self::Trailing { what, extra } => write!(f, "{what} has {extra} bytes too many"),
-            Self::Bound {
-                what,
-                length,
-                limit,
-            } => write!(f, "{what} is {length} long, more than {limit}"),
+            Self::Bound { what, length, limit } => {
+                write!(f, "{what} is {length} long, more than {limit}")
+            }
             Self::Invalid { what, value } => write!(f, "{what} has the unknown value {value}"),
             Self::NotAGreeting => write!(f, "the stream does not start with a guest greeting"),
             Self::Version { ours, theirs } => write!(

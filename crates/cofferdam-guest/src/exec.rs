@@ -51,10 +51,7 @@ impl TerminalSize {
     }
 
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, ProtocolError> {
-        Ok(Self {
-            rows: reader.u16()?,
-            columns: reader.u16()?,
-        })
+        Ok(Self { rows: reader.u16()?, columns: reader.u16()? })
     }
 }
 
@@ -142,11 +139,7 @@ impl Exec {
             environment.push((name, reader.bytes("variable value", MAX_ARGUMENT_BYTES)?));
         }
         let directory = reader.bytes("working directory", MAX_PATH)?;
-        let terminal = if reader.bool()? {
-            Some(TerminalSize::read(reader)?)
-        } else {
-            None
-        };
+        let terminal = if reader.bool()? { Some(TerminalSize::read(reader)?) } else { None };
         let stdin = reader.bool()?;
         let mut resource_limits = Vec::new();
         for _ in 0..reader.count("resource limits", MAX_RESOURCE_LIMITS)? {
@@ -156,14 +149,6 @@ impl Exec {
                 hard: reader.u64()?,
             });
         }
-        Ok(Self {
-            exec_id,
-            argv,
-            environment,
-            directory,
-            terminal,
-            stdin,
-            resource_limits,
-        })
+        Ok(Self { exec_id, argv, environment, directory, terminal, stdin, resource_limits })
     }
 }

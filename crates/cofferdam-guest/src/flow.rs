@@ -18,9 +18,7 @@ pub struct SendWindow {
 
 impl Default for SendWindow {
     fn default() -> Self {
-        Self {
-            credit: INITIAL_WINDOW,
-        }
+        Self { credit: INITIAL_WINDOW }
     }
 }
 
@@ -68,10 +66,7 @@ pub struct ReceiveWindow {
 
 impl Default for ReceiveWindow {
     fn default() -> Self {
-        Self {
-            outstanding: INITIAL_WINDOW,
-            taken: 0,
-        }
+        Self { outstanding: INITIAL_WINDOW, taken: 0 }
     }
 }
 

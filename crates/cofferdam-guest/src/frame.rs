@@ -86,22 +86,14 @@ impl FrameDecoder {
         let size = match usize::try_from(length) {
             Ok(size) if size <= MAX_PAYLOAD => size,
             _ => {
-                return Err(ProtocolError::Oversized {
-                    channel,
-                    kind,
-                    length,
-                });
+                return Err(ProtocolError::Oversized { channel, kind, length });
             }
         };
         let Some(payload) = rest.get(..size) else {
             return Ok(None);
         };
         self.start += HEADER_LENGTH + size;
-        Ok(Some(Frame {
-            channel,
-            kind,
-            payload,
-        }))
+        Ok(Some(Frame { channel, kind, payload }))
     }
 }
 
@@ -129,11 +121,7 @@ pub(crate) fn encode_frame(
         }
         other => {
             out.truncate(start);
-            Err(ProtocolError::Oversized {
-                channel,
-                kind,
-                length: other.unwrap_or(u32::MAX),
-            })
+            Err(ProtocolError::Oversized { channel, kind, length: other.unwrap_or(u32::MAX) })
         }
     }
 }

@@ -27,10 +27,7 @@ pub struct Versions {
 
 impl Versions {
     /// The versions that this build speaks.
-    pub const SPOKEN: Self = Self {
-        oldest: OLDEST_VERSION,
-        newest: PROTOCOL_VERSION,
-    };
+    pub const SPOKEN: Self = Self { oldest: OLDEST_VERSION, newest: PROTOCOL_VERSION };
 
     /// Returns the newest version that both sides speak.
     ///
@@ -137,10 +134,7 @@ impl Refusal {
 
     pub(crate) fn read(payload: &[u8]) -> Result<Self, ProtocolError> {
         let mut reader = greeting(payload)?;
-        Ok(Self {
-            versions: Versions::read(&mut reader)?,
-            errno: reader.i32()?,
-        })
+        Ok(Self { versions: Versions::read(&mut reader)?, errno: reader.i32()? })
     }
 }
 
@@ -151,10 +145,7 @@ impl Versions {
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, ProtocolError> {
-        Ok(Self {
-            oldest: reader.u16()?,
-            newest: reader.u16()?,
-        })
+        Ok(Self { oldest: reader.u16()?, newest: reader.u16()? })
     }
 }
 

@@ -305,12 +305,8 @@ impl<'a> HostMessage<'a> {
                 depth: reader.u32()?,
                 max_entries: reader.u32()?,
             }),
-            kind::STAT..=kind::READ_LINK => {
-                Self::File(read_file_request(frame.kind, &mut reader)?)
-            }
-            kind::UPLOAD_TREE => Self::UploadTree(UploadTree {
-                path: path(&mut reader)?,
-            }),
+            kind::STAT..=kind::READ_LINK => Self::File(read_file_request(frame.kind, &mut reader)?),
+            kind::UPLOAD_TREE => Self::UploadTree(UploadTree { path: path(&mut reader)? }),
             kind::DOWNLOAD_TREE => Self::DownloadTree(DownloadTree {
                 path: path(&mut reader)?,
                 max_bytes: reader.u64()?,
@@ -324,10 +320,7 @@ impl<'a> HostMessage<'a> {
             kind::RESIZE => Self::Resize(TerminalSize::read(&mut reader)?),
             kind::CLOSE => Self::Close,
             kind => {
-                return Ok(Self::Unknown {
-                    kind,
-                    payload: frame.payload,
-                });
+                return Ok(Self::Unknown { kind, payload: frame.payload });
             }
         };
         reader.end()?;
@@ -402,9 +395,7 @@ impl<'a> GuestMessage<'a> {
             kind::METADATA => Self::Metadata(Metadata::read(&mut reader)?),
             kind::WINDOW => Self::Window(reader.u32()?),
             kind::DONE => Self::Done,
-            kind::UPLOADED => Self::Uploaded {
-                entries: reader.u64()?,
-            },
+            kind::UPLOADED => Self::Uploaded { entries: reader.u64()? },
             kind::FAILED => Self::Failed(Failure {
                 reason: FailureReason::from_wire(reader.u8()?),
                 errno: reader.i32()?,
@@ -412,10 +403,7 @@ impl<'a> GuestMessage<'a> {
                 message: reader.text("failure message", MAX_MESSAGE)?,
             }),
             kind => {
-                return Ok(Self::Unknown {
-                    kind,
-                    payload: frame.payload,
-                });
+                return Ok(Self::Unknown { kind, payload: frame.payload });
             }
         };
         reader.end()?;
@@ -433,11 +421,7 @@ fn write_file_request(request: &FileRequest, out: &mut Vec<u8>) {
             out.bytes(path);
             out.u8(u8::from(*follow));
         }
-        FileRequest::MakeDirectory {
-            path,
-            mode,
-            parents,
-        } => {
+        FileRequest::MakeDirectory { path, mode, parents } => {
             out.bytes(path);
             out.u32(*mode);
             out.u8(u8::from(*parents));
@@ -466,32 +450,16 @@ fn write_file_request(request: &FileRequest, out: &mut Vec<u8>) {
 fn read_file_request(kind: u8, reader: &mut Reader<'_>) -> Result<FileRequest, ProtocolError> {
     let first = path(reader)?;
     Ok(match kind {
-        kind::STAT => FileRequest::Stat {
-            path: first,
-            follow: reader.bool()?,
-        },
-        kind::MAKE_DIRECTORY => FileRequest::MakeDirectory {
-            path: first,
-            mode: reader.u32()?,
-            parents: reader.bool()?,
-        },
-        kind::RENAME => FileRequest::Rename {
-            from: first,
-            to: path(reader)?,
-            replace: reader.bool()?,
-        },
-        kind::REMOVE => FileRequest::Remove {
-            path: first,
-            recursive: reader.bool()?,
-        },
-        kind::SET_MODE => FileRequest::SetMode {
-            path: first,
-            mode: reader.u32()?,
-        },
-        kind::SYMLINK => FileRequest::Symlink {
-            path: first,
-            target: path(reader)?,
-        },
+        kind::STAT => FileRequest::Stat { path: first, follow: reader.bool()? },
+        kind::MAKE_DIRECTORY => {
+            FileRequest::MakeDirectory { path: first, mode: reader.u32()?, parents: reader.bool()? }
+        }
+        kind::RENAME => {
+            FileRequest::Rename { from: first, to: path(reader)?, replace: reader.bool()? }
+        }
+        kind::REMOVE => FileRequest::Remove { path: first, recursive: reader.bool()? },
+        kind::SET_MODE => FileRequest::SetMode { path: first, mode: reader.u32()? },
+        kind::SYMLINK => FileRequest::Symlink { path: first, target: path(reader)? },
         _ => FileRequest::ReadLink { path: first },
     })
 }

@@ -127,22 +127,13 @@ impl TreeDecoder {
     /// Returns a decoder of a stream in which content follows each regular file.
     #[must_use]
     pub fn with_content() -> Self {
-        Self {
-            buffer: Vec::new(),
-            start: 0,
-            content_left: 0,
-            with_content: true,
-            ended: false,
-        }
+        Self { buffer: Vec::new(), start: 0, content_left: 0, with_content: true, ended: false }
     }
 
     /// Returns a decoder of a listing, in which no content follows.
     #[must_use]
     pub fn without_content() -> Self {
-        Self {
-            with_content: false,
-            ..Self::with_content()
-        }
+        Self { with_content: false, ..Self::with_content() }
     }
 
     /// Adds bytes that arrived; take all records with [`next_record`](Self::next_record) before pushing more.
@@ -171,13 +162,11 @@ impl TreeDecoder {
             return Ok(None);
         }
         if self.ended {
-            return Err(ProtocolError::Trailing {
-                what: "tree stream",
-                extra: waiting.len(),
-            });
+            return Err(ProtocolError::Trailing { what: "tree stream", extra: waiting.len() });
         }
         if self.content_left > 0 {
-            let length = usize::try_from(self.content_left).map_or(waiting.len(), |left| left.min(waiting.len()));
+            let length = usize::try_from(self.content_left)
+                .map_or(waiting.len(), |left| left.min(waiting.len()));
             self.content_left -= length as u64;
             let start = self.start;
             self.start += length;
@@ -188,7 +177,9 @@ impl TreeDecoder {
             Ok(record) => {
                 self.start = self.buffer.len() - reader.remaining();
                 match &record {
-                    TreeRecord::Entry(entry) if entry.metadata.kind == FileKind::Regular && self.with_content => {
+                    TreeRecord::Entry(entry)
+                        if entry.metadata.kind == FileKind::Regular && self.with_content =>
+                    {
                         self.content_left = entry.metadata.size;
                     }
                     TreeRecord::End { .. } => self.ended = true,
@@ -203,9 +194,7 @@ impl TreeDecoder {
 
     fn parse(reader: &mut Reader<'_>) -> Result<TreeRecord<'static>, ProtocolError> {
         Ok(match reader.u8()? {
-            END => TreeRecord::End {
-                truncated: reader.bool()?,
-            },
+            END => TreeRecord::End { truncated: reader.bool()? },
             ENTRY => TreeRecord::Entry(TreeEntry {
                 path: reader.bytes("path", MAX_PATH)?,
                 metadata: Metadata::read(reader)?,

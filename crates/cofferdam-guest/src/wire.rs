@@ -11,10 +11,7 @@ pub(crate) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(what: &'static str, payload: &'a [u8]) -> Self {
-        Self {
-            rest: payload,
-            what,
-        }
+        Self { rest: payload, what }
     }
 
     pub(crate) fn take(&mut self, length: usize) -> Result<&'a [u8], ProtocolError> {
@@ -63,23 +60,20 @@ impl<'a> Reader<'a> {
         match self.u8()? {
             0 => Ok(false),
             1 => Ok(true),
-            other => Err(ProtocolError::Invalid {
-                what: self.what,
-                value: u64::from(other),
-            }),
+            other => Err(ProtocolError::Invalid { what: self.what, value: u64::from(other) }),
         }
     }
 
     /// Reads a count, which must not be above `limit`.
-    pub(crate) fn count(&mut self, what: &'static str, limit: usize) -> Result<usize, ProtocolError> {
+    pub(crate) fn count(
+        &mut self,
+        what: &'static str,
+        limit: usize,
+    ) -> Result<usize, ProtocolError> {
         let count = self.u32()?;
         match usize::try_from(count) {
             Ok(count) if count <= limit => Ok(count),
-            _ => Err(ProtocolError::Bound {
-                what,
-                length: u64::from(count),
-                limit: limit as u64,
-            }),
+            _ => Err(ProtocolError::Bound { what, length: u64::from(count), limit: limit as u64 }),
         }
     }
 
@@ -113,10 +107,7 @@ impl<'a> Reader<'a> {
         if self.rest.is_empty() {
             Ok(())
         } else {
-            Err(ProtocolError::Trailing {
-                what: self.what,
-                extra: self.rest.len(),
-            })
+            Err(ProtocolError::Trailing { what: self.what, extra: self.rest.len() })
         }
     }
 }

@@ -1,7 +1,17 @@
 //! A small blocking client that drives the real program over a socket pair, in a temporary directory.
 
 #![allow(dead_code, reason = "each test file uses its part of the client")]
-#![allow(unreachable_pub, reason = "a module of several test programs")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test says no more than that it failed"
+)]
+#![allow(
+    unreachable_pub,
+    missing_docs,
+    missing_debug_implementations,
+    reason = "a module of several test programs"
+)]
 
 use std::{
     collections::VecDeque,
@@ -147,7 +157,11 @@ impl Guest {
         while !bytes.is_empty() {
             let length = self.credit.get_mut(&channel).unwrap().take(bytes.len().min(64 * 1024));
             if length == 0 {
-                if self.waiting.iter().any(|(id, event)| *id == channel && matches!(event, Event::Failed(_))) {
+                if self
+                    .waiting
+                    .iter()
+                    .any(|(id, event)| *id == channel && matches!(event, Event::Failed(_)))
+                {
                     return;
                 }
                 self.receive_more();
