@@ -37,7 +37,7 @@ impl Fuzz {
         match self {
             Self::Exact => Some(line),
             Self::TrailingSpace => Some(line.trim_end()),
-            Self::Whitespace => Some(line.trim()),
+            Self::Whitespace => Some(trim(line)),
             Self::Unicode => {
                 let mut rest = unicode_trim(line);
                 if rest.is_ascii() {
@@ -57,9 +57,19 @@ impl Fuzz {
     }
 }
 
+/// As [`str::trim`], but by bytes where the ends of the line are printable ASCII, as they mostly are.
+fn trim(line: &str) -> &str {
+    let line = line.trim_ascii();
+    match line.as_bytes() {
+        [b'!'..=b'~', .., b'!'..=b'~'] => line,
+        _ => line.trim(),
+    }
+}
+
 /// Trims white space and a byte order mark. Folding a character makes no new white space, so this is the final extent.
 pub(crate) fn unicode_trim(line: &str) -> &str {
-    line.trim().trim_start_matches('\u{feff}').trim_start()
+    let line = trim(line);
+    line.strip_prefix('\u{feff}').map_or(line, str::trim_start)
 }
 
 impl fmt::Display for Fuzz {
@@ -90,6 +100,9 @@ mod tests {
     #[test]
     fn each_level_allows_what_the_one_before_refuses() {
         for (line, level, folded) in [
+            ("\u{b}\u{a0}a\u{2003}\u{b}", Fuzz::Whitespace, "a"),
+            (" ab\t", Fuzz::Whitespace, "ab"),
+            ("\u{3000}", Fuzz::Whitespace, ""),
             ("  a \u{2014} b\t ", Fuzz::Exact, "  a \u{2014} b\t "),
             ("  a \u{2014} b\t ", Fuzz::TrailingSpace, "  a \u{2014} b"),
             ("  a \u{2014} b\t ", Fuzz::Whitespace, "a \u{2014} b"),

@@ -147,8 +147,6 @@ fn a_failure_comes_with_the_nearest_lines() {
     nearest places:
       line 1: 1 of 1 lines differ
         1: expected "let total = 3;", found "let total = 1;"
-      line 2: 1 of 1 lines differ
-        2: expected "let total = 3;", found "let other = 2;"
     operation 2 failed, so nothing was changed
     "#);
     assert_eq!(read(&directory, "a"), "1\n");
