@@ -67,11 +67,16 @@ pub fn apply_hunks(
         options,
     };
     let mut edits = Vec::with_capacity(hunks.len());
+    let mut reports = Vec::with_capacity(hunks.len());
     for (number, hunk) in (1..).zip(compiled) {
-        edits.push(placer.place(number, hunk)?);
+        let (edit, report) = placer.place(number, hunk)?;
+        edits.push(edit);
+        reports.push(report);
     }
+    // Additions to the end of the file may come before other hunks in the patch, never in the file.
+    edits.sort_by_key(|edit| (edit.line, edit.is_at_end));
     let content = write(&text, &edits, options.final_newline);
-    Ok(Applied { content, hunks: edits.into_iter().map(|edit| edit.report).collect() })
+    Ok(Applied { content, hunks: reports })
 }
 
 fn decode<'a>(original: &'a [u8], options: &Options) -> Result<&'a str, HunkError> {
@@ -91,7 +96,7 @@ struct Edit<'p> {
     /// The first line that the hunk covers, counted from 0.
     line: usize,
     pieces: Vec<Piece<'p>>,
-    report: HunkReport,
+    is_at_end: bool,
 }
 
 /// Finds places from the top of the file to its end.
@@ -112,7 +117,11 @@ struct Place {
 }
 
 impl Placer<'_, '_> {
-    fn place<'p>(&mut self, number: usize, mut hunk: Compiled<'p>) -> Result<Edit<'p>, HunkError> {
+    fn place<'p>(
+        &mut self,
+        number: usize,
+        mut hunk: Compiled<'p>,
+    ) -> Result<(Edit<'p>, HunkReport), HunkError> {
         let anchors = self.anchors(number, &hunk)?;
         let mut found = self.lines(&hunk, !anchors.is_empty());
         if found.is_none()
@@ -135,7 +144,10 @@ impl Placer<'_, '_> {
                 candidates: self.candidates(expected),
             });
         };
-        self.cursor = line + hunk.old.len();
+        let is_at_end = placement == Placement::EndOfFile;
+        if !is_at_end {
+            self.cursor = line + hunk.old.len();
+        }
         let report = HunkReport {
             line: line + 1,
             fuzz: found.map(|found| found.fuzz).unwrap_or_default(),
@@ -145,7 +157,7 @@ impl Placer<'_, '_> {
             removed: hunk.pieces.iter().filter(|piece| matches!(piece, Piece::Remove)).count(),
             anchors,
         };
-        Ok(Edit { line, pieces: hunk.pieces, report })
+        Ok((Edit { line, pieces: hunk.pieces, is_at_end }, report))
     }
 
     /// Moves the cursor past each anchor in turn.

@@ -123,7 +123,7 @@ impl Operation {
 }
 
 fn check_path(path: &str, line: usize, rules: &PathRules) -> Result<PatchPath, ParseError> {
-    rules.check(path).map_err(|source| ParseError::Path { line, source })
+    rules.check(path).map_err(|fault| ParseError::Path { line, fault })
 }
 
 fn unwrap_fence<'a, 'b>(lines: &'b [&'a str]) -> &'b [&'a str] {

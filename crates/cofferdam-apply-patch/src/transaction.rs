@@ -313,6 +313,10 @@ impl Transaction {
             Step::Write { path, .. } | Step::Keep { backup: path, .. } => {
                 back(Step::Remove { path: path.clone() })
             }
+            // In partial mode the write before it is not undone.
+            Step::Rename { from, .. } if *from != failed.path => {
+                back(Step::Remove { path: from.clone() });
+            }
             _ => {}
         }
         self.undo.drain(..).rev().for_each(back);

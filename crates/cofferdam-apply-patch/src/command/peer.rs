@@ -48,7 +48,7 @@ pub(super) fn parse_message(error: &ParseError) -> String {
             format!("Invalid patch: apply_patch environment_id cannot be {fault}")
         }
         ParseError::NoOperations => "No files were modified.".to_owned(),
-        ParseError::Path { line, source } => in_hunk(line, source.to_string()),
+        ParseError::Path { line, fault } => in_hunk(line, fault.to_string()),
         ParseError::InvalidCreateLine { .. } | ParseError::TooLarge { .. } => {
             format!("Invalid patch: {error}")
         }

@@ -97,13 +97,12 @@ pub enum ParseError {
         text: String,
     },
     /// A path is refused.
-    #[error("{}the path is refused", if *.line == 0 { String::new() } else { format!("line {line}: ") })]
+    #[error("{}{fault}", if *.line == 0 { String::new() } else { format!("line {line}: ") })]
     Path {
         /// The line number, or 0 for a path that came apart from its diff.
         line: usize,
         /// Which path, and why.
-        #[source]
-        source: PathError,
+        fault: PathError,
     },
     /// The patch names no file.
     #[error("the patch has no operations; nothing to do")]

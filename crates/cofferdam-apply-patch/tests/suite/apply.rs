@@ -195,6 +195,8 @@ fn a_pure_addition_lands_at_its_anchor_or_at_the_end() {
         assert_eq!(apply(original, diff).hunks[0].placement, placement, "{diff:?}");
     }
     check("a\nb\nc\n", "@@ a\n+x\n@@\n-c\n+C", "a\nx\nb\nC\n");
+    // An addition to the end does not end the search, and keeps its turn there.
+    check("a\nb\n", "@@\n+x\n@@\n-a\n+A\n@@ b\n+y\n@@\n+z", "A\nb\ny\nx\nz\n");
 }
 
 #[test]

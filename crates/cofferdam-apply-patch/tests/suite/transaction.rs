@@ -106,7 +106,10 @@ fn the_peers_mode_leaves_the_earlier_changes() {
     for at in 0..20 {
         let mut target = Memory { fails_after: Some(at), ..before.clone() };
         match commit(&plan, "t", &mut target) {
-            Err(error) => seen.push(error.published),
+            Err(error) => {
+                assert!(!target.list().contains(".patch-"), "{}", target.list());
+                seen.push(error.published);
+            }
             Ok(_) => break,
         }
     }
