@@ -9,6 +9,7 @@
 //! - [`exec`]: [`ExecRequest`], [`ExecEvent`], [`Process`].
 //! - [`files`]: [`Files`] and its options.
 //! - [`tree`]: [`Tree`]: many files in one stream.
+//! - [`guest_client`]: [`GuestClient`], the host's side of the guest protocol.
 //! - [`guarantees`]: what a host truly enforces.
 //! - [`error`]: the one error, [`SandboxError`].
 //!
@@ -24,6 +25,7 @@ pub mod error;
 pub mod exec;
 pub mod files;
 pub mod guarantees;
+pub mod guest_client;
 pub mod sandbox;
 pub mod tree;
 
@@ -34,5 +36,6 @@ pub use exec::{
 };
 pub use files::{FileKind, FileMetadata, Files, ListOptions, Listing, ListingEntry, WriteOptions};
 pub use guarantees::{Enforcement, Guarantee, Guarantees, Wall};
+pub use guest_client::{GuestClient, GuestOptions};
 pub use sandbox::{Sandbox, SandboxExt, SandboxState};
 pub use tree::{DownloadOptions, SkippedEntry, Tree, TreeEntry, TreeEntryKind, TreeEvent};

@@ -1,0 +1,316 @@
+//! The stream to the guest: what waits to be written, which channels are open, and the two tasks.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use cofferdam_guest::{FrameDecoder, GuestMessage, HostMessage, ProtocolError};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    sync::{Notify, Semaphore, watch},
+};
+
+use super::operation::{Channel, Operation};
+use crate::{LossReason, SandboxError};
+
+/// Frames that may wait to be written; who wants to add more waits.
+const OUTBOX_FRAMES: usize = 64;
+
+/// Bytes read from the stream at a time.
+const READ_SIZE: usize = 64 * 1024;
+
+/// Why a connection is over.
+#[derive(Debug, Clone)]
+enum Loss {
+    Lost(LossReason),
+    Protocol(String),
+}
+
+/// One connection, shared by its tasks and its operations.
+pub(super) struct Connection {
+    state: Mutex<State>,
+    /// Told when there is something to write.
+    outgoing: Notify,
+    outbox_slots: Semaphore,
+    channel_slots: Arc<Semaphore>,
+    loss: watch::Sender<Option<Loss>>,
+}
+
+#[derive(Default)]
+struct State {
+    channels: HashMap<u32, Arc<Channel>>,
+    last_channel: u32,
+    last_command: u64,
+    outbox: VecDeque<Waiting>,
+    /// Credit to give, in one sum per channel, so that it cannot pile up before a guest that does not read.
+    credit: BTreeMap<u32, u32>,
+}
+
+/// An encoded frame, and whether it holds one of the outbox's slots.
+struct Waiting {
+    frame: Vec<u8>,
+    slot: bool,
+}
+
+impl Connection {
+    pub(super) fn new(max_operations: u32) -> Self {
+        let operations = usize::try_from(max_operations).unwrap_or(usize::MAX);
+        Self {
+            state: Mutex::default(),
+            outgoing: Notify::new(),
+            outbox_slots: Semaphore::new(OUTBOX_FRAMES),
+            channel_slots: Arc::new(Semaphore::new(operations.min(Semaphore::MAX_PERMITS))),
+            loss: watch::Sender::new(None),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code panics while it holds the lock; if one did, the state would still be whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a channel for an operation.
+    pub(super) async fn open(
+        self: &Arc<Self>,
+        message: &HostMessage<'_>,
+    ) -> Result<Operation, SandboxError> {
+        let slot = Arc::clone(&self.channel_slots);
+        let permit = slot.acquire_owned().await.map_err(|_closed| self.loss_error())?;
+        let outbox_slot = self.outbox_slots.acquire().await.map_err(|_closed| self.loss_error())?;
+        let channel = {
+            let mut state = self.state();
+            let id = state
+                .last_channel
+                .checked_add(1)
+                .ok_or(SandboxError::Protocol { detail: "all channels are used up".to_owned() })?;
+            let mut frame = Vec::new();
+            message
+                .encode(id, &mut frame)
+                .map_err(|error| SandboxError::InvalidRequest { reason: error.to_string() })?;
+            // The loss is set before the channels are told of it, so one of both sees this channel.
+            if self.loss.borrow().is_some() {
+                return Err(self.loss_error());
+            }
+            let channel = Arc::new(Channel::new(id, message));
+            state.last_channel = id;
+            state.channels.insert(id, Arc::clone(&channel));
+            outbox_slot.forget();
+            state.outbox.push_back(Waiting { frame, slot: true });
+            channel
+        };
+        self.outgoing.notify_one();
+        Ok(Operation::new(Arc::clone(self), channel, permit))
+    }
+
+    /// Returns a name for a command that no other of this connection has.
+    pub(super) fn next_command(&self) -> String {
+        let mut state = self.state();
+        state.last_command += 1;
+        format!("command-{}", state.last_command)
+    }
+
+    /// Sends a message, after waiting for room.
+    pub(super) async fn send(
+        &self,
+        channel: u32,
+        message: &HostMessage<'_>,
+    ) -> Result<(), SandboxError> {
+        let slot = self.outbox_slots.acquire().await.map_err(|_closed| self.loss_error())?;
+        let mut frame = Vec::new();
+        message
+            .encode(channel, &mut frame)
+            .map_err(|error| SandboxError::InvalidRequest { reason: error.to_string() })?;
+        slot.forget();
+        self.state().outbox.push_back(Waiting { frame, slot: true });
+        self.outgoing.notify_one();
+        Ok(())
+    }
+
+    /// Forgets a channel; if the guest has not ended it yet, tells it to.
+    pub(super) fn close_channel(&self, channel: u32, ended: bool) {
+        let mut state = self.state();
+        state.credit.remove(&channel);
+        if state.channels.remove(&channel).is_some() && !ended {
+            let mut frame = Vec::new();
+            // An empty message always fits a frame. One per channel, so it needs no slot.
+            if HostMessage::Close.encode(channel, &mut frame).is_ok() {
+                state.outbox.push_back(Waiting { frame, slot: false });
+                self.outgoing.notify_one();
+            }
+        }
+    }
+
+    /// Gives the guest credit on a channel.
+    pub(super) fn give_credit(&self, channel: u32, bytes: u32) {
+        let mut state = self.state();
+        if state.channels.contains_key(&channel) {
+            let credit = state.credit.entry(channel).or_default();
+            *credit = credit.saturating_add(bytes);
+            self.outgoing.notify_one();
+        }
+    }
+
+    /// Returns why the connection is over, if it is.
+    pub(super) fn loss(&self) -> Option<SandboxError> {
+        self.loss.borrow().as_ref().map(Loss::to_error)
+    }
+
+    fn loss_error(&self) -> SandboxError {
+        self.loss().unwrap_or(SandboxError::Lost { reason: LossReason::Closed })
+    }
+
+    pub(super) async fn lost(&self) -> SandboxError {
+        let mut loss = self.loss.subscribe();
+        // The sender lives in `self`, so the waiting cannot fail.
+        match loss.wait_for(Option::is_some).await {
+            Ok(loss) => loss.as_ref().map_or_else(|| self.loss_error(), Loss::to_error),
+            Err(_closed) => self.loss_error(),
+        }
+    }
+
+    pub(super) fn end_with(&self, reason: LossReason) {
+        self.end(Loss::Lost(reason));
+    }
+
+    /// Ends the connection because of what the guest sent.
+    pub(super) fn breach(&self, detail: String) {
+        self.end(Loss::Protocol(detail));
+    }
+
+    fn end(&self, why: Loss) {
+        let first = self.loss.send_if_modified(|loss| {
+            let first = loss.is_none();
+            if first {
+                *loss = Some(why);
+            }
+            first
+        });
+        if !first {
+            return;
+        }
+        self.outbox_slots.close();
+        self.channel_slots.close();
+        let channels = {
+            let mut state = self.state();
+            state.outbox.clear();
+            state.credit.clear();
+            std::mem::take(&mut state.channels)
+        };
+        for channel in channels.values() {
+            channel.wake();
+        }
+        self.outgoing.notify_one();
+    }
+
+    /// Hands a message of the guest to its channel.
+    fn deliver(&self, channel: u32, message: &GuestMessage<'_>) -> Result<(), String> {
+        let open = {
+            let state = self.state();
+            if channel == 0 || channel > state.last_channel {
+                return Err(format!("channel {channel} was never opened"));
+            }
+            state.channels.get(&channel).map(Arc::clone)
+        };
+        // Without one, the channel was closed while the message was under way.
+        open.map_or(Ok(()), |open| open.deliver(message))
+    }
+
+    /// Takes everything that waits to be written, and how many slots it held.
+    fn take_outgoing(&self) -> (Vec<u8>, usize) {
+        let mut state = self.state();
+        let mut bytes = Vec::new();
+        let mut slots = 0;
+        for waiting in state.outbox.drain(..) {
+            bytes.extend_from_slice(&waiting.frame);
+            slots += usize::from(waiting.slot);
+        }
+        for (channel, credit) in std::mem::take(&mut state.credit) {
+            // A number always fits a frame.
+            let _ = HostMessage::Window(credit).encode(channel, &mut bytes);
+        }
+        (bytes, slots)
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state();
+        f.debug_struct("Connection")
+            .field("open_channels", &state.channels.len())
+            .field("waiting_frames", &state.outbox.len())
+            .field("loss", &*self.loss.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Loss {
+    fn to_error(&self) -> SandboxError {
+        match self {
+            Self::Lost(reason) => SandboxError::Lost { reason: reason.clone() },
+            Self::Protocol(detail) => SandboxError::Protocol { detail: detail.clone() },
+        }
+    }
+}
+
+/// Turns a refusal of the codec to the error of the seam.
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+pub(super) fn protocol_error(error: ProtocolError) -> SandboxError {
+    SandboxError::Protocol { detail: error.to_string() }
+}
+
+/// Reads frames until the stream or the protocol breaks.
+pub(super) async fn read_frames<R>(
+    connection: Arc<Connection>,
+    mut stream: R,
+    mut decoder: FrameDecoder,
+) where
+    R: AsyncRead + Send + Unpin,
+{
+    let mut buffer = vec![0; READ_SIZE];
+    loop {
+        if let Err(detail) = deliver_all(&connection, &mut decoder) {
+            return connection.breach(detail);
+        }
+        let detail = match stream.read(&mut buffer).await {
+            Ok(0) => "the guest closed it".to_owned(),
+            Err(error) => error.to_string(),
+            Ok(length) => {
+                decoder.push(&buffer[..length]);
+                continue;
+            }
+        };
+        return connection.end_with(LossReason::StreamBroken { detail });
+    }
+}
+
+fn deliver_all(connection: &Connection, decoder: &mut FrameDecoder) -> Result<(), String> {
+    while let Some(frame) = decoder.next_frame().map_err(|error| error.to_string())? {
+        let message = GuestMessage::decode(frame).map_err(|error| error.to_string())?;
+        connection.deliver(frame.channel, &message)?;
+    }
+    Ok(())
+}
+
+/// Writes what waits until the connection is over.
+pub(super) async fn write_frames<W>(connection: Arc<Connection>, mut stream: W)
+where
+    W: AsyncWrite + Send + Unpin,
+{
+    while connection.loss().is_none() {
+        let (bytes, slots) = connection.take_outgoing();
+        if bytes.is_empty() {
+            connection.outgoing.notified().await;
+            continue;
+        }
+        let written = async {
+            stream.write_all(&bytes).await?;
+            stream.flush().await
+        };
+        if let Err(error) = written.await {
+            return connection.end_with(LossReason::StreamBroken { detail: error.to_string() });
+        }
+        connection.outbox_slots.add_permits(slots);
+    }
+}
