@@ -1,0 +1,128 @@
+//! [`ExecCommandTool`] and [`WriteStdinTool`]: commands that may outlive the call that started them.
+
+use std::{sync::Arc, time::Duration};
+
+use cofferdam_core::{EffectClass, Effects};
+use cofferdam_sandbox::{ExitStatus, Sandbox};
+use cofferdam_tool::{ToolContext, ToolError};
+use tokio::time::Instant;
+
+use crate::{
+    call::tool_error,
+    ids::IdSource,
+    options::ShellOptions,
+    output_files::OutputFiles,
+    response::CommandResponse,
+    session::{Session, Waited},
+    session_table::SessionTable,
+};
+
+mod exec_command;
+mod write_stdin;
+
+pub use exec_command::ExecCommandTool;
+pub use write_stdin::WriteStdinTool;
+
+/// The commands of one sandbox: what [`ExecCommandTool`] and [`WriteStdinTool`] share.
+///
+/// Dropping the last handle ends every session.
+#[derive(Debug)]
+pub struct Terminal {
+    pub(crate) sandbox: Arc<dyn Sandbox>,
+    pub(crate) options: ShellOptions,
+    sessions: SessionTable,
+    ids: IdSource,
+    files: OutputFiles,
+}
+
+impl Terminal {
+    /// Makes the shared state of a sandbox's commands; nothing is started.
+    pub fn new(sandbox: Arc<dyn Sandbox>, options: ShellOptions) -> Arc<Self> {
+        Arc::new(Self {
+            sessions: SessionTable::new(options.max_sessions, options.protected_sessions),
+            ids: IdSource::new(options.seed),
+            files: OutputFiles::new(&options),
+            sandbox,
+            options,
+        })
+    }
+
+    /// Returns the number of sessions that were not yet polled to their end.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    fn session(&self, id: u32) -> Option<Arc<Session>> {
+        self.sessions.get(id)
+    }
+
+    /// Waits for a command and describes what it did meanwhile.
+    async fn observe(
+        &self,
+        watch: Watch<'_>,
+        context: &ToolContext,
+    ) -> Result<CommandResponse, ToolError> {
+        let Watch { tool, session, known_id, started, yield_time, max_output_tokens } = watch;
+        let (exit, still_runs): (Option<ExitStatus>, bool) =
+            match session.wait(started + yield_time, context).await {
+                Waited::Ended(exit) => (Some(exit), false),
+                Waited::Background(exit) => (Some(exit), true),
+                Waited::Running => (None, true),
+                Waited::Cancelled => return Err(ToolError::Cancelled),
+                Waited::Failed(error) => {
+                    known_id.inspect(|id| self.sessions.remove(*id));
+                    return Err(tool_error(tool, error));
+                }
+            };
+        let wall_time = started.elapsed();
+        let output = session.take_output();
+        let session_id = match (still_runs, known_id) {
+            (true, Some(id)) => Some(id),
+            (true, None) => Some(self.sessions.insert(Arc::clone(session), &self.ids)),
+            (false, id) => {
+                id.inspect(|id| self.sessions.remove(*id));
+                None
+            }
+        };
+        let budget = max_output_tokens
+            .unwrap_or(self.options.default_output_tokens)
+            .min(self.options.max_output_tokens);
+        let (text, is_cut) = output.truncate(budget);
+        let text = text.into_owned();
+        let whole_output = if is_cut {
+            let written = self.files.write(&*self.sandbox, output.text).await;
+            Some(written.map(|path| path.to_string()).map_err(|error| error.to_string()))
+        } else {
+            None
+        };
+        Ok(CommandResponse {
+            chunk_id: self.ids.chunk_id(),
+            wall_time,
+            exit,
+            session_id,
+            original_bytes: output.original_bytes,
+            output: text,
+            whole_output,
+        })
+    }
+}
+
+/// One call's view of a command.
+struct Watch<'a> {
+    tool: &'static str,
+    session: &'a Arc<Session>,
+    /// Its id, if it is a session already.
+    known_id: Option<u32>,
+    started: Instant,
+    yield_time: Duration,
+    max_output_tokens: Option<usize>,
+}
+
+/// Commands change the workspace in ways that nobody can ask for afterwards. They reach a network only if the sandbox
+/// has one, which the policy knows.
+const COMMAND_EFFECTS: Effects =
+    Effects { class: EffectClass::Unknown, writes: true, network: false };
+
+#[cfg(test)]
+mod tests;
