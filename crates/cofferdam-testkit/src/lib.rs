@@ -1,14 +1,17 @@
 //! Doubles and helpers that the tests of all crates share; never a dependency of shipped code.
 //!
 //! - [`fixed`]: [`FixedClock`] and [`CountingEntropy`], so that ids and times are the same in each run of a test.
+//! - [`scripted_sandbox`]: [`ScriptedSandbox`], a strict sandbox without processes.
 //! - [`skip`]: says aloud that a test cannot run here, and why.
 //! - [`tools`]: [`FunctionTool`], a tool made of a closure.
 #![forbid(unsafe_code)]
 
 pub mod fixed;
+pub mod scripted_sandbox;
 pub mod skip;
 pub mod tools;
 
 pub use fixed::{CountingEntropy, FixedClock};
+pub use scripted_sandbox::{MemoryFiles, ScriptedCommand, ScriptedSandbox};
 pub use skip::skip;
 pub use tools::FunctionTool;

@@ -154,12 +154,11 @@ impl ScriptedCommand {
     /// Says how a request differs from what was expected.
     pub(super) fn difference(&self, request: &ExecRequest) -> Option<String> {
         let environment = self.environment.clone().unwrap_or_else(|| request.environment.clone());
-        let same =
-            request.argv.iter().eq(self.argv.iter().map(|argument| argument.as_bytes()))
-                && request.directory.as_str() == self.directory
-                && request.terminal.is_some() == self.is_terminal
-                && request.stdin == self.is_terminal
-                && request.environment == environment;
+        let same = request.argv.iter().eq(self.argv.iter().map(|argument| argument.as_bytes()))
+            && request.directory.as_str() == self.directory
+            && request.terminal.is_some() == self.is_terminal
+            && request.stdin == self.is_terminal
+            && request.environment == environment;
         if same {
             return None;
         }

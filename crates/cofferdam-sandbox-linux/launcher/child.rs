@@ -1,0 +1,153 @@
+//! The first process of the sandbox, from `clone` to the start of the guest.
+//!
+//! The order is the point. What needs capabilities in the new user namespace (mounts, loopback, host name) comes
+//! before they are dropped; host paths are opened before the process becomes the sandbox's user, who may not be
+//! allowed to reach them; `/proc` is mounted while the old one is still there, since the kernel refuses it
+//! otherwise; Landlock comes after the last path is opened, seccomp after the last call it refuses.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+};
+
+use crate::{
+    landlock,
+    plan::Plan,
+    report::{self, Step},
+    root,
+    step::{self, Failure, Steps},
+    sys,
+};
+
+/// What the child inherits.
+pub(crate) struct Descriptors<'a> {
+    /// The stream that becomes the guest's descriptor 0.
+    pub(crate) stream: OwnedFd,
+    /// The guest program.
+    pub(crate) guest: OwnedFd,
+    /// Where the guest's diagnostics go: its descriptor 2.
+    pub(crate) said: OwnedFd,
+    /// One byte arrives here when the user is mapped and the cgroups are joined; then it stays open.
+    pub(crate) go: OwnedFd,
+    /// The report socket.
+    pub(crate) report: BorrowedFd<'a>,
+}
+
+/// Becomes the guest. Returns only on failure.
+pub(crate) fn run(plan: &Plan, steps: &Steps, descriptors: Descriptors<'_>) -> Failure {
+    match build(plan, steps, descriptors) {
+        Ok(never) => match never {},
+        Err(failure) => failure,
+    }
+}
+
+fn build(
+    plan: &Plan,
+    steps: &Steps,
+    descriptors: Descriptors<'_>,
+) -> Result<std::convert::Infallible, Failure> {
+    let Descriptors { stream, guest, said, go, report } = descriptors;
+    let mut go = File::from(go);
+
+    // If the launcher dies from here on, this process dies with it, and with this process the whole pid namespace. If
+    // it died before, the pipe is at its end.
+    steps.run(Step::MapUser, b"parent death signal", die_with_parent)?;
+    steps.run(Step::MapUser, b"go", || go.read_exact(&mut [0]))?;
+
+    steps.run(Step::Descriptors, b"session", sys::new_session)?;
+    sys::reset_signals();
+    sys::set_umask(0o022);
+
+    // After joining, so that the sandbox's own cgroup is the root of what it sees.
+    steps.run(Step::CgroupNamespace, b"", || sys::unshare_namespaces(sys::CLONE_NEWCGROUP))?;
+    steps.run(Step::SetHostname, b"", || sys::set_hostname(&plan.hostname))?;
+    if plan.own_network {
+        steps.run(Step::Loopback, b"", sys::loopback_up)?;
+    }
+
+    let trees = root::open_trees(plan, steps)?;
+    // Files made from here on belong to the sandbox's user. Capabilities stay: they go when user 0 of the namespace
+    // changes to another, and this namespace has no user 0.
+    steps.run(Step::BecomeUser, b"", || sys::become_user(plan.identity.inner))?;
+    root::build(plan, steps, trees)?;
+
+    let null = steps.run(Step::Descriptors, b"/dev/null", || {
+        Ok(OwnedFd::from(File::options().read(true).write(true).open("/dev/null")?))
+    })?;
+
+    for &(resource, value) in &plan.resource_limits {
+        steps.run(Step::ResourceLimit, resource.to_string().as_bytes(), || {
+            sys::lower_limit(resource, value)
+        })?;
+    }
+    drop_capabilities(steps)?;
+    steps.run(Step::NoNewPrivileges, b"", || {
+        sys::process_control(sys::PR_SET_NO_NEW_PRIVS, [1, 0, 0, 0])
+    })?;
+    let landlock_abi = landlock::restrict(plan, steps)?;
+
+    // Becoming another user has cleared it.
+    steps.run(Step::Descriptors, b"parent death signal", || {
+        die_with_parent()?;
+        still_there(&go)
+    })?;
+    steps.run(Step::Descriptors, b"standard descriptors", || {
+        sys::set_standard(stream.as_fd(), 0)?;
+        sys::set_standard(null.as_fd(), 1)?;
+        sys::set_standard(said.as_fd(), 2)?;
+        sys::close_on_exec_from(3)
+    })?;
+    for filter in &plan.filters {
+        steps.run(Step::Seccomp, b"", || sys::install_filter(filter))?;
+    }
+    // Said before the last step, because after it there is nobody left to say it. If the step fails, that is said too.
+    steps.run(Step::StartGuest, b"", || Ok(()))?;
+    let report = report.try_clone_to_owned().map(File::from);
+    if let Ok(report) = report {
+        step::send(&report, report::READY, 0, landlock_abi, b"");
+    }
+    let error = sys::execute(guest.as_fd(), c"cofferdam-guest");
+    Err(Failure::new(Step::StartGuest, &error, b""))
+}
+
+fn die_with_parent() -> io::Result<()> {
+    sys::process_control(sys::PR_SET_PDEATHSIG, [sys::SIGKILL as u64, 0, 0, 0])
+}
+
+/// Fails if the launcher has died, that is, if nobody holds the other end of the pipe.
+fn still_there(go: &File) -> io::Result<()> {
+    const ESRCH: i32 = 3;
+    let mut fds = [sys::PollFd { fd: go.as_raw_fd(), events: 0, ready: 0 }];
+    sys::poll_all(&mut fds, 0)?;
+    if fds[0].ready & sys::POLLHUP != 0 {
+        return Err(io::Error::from_raw_os_error(ESRCH));
+    }
+    Ok(())
+}
+
+/// Gives up every capability in every set, and every way to get one back.
+fn drop_capabilities(steps: &Steps) -> Result<(), Failure> {
+    const PR_CAP_AMBIENT_CLEAR_ALL: u64 = 4;
+    // KEEP_CAPS_LOCKED, NO_SETUID_FIXUP, NOROOT and NO_CAP_AMBIENT_RAISE, the last three with their locks: user 0 is
+    // nobody special, and none of it can be changed.
+    const SECURE_BITS: u64 = (1 << 5) | 0b1100 | 0b11 | (0b11 << 6);
+    steps.run(Step::DropCapabilities, b"bounding set", || {
+        for capability in 0..64 {
+            match sys::process_control(sys::PR_CAPBSET_DROP, [capability, 0, 0, 0]) {
+                Ok(()) => {}
+                // The first number that the kernel does not know.
+                Err(error) if error.raw_os_error() == Some(sys::EINVAL) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    })?;
+    steps.run(Step::DropCapabilities, b"secure bits", || {
+        sys::process_control(sys::PR_SET_SECUREBITS, [SECURE_BITS, 0, 0, 0])
+    })?;
+    steps.run(Step::DropCapabilities, b"ambient set", || {
+        sys::process_control(sys::PR_CAP_AMBIENT, [PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0])
+    })?;
+    steps.run(Step::DropCapabilities, b"", sys::clear_capabilities)
+}

@@ -1,0 +1,112 @@
+//! The plan: everything that the launcher does for one sandbox, computed by the host as plain data.
+//!
+//! The host encodes it (`src/encode.rs`), the launcher decodes it (`decode.rs`). Both are always of the same build, so
+//! the form has no version.
+
+use std::ffi::CString;
+
+use crate::report::Step;
+
+/// What the launcher builds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// For tests: fail this step with this error number instead of doing it.
+    pub(crate) fault: Option<(Step, i32)>,
+    /// The host name inside.
+    pub(crate) hostname: Vec<u8>,
+    /// Whether the sandbox has a network namespace of its own.
+    pub(crate) own_network: bool,
+    /// How its user is mapped.
+    pub(crate) identity: Identity,
+    /// The `cgroup.procs` files that the sandbox is written to.
+    pub(crate) cgroup_procs: Vec<Vec<u8>>,
+    /// The cgroup directories to remove at the end, innermost first.
+    pub(crate) cgroup_directories: Vec<Vec<u8>>,
+    /// The file whose `oom_kill` line counts the kills for memory.
+    pub(crate) oom_counter: Option<Vec<u8>>,
+    /// Milliseconds after which the sandbox is killed.
+    pub(crate) wall_time_ms: u64,
+    /// A directory of the host, over which the new root is mounted before it becomes the root.
+    pub(crate) staging: CString,
+    /// Directories and files of the host that appear inside, read-only.
+    pub(crate) trees: Vec<HostTree>,
+    /// What else is in the new root.
+    pub(crate) entries: Vec<Entry>,
+    /// The writable places.
+    pub(crate) scratch: Scratch,
+    /// Paths below the new root that are hidden: a directory by an empty one, a file by the null device.
+    pub(crate) masks: Vec<CString>,
+    /// Resource numbers and limits, both soft and hard.
+    pub(crate) resource_limits: Vec<(u32, u64)>,
+    /// What Landlock allows.
+    pub(crate) landlock: Vec<LandlockRule>,
+    /// seccomp programs in the order in which they are installed; each instruction is 8 bytes.
+    pub(crate) filters: Vec<Vec<u8>>,
+}
+
+/// How the one user of the sandbox is mapped to one of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// User and group inside.
+    pub(crate) inner: u32,
+    /// User of the host.
+    pub(crate) outer_user: u32,
+    /// Group of the host.
+    pub(crate) outer_group: u32,
+    /// Whether to give up the host's supplementary groups first; needs `CAP_SETGID`.
+    pub(crate) drop_groups: bool,
+}
+
+/// A directory or file of the host, cloned read-only with all that is mounted below it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HostTree {
+    /// Absolute path on the host.
+    pub(crate) source: CString,
+    /// Path below the new root; made by an [`Entry`].
+    pub(crate) target: CString,
+    /// Whether device nodes work below it. Only for the few nodes of `/dev`.
+    pub(crate) devices: bool,
+}
+
+/// Something that is made in the new root before it becomes read-only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// A directory.
+    Directory(CString),
+    /// A symbolic link: path, then target.
+    Link(CString, CString),
+    /// A file: path, then content.
+    File(CString, Vec<u8>),
+}
+
+/// The writable places: directories of one bounded in-memory file system, so that they share one limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Scratch {
+    /// Bytes of all of them together.
+    pub(crate) bytes: u64,
+    /// Files and directories of all of them together.
+    pub(crate) inodes: u64,
+    /// Where they appear below the new root.
+    pub(crate) directories: Vec<CString>,
+}
+
+/// One grant of Landlock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LandlockRule {
+    /// Absolute path inside.
+    pub(crate) path: CString,
+    /// What is granted at and below it.
+    pub(crate) access: LandlockAccess,
+}
+
+/// What a Landlock rule grants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum LandlockAccess {
+    /// Read and execute.
+    Read = 0,
+    /// Everything that makes, changes and removes files, but device nodes.
+    Write = 1,
+    /// Read, write and control a device.
+    Device = 2,
+}
