@@ -24,6 +24,7 @@ mod libtest;
 mod metadata;
 mod report;
 mod setup;
+mod skip_log;
 mod suite;
 mod table;
 mod test;

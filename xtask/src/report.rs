@@ -1,15 +1,9 @@
 //! What passed, what failed, what was skipped and why; and the last line that says so.
 
 use std::collections::BTreeSet;
-use std::path::Path;
-
-use anyhow::{Context as _, Result};
 
 use crate::libtest::TestRun;
 use crate::table;
-
-/// The variable that names the file to which a test adds `name<TAB>reason` when it cannot run here.
-pub(crate) const SKIP_LOG: &str = "COFFERDAM_SKIP_LOG";
 
 /// The sum over everything that a task ran.
 #[derive(Debug, Default)]
@@ -74,11 +68,9 @@ impl Report {
         }
     }
 
-    /// Adds another report as it is.
-    pub(crate) fn add(&mut self, other: Self) {
-        self.passed += other.passed;
-        self.failures.extend(other.failures);
-        self.skips.extend(other.skips);
+    /// Whether nothing was counted.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.passed == 0 && self.failures.is_empty() && self.skips.is_empty()
     }
 
     pub(crate) fn succeeded(&self) -> bool {
@@ -114,32 +106,10 @@ fn is_name(what: &str, test: &str) -> bool {
     test.strip_suffix(what).is_some_and(|before| before.is_empty() || before.ends_with("::"))
 }
 
-/// Empties the log, so that it tells of one run only.
-pub(crate) fn clear_skip_log(file: &Path) -> Result<()> {
-    if let Some(directory) = file.parent() {
-        std::fs::create_dir_all(directory)?;
-    }
-    std::fs::write(file, "").with_context(|| format!("could not write {}", file.display()))
-}
-
-/// Reads the log that the tests of a run wrote.
-pub(crate) fn read_skip_log(file: &Path) -> Result<Vec<Skip>> {
-    let text = std::fs::read_to_string(file)
-        .with_context(|| format!("could not read {}", file.display()))?;
-    Ok(parse_skip_log(&text))
-}
-
-fn parse_skip_log(text: &str) -> Vec<Skip> {
-    let skip = |line: &str| {
-        let (what, why) = line.split_once('\t').unwrap_or((line, "no reason given"));
-        Skip { what: what.to_owned(), why: why.to_owned() }
-    };
-    text.lines().filter(|line| !line.is_empty()).map(skip).collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Report, Skip, TestRun, parse_skip_log};
+    use super::{Report, Skip, TestRun};
+    use crate::skip_log::parse as parse_skip_log;
 
     fn run(names: &[&str]) -> TestRun {
         let mut run = TestRun::default();

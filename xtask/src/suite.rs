@@ -5,7 +5,6 @@
 mod example;
 mod local_model;
 mod openai_python;
-mod ordinary_user;
 mod sandbox_linux;
 
 use anyhow::{Result, bail};
@@ -22,16 +21,9 @@ pub(crate) struct Suite {
     pub(crate) about: &'static str,
     /// The crate that it tests.
     pub(crate) package: &'static str,
-    pub(crate) run: fn(&Context, Scope, &mut Report) -> Result<()>,
-}
-
-/// What went before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Scope {
-    /// Nothing: the suite runs all it has.
-    Alone,
-    /// The tests of its package: it leaves out what they ran already.
-    AfterCargoTest,
+    /// Whether `cargo test` on the package runs it too, so that `cargo xtask test` need not.
+    pub(crate) within_cargo_test: bool,
+    pub(crate) run: fn(&Context, &mut Report) -> Result<()>,
 }
 
 const SUITES: &[Suite] = &[
@@ -44,9 +36,9 @@ const SUITES: &[Suite] = &[
 
 impl Suite {
     /// Runs the suite; that it could not be run is a failure in the report.
-    pub(crate) fn run_into(&self, context: &Context, scope: Scope, report: &mut Report) {
+    pub(crate) fn run_into(&self, context: &Context, report: &mut Report) {
         println!("\n=== suite {}: {}", self.name, self.about);
-        if let Err(error) = (self.run)(context, scope, report) {
+        if let Err(error) = (self.run)(context, report) {
             report.fail(format!("suite {}: {error:#}", self.name));
         }
     }
@@ -65,14 +57,19 @@ pub(crate) fn run(context: &Context, arguments: Arguments) -> Result<bool> {
         let Some(suite) = SUITES.iter().find(|suite| suite.name == name) else {
             bail!("no suite `{name}`; `cargo xtask suite` lists them");
         };
-        suite.run_into(context, Scope::Alone, &mut report);
+        suite.run_into(context, &mut report);
+        // What was asked for by name and found nothing to run did not show what it should.
+        if report.is_empty() {
+            report.fail(format!("suite {name}: ran no test"));
+        }
     }
     Ok(report.print(true))
 }
 
-/// The suites of the packages; all of them where none is named.
-pub(crate) fn of_packages(packages: &[String]) -> impl Iterator<Item = &'static Suite> {
-    SUITES.iter().filter(|suite| {
+/// The suites of the packages, of all where none is named, that `cargo test` does not run.
+pub(crate) fn beyond_cargo_test(packages: &[String]) -> impl Iterator<Item = &'static Suite> {
+    let concerned = |suite: &&Suite| {
         packages.is_empty() || packages.iter().any(|package| package == suite.package)
-    })
+    };
+    SUITES.iter().filter(|suite| !suite.within_cargo_test).filter(concerned)
 }

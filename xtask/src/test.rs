@@ -12,8 +12,9 @@ use crate::arguments::Arguments;
 use crate::command::{cargo_in, run_reading};
 use crate::context::Context;
 use crate::libtest::TestRun;
-use crate::report::{Report, SKIP_LOG, clear_skip_log, read_skip_log};
-use crate::suite::{self, Scope};
+use crate::report::Report;
+use crate::skip_log::SkipLog;
+use crate::suite;
 
 pub(crate) fn run(context: &Context, mut arguments: Arguments) -> Result<bool> {
     let list_skips = !arguments.flag("--no-skip-list");
@@ -36,10 +37,10 @@ pub(crate) fn test(
     let mut command = cargo_in(&context.workspace.root);
     command.args(["test", "--all-features", "--no-fail-fast"]);
     select(&mut command, packages);
-    cargo_test(context, &mut command, report)?;
+    cargo_test(&mut command, report)?;
     if with_suites {
-        for suite in suite::of_packages(packages) {
-            suite.run_into(context, Scope::AfterCargoTest, report);
+        for suite in suite::beyond_cargo_test(packages) {
+            suite.run_into(context, report);
         }
     }
     Ok(())
@@ -61,10 +62,9 @@ pub(crate) fn cargo_test(
     command: &mut Command,
     report: &mut Report,
 ) -> Result<()> {
-    let log = context.target("xtask/skipped.tsv");
-    clear_skip_log(&log)?;
+    let log = SkipLog::create()?;
     let mut run = TestRun::default();
-    let status = run_reading(command.env(SKIP_LOG, &log), |line| run.read(line))?;
-    report.add_run(run.finish(status.success()), read_skip_log(&log)?);
+    let status = run_reading(command.env(SkipLog::VARIABLE, log.file()), |line| run.read(line))?;
+    report.add_run(run.finish(status.success()), log.read()?);
     Ok(())
 }

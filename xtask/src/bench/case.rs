@@ -4,8 +4,9 @@
 //! {"case": "exec true", "median_ms": 1.9, "min_ms": 1.7, "n": 200, "floor": "fork+exec+wait", "ratio": 1.4, "bar": 2.0}
 //! ```
 //!
-//! `floor` (what it is compared with), `ratio` (to that floor) and `bar` (the ratio allowed at most) may be absent. A
-//! bar on a time instead of a ratio is `bar_ms`, and is met by `median_ms`.
+//! All but `case` and `median_ms` may be absent. `floor` is what the case is compared with, `ratio` how many times as
+//! long it takes, and `bar` the ratio allowed at most. A floor may also be given by its time, as `floor_NAME_ms`: the
+//! ratio of the medians follows. A bar on a time instead of a ratio is `bar_ms`, and is met by `median_ms`.
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -15,8 +16,8 @@ use serde_json::Value;
 pub(crate) struct Case {
     pub(crate) name: String,
     median_ms: f64,
-    min_ms: f64,
-    n: u64,
+    min_ms: Option<f64>,
+    n: Option<u64>,
     floor: String,
     ratio: Option<f64>,
     bar: Option<Bar>,
@@ -41,28 +42,30 @@ impl Case {
     }
 
     pub(crate) fn from_json(raw: Value) -> Result<Self> {
-        let number =
-            |key: &str| raw[key].as_f64().with_context(|| format!("`{key}` is not a number"));
+        let median_ms = raw["median_ms"].as_f64().context("`median_ms` is not a number")?;
         let bar = match (raw["bar"].as_f64(), raw["bar_ms"].as_f64()) {
             (Some(ratio), _) => Some(Bar::Ratio(ratio)),
             (None, Some(milliseconds)) => Some(Bar::MedianMs(milliseconds)),
             (None, None) => None,
         };
-        let ratio = raw["ratio"].as_f64();
+        let timed = timed_floor(&raw);
+        let ratio = raw["ratio"]
+            .as_f64()
+            .or_else(|| timed.as_ref().map(|(_, floor_ms)| median_ms / floor_ms));
         anyhow::ensure!(
             !matches!((bar, ratio), (Some(Bar::Ratio(_)), None)),
             "`bar` without `ratio`"
         );
         Ok(Self {
             name: raw["case"].as_str().context("`case` is not a string")?.to_owned(),
-            median_ms: number("median_ms")?,
-            min_ms: number("min_ms")?,
-            n: raw["n"].as_u64().context("`n` is not a count")?,
-            floor: match &raw["floor"] {
-                Value::String(name) => name.clone(),
-                Value::Null => String::new(),
-                other => other.to_string(),
-            },
+            median_ms,
+            min_ms: raw["min_ms"].as_f64(),
+            n: raw["n"].as_u64(),
+            floor: raw["floor"]
+                .as_str()
+                .map(str::to_owned)
+                .or(timed.map(|(name, _)| name))
+                .unwrap_or_default(),
             ratio,
             bar,
             raw,
@@ -92,14 +95,22 @@ impl Case {
         [
             self.name.clone(),
             format!("{:.3}", self.median_ms),
-            format!("{:.3}", self.min_ms),
-            self.n.to_string(),
+            self.min_ms.map(|time| format!("{time:.3}")).unwrap_or_default(),
+            self.n.map(|n| n.to_string()).unwrap_or_default(),
             self.floor.clone(),
             self.ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default(),
             bar,
             verdict.to_owned(),
         ]
     }
+}
+
+/// The name and the time of a floor that is given as `floor_NAME_ms`.
+fn timed_floor(raw: &Value) -> Option<(String, f64)> {
+    raw.as_object()?.iter().find_map(|(key, value)| {
+        let name = key.strip_prefix("floor_")?.strip_suffix("_ms")?;
+        Some((name.replace('_', " "), value.as_f64()?))
+    })
 }
 
 #[cfg(test)]
@@ -124,9 +135,15 @@ mod tests {
         let ok = case(r#"{"case":"a","median_ms":3,"min_ms":2.5,"n":10,"bar_ms":10}"#);
         assert_eq!(ok.row(), ["a", "3.000", "2.500", "10", "", "", "10 ms", "ok"]);
         let free =
-            case(r#"{"case":"a","median_ms":3,"min_ms":2.5,"n":10,"floor":1.4,"ratio":2.1}"#);
-        assert_eq!(free.row()[4..], ["1.4", "2.10", "", ""]);
+            case(r#"{"case":"a","median_ms":3,"min_ms":2.5,"n":10,"floor":"fork","ratio":2.1}"#);
+        assert_eq!(free.row()[4..], ["fork", "2.10", "", ""]);
         assert_eq!(free.within_bar(), None);
+    }
+
+    #[test]
+    fn a_floor_by_its_time() {
+        let timed = case(r#"{"case":"a","median_ms":12,"floor_read_write_ms":8,"bar":1.4}"#);
+        assert_eq!(timed.row(), ["a", "12.000", "", "", "read write", "1.50", "1.40", "over"]);
     }
 
     #[test]

@@ -18,33 +18,41 @@ pub(crate) fn check(rules: &Rules, workspace: &Workspace) -> Result<Vec<String>>
         .into_iter()
         .filter(|(_, package)| package.directory.starts_with(&crates))
     {
-        // `program` holds the guest's second program.
-        for directory in ["src", "program"] {
-            for file in rust_files(&package.directory.join(directory))? {
-                let text = std::fs::read_to_string(&file)
-                    .with_context(|| format!("could not read {}", file.display()))?;
-                let shown = file.strip_prefix(&workspace.root).unwrap_or(&file);
-                check_file(rules, &package.name, shown, &text, &mut violations);
-            }
+        for file in rust_files(&package.directory)? {
+            let text = std::fs::read_to_string(&file)
+                .with_context(|| format!("could not read {}", file.display()))?;
+            let shown = file.strip_prefix(&workspace.root).unwrap_or(&file);
+            check_file(rules, &package.name, shown, &text, &mut violations);
         }
     }
     Ok(violations)
 }
 
+/// The sources below the crate's directories but those that are not shipped: `src`, and what a build script compiles.
 fn rust_files(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    if !directory.is_dir() {
-        return Ok(files);
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_dir() && !NOT_SHIPPED.iter().any(|name| path.ends_with(name)) {
+            files.extend(rust_files_below(&path)?);
+        }
     }
+    files.sort();
+    Ok(files)
+}
+
+const NOT_SHIPPED: &[&str] = &["benches", "examples", "fuzz", "tests"];
+
+fn rust_files_below(directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();
         if path.is_dir() {
-            files.extend(rust_files(&path)?);
+            files.extend(rust_files_below(&path)?);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             files.push(path);
         }
     }
-    files.sort();
     Ok(files)
 }
 

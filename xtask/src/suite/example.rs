@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Scope, Suite};
+use super::Suite;
 use crate::command::{cargo_in, run_reading};
 use crate::context::Context;
 use crate::report::Report;
@@ -11,10 +11,11 @@ pub(crate) const SUITE: Suite = Suite {
     name: "example",
     about: "the clinical records job runs sealed, ends well and prints precision and recall",
     package: "cofferdam-cli",
+    within_cargo_test: false,
     run,
 };
 
-fn run(context: &Context, _scope: Scope, report: &mut Report) -> Result<()> {
+fn run(context: &Context, report: &mut Report) -> Result<()> {
     let mut command = cargo_in(&context.workspace.root);
     command.args([
         "run",

