@@ -1,1 +1,34 @@
-//! Materialises a manifest into a sandbox: local trees, git, inline files; collects outputs
+//! Fills a sandbox with what a manifest declares, and copies the outputs out again.
+//!
+//! - [`Materializer`]: resolves the manifest's sources on the host, refuses what is not allowed, and uploads all entries
+//!   as one stream. Nothing is uploaded before every entry has been checked.
+//! - [`collect`]: copies declared outputs to a directory of the host, distrusting the sandbox that sends them.
+//! - [`Materialized`], [`Collected`]: receipts of what was done.
+//! - [`WorkspaceError`]: what can go wrong, each with the entry and what to do.
+//!
+//! Two boundaries are guarded here. On the way in, a manifest must not reach files of the host that its author was not
+//! given: sources are resolved with `openat2` beneath the directory of the file or a directory that the caller granted,
+//! and links that lead out are refused. On the way out, a sandbox must not reach files of the host at all: names are
+//! checked, nothing is overwritten, and links are made last, so that nothing is written through one.
+//!
+//! # Why not one copy operation per file?
+//!
+//! A tree of thousands of small files would cost thousands of round trips. One stream costs one, needs the memory of a
+//! few pieces, and fails as a whole.
+#![forbid(unsafe_code)]
+
+mod beneath;
+mod collect;
+mod error;
+mod git;
+mod links;
+mod local_tree;
+mod materializer;
+mod output_writer;
+mod plan;
+mod receipt;
+
+pub use collect::{CollectOptions, collect};
+pub use error::WorkspaceError;
+pub use materializer::{Materializer, SecretResolver};
+pub use receipt::{Collected, Materialized, MaterializedEntry, SkippedOutput};
