@@ -39,7 +39,7 @@ pub struct EntryOptions {
     #[serde(skip_serializing_if = "is_default")]
     #[schemars(default)]
     pub owner: Owner,
-    /// Leave it out of snapshots and make it anew on resume. Default false.
+    /// Leave it out of what is copied out of the workspace, and out of snapshots. Default false.
     #[serde(skip_serializing_if = "is_default")]
     #[schemars(default)]
     pub ephemeral: bool,
@@ -102,7 +102,7 @@ pub struct LocalDir {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(default)]
     pub ignore: Vec<String>,
-    /// Also leave out what the `.gitignore` files in the directory name. Default false.
+    /// Also leave out `.git` and what the `.gitignore` files in the directory name. Default false.
     #[serde(skip_serializing_if = "is_default")]
     #[schemars(default)]
     pub gitignore: bool,
@@ -131,7 +131,11 @@ pub struct GitSource {
     #[serde(skip_serializing_if = "is_default")]
     #[schemars(default)]
     pub keep_git: bool,
-    /// Token for the server. Only the control plane reads it.
+    /// Patterns of what is left out, in the notation of `.gitignore`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
+    pub ignore: Vec<String>,
+    /// Token for the server, which must be `https`. Only the control plane reads it.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "serialize_secret")]
     #[schemars(schema_with = "schema::secret")]
     pub token: Option<SecretRef>,
@@ -184,6 +188,7 @@ impl Entry {
             reference: None,
             subpath: None,
             keep_git: false,
+            ignore: Vec::new(),
             token: None,
             max_files: None,
             max_bytes: None,
@@ -212,7 +217,7 @@ impl Entry {
         self
     }
 
-    /// Leaves it out of snapshots.
+    /// Leaves it out of outputs and snapshots.
     #[must_use]
     pub fn ephemeral(mut self) -> Self {
         self.options.ephemeral = true;

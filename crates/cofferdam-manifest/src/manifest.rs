@@ -169,6 +169,13 @@ impl Manifest {
         paths
     }
 
+    /// Returns the paths of the ephemeral entries, sorted: what is not copied out of the workspace.
+    #[must_use]
+    pub fn ephemeral_paths(&self) -> Vec<WorkspacePath> {
+        let ephemeral = self.entries.iter().filter(|(_, entry)| entry.options.ephemeral);
+        ephemeral.map(|(path, _)| path.clone()).collect()
+    }
+
     /// Returns the sandbox's limits, with defaults for what is not given.
     #[must_use]
     pub fn sandbox_limits(&self) -> SandboxLimits {

@@ -171,10 +171,7 @@ fn write_entry(out: &mut String, entry: &Entry) -> fmt::Result {
         EntrySource::LocalDir(dir) => {
             write!(out, " {}", one_line(&dir.source))?;
             write_caps(out, dir.max_files, dir.max_bytes)?;
-            if !dir.ignore.is_empty() {
-                let patterns: Vec<String> = dir.ignore.iter().map(one_line).collect();
-                write!(out, ", without {}", patterns.join(" "))?;
-            }
+            write_ignored(out, &dir.ignore)?;
             if dir.gitignore {
                 out.push_str(", without what .gitignore names");
             }
@@ -188,6 +185,7 @@ fn write_entry(out: &mut String, entry: &Entry) -> fmt::Result {
                 write!(out, ", only {}", one_line(subpath))?;
             }
             write_caps(out, git.max_files, git.max_bytes)?;
+            write_ignored(out, &git.ignore)?;
             if git.keep_git {
                 out.push_str(", with .git");
             }
@@ -209,6 +207,14 @@ fn write_entry(out: &mut String, entry: &Entry) -> fmt::Result {
 fn write_caps(out: &mut String, files: Option<u64>, bytes: Option<ByteSize>) -> fmt::Result {
     let files = files.unwrap_or(Entry::DEFAULT_MAX_FILES);
     write!(out, ", at most {files} files and {}", bytes_cap(bytes))
+}
+
+fn write_ignored(out: &mut String, patterns: &[String]) -> fmt::Result {
+    if patterns.is_empty() {
+        return Ok(());
+    }
+    let patterns: Vec<String> = patterns.iter().map(one_line).collect();
+    write!(out, ", without {}", patterns.join(" "))
 }
 
 fn bytes_cap(bytes: Option<ByteSize>) -> ByteSize {

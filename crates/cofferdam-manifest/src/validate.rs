@@ -49,17 +49,12 @@ pub(crate) fn manifest(manifest: &Manifest, path: &FieldPath, problems: &mut Pro
             EntrySource::LocalFile(file) => local_source(&file.source, &field, problems),
             EntrySource::LocalDir(dir) => {
                 local_source(&dir.source, &field, problems);
-                for (index, pattern) in dir.ignore.iter().enumerate() {
-                    if pattern.contains(['\n', '\r', '\0']) {
-                        let field = field.key("ignore").index(index);
-                        problems.value(
-                            &field,
-                            "a pattern is one line; write several as several elements",
-                        );
-                    }
-                }
+                ignore_patterns(&dir.ignore, &field, problems);
             }
-            EntrySource::Git(git) => git_source(git, &field, problems),
+            EntrySource::Git(git) => {
+                git_source(git, &field, problems);
+                ignore_patterns(&git.ignore, &field, problems);
+            }
             EntrySource::Dir => {}
         }
     }
@@ -81,6 +76,15 @@ fn local_source(source: &str, field: &FieldPath, problems: &mut Problems) {
             &field.key("source"),
             "the path is empty or has a NUL byte; write a path of the host",
         );
+    }
+}
+
+fn ignore_patterns(patterns: &[String], field: &FieldPath, problems: &mut Problems) {
+    for (index, pattern) in patterns.iter().enumerate() {
+        if pattern.contains(['\n', '\r', '\0']) {
+            let field = field.key("ignore").index(index);
+            problems.value(&field, "a pattern is one line; write several as several elements");
+        }
     }
 }
 
@@ -112,6 +116,12 @@ fn git_source(git: &GitSource, field: &FieldPath, problems: &mut Problems) {
         problems.value(
             &field.key("ref"),
             format!("{reference:?} is no name that git allows; write a branch, a tag or a full commit id"),
+        );
+    }
+    if git.token.is_some() && !git.url.starts_with("https://") {
+        problems.value(
+            &field.key("token"),
+            "a token goes over `https` only; change the address or remove the token",
         );
     }
     if git.keep_git && git.subpath.as_ref().is_some_and(|path| !path.is_root()) {
@@ -167,12 +177,20 @@ fn is_git_reference(name: &str) -> bool {
 /// Checks what the parts of an agent file say of each other.
 pub(crate) fn agent_file(agent: &AgentFile, problems: &mut Problems) {
     let root = FieldPath::root();
+    let ephemeral = agent.workspace.ephemeral_paths();
     let mut paths: BTreeSet<&WorkspacePath> = BTreeSet::new();
     for (index, output) in agent.outputs.iter().enumerate() {
         if !paths.insert(&output.path) {
             let field = root.key("outputs").index(index).key("path");
             problems
                 .value(&field, format!("{} is an output already; remove one of them", output.path));
+        }
+        if let Some(entry) = ephemeral.iter().find(|entry| entry.contains(&output.path)) {
+            let field = root.key("outputs").index(index).key("path");
+            problems.value(
+                &field,
+                format!("entry {entry} is ephemeral, so nothing in it is copied out; remove `ephemeral` or the output"),
+            );
         }
     }
     let mut names = BTreeSet::new();

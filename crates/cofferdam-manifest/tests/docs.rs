@@ -23,3 +23,10 @@ fn files_in_the_reference_are_good() {
     }
     assert!(agents >= 3, "only {agents} examples were found");
 }
+
+#[test]
+fn the_example_is_good() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/clinical-records/agent.yaml");
+    let agent = AgentFile::parse(&std::fs::read_to_string(file).unwrap(), "agent.yaml").unwrap();
+    assert_eq!(agent.warnings(), []);
+}

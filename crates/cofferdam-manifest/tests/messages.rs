@@ -165,6 +165,7 @@ fn git_sources_are_addresses_and_names() {
     let check = |fields: &str| entries(&format!("  g: {{type: git, {fields}}}\n"));
     assert_eq!(check("url: \"https://h/r.git\", ref: release/1.0"), "good");
     assert_eq!(check("url: \"file:///srv/r.git\""), "good");
+    insta::assert_snapshot!(check("url: \"http://h/r\", token: {secret: \"env:T\"}"), @r#"manifest.yaml:3:44: entries.g.token: a token goes over `https` only; change the address or remove the token"#);
     insta::assert_snapshot!(check("url: \"ext::sh -c id\""), @r#"manifest.yaml:3:23: entries.g.url: the address is not of http or https; write it as `https://host/path`"#);
     insta::assert_snapshot!(check("url: \"git@h:r.git\""), @r#"manifest.yaml:3:23: entries.g.url: the address is not of http or https; write it as `https://host/path`"#);
     insta::assert_snapshot!(check("url: \"https:///r\""), @r#"manifest.yaml:3:23: entries.g.url: the address names no host; write it as `https://host/path`"#);
@@ -184,6 +185,11 @@ fn outputs_and_evaluations_agree() {
     agent.yaml:10:23: evaluations[1].output: b is in no output; add `- path: b` to `outputs`
     agent.yaml:10:57: evaluations[1].key: no field tells which lines belong together; name at least one
     "#);
+}
+
+#[test]
+fn ephemeral_entries_hold_no_outputs() {
+    insta::assert_snapshot!(agent("outputs: [{path: c/x}]\nworkspace: {entries: {c: {type: dir, ephemeral: true}}}\n"), @r#"agent.yaml:4:18: outputs[0].path: entry c is ephemeral, so nothing in it is copied out; remove `ephemeral` or the output"#);
 }
 
 #[test]

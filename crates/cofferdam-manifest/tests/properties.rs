@@ -7,11 +7,10 @@ const FULL: &str = include_str!("data/full.yaml");
 
 /// Reads a text both ways; every refusal has a problem and stays within the bound.
 fn survives(text: &str) {
-    for error in [AgentFile::parse(text, "x").err(), Manifest::parse(text, "x").err()] {
-        if let Some(error) = error {
-            assert!(!error.problems.is_empty() && error.problems.len() <= MAX_PROBLEMS);
-            assert!(!error.to_string().is_empty());
-        }
+    let errors = [AgentFile::parse(text, "x").err(), Manifest::parse(text, "x").err()];
+    for error in errors.into_iter().flatten() {
+        assert!(!error.problems.is_empty() && error.problems.len() <= MAX_PROBLEMS);
+        assert!(!error.to_string().is_empty());
     }
 }
 
@@ -27,7 +26,7 @@ fn a_file_reads_back_as_written() {
 #[test]
 fn hostile_files_are_refused_quickly() {
     let started = std::time::Instant::now();
-    let bytes = 1 << 18;
+    let bytes = 1 << 17;
     for unit in [
         "[", "{", "- ", "a: ", "? ", "&a ", "*a ", "!x ", "\"", "'", "|", ">\n", "[[],", "{a: ",
         "x:\n ", "%", "#\n",
@@ -37,7 +36,7 @@ fn hostile_files_are_refused_quickly() {
     survives(&format!("a: &a x\nb: [{}]", "*a,".repeat(80_000)));
     survives(&(0..90_000).map(|n| format!("k{n}: 1\n")).collect::<String>());
     let elapsed = started.elapsed();
-    assert!(elapsed.as_secs() < 30, "hostile files of 256 KiB took {elapsed:?}");
+    assert!(elapsed.as_secs() < 30, "hostile files of 128 KiB took {elapsed:?}");
 }
 
 proptest! {

@@ -135,8 +135,7 @@ fn local_file(fields: &mut Fields<'_, '_>) -> Option<LocalFile> {
 
 fn local_dir(fields: &mut Fields<'_, '_>) -> Option<LocalDir> {
     let source = fields.required("source", "path/of/directory", host_path);
-    let ignore =
-        fields.optional("ignore", |node, path, problems| list(node, path, problems, words));
+    let ignore = fields.optional("ignore", patterns);
     let gitignore = fields.optional("gitignore", flag);
     let max_files = fields.optional("max_files", count);
     let max_bytes = fields.optional("max_bytes", positive_size);
@@ -154,6 +153,7 @@ fn git(fields: &mut Fields<'_, '_>) -> Option<GitSource> {
     let reference = fields.optional("ref", words);
     let subpath = fields.optional("subpath", workspace_path);
     let keep_git = fields.optional("keep_git", flag);
+    let ignore = fields.optional("ignore", patterns);
     let token = fields.optional("token", secret);
     let max_files = fields.optional("max_files", count);
     let max_bytes = fields.optional("max_bytes", positive_size);
@@ -162,10 +162,15 @@ fn git(fields: &mut Fields<'_, '_>) -> Option<GitSource> {
         reference,
         subpath,
         keep_git: keep_git.unwrap_or_default(),
+        ignore: ignore.unwrap_or_default(),
         token,
         max_files,
         max_bytes,
     })
+}
+
+fn patterns(node: &Node, path: &FieldPath, problems: &mut Problems) -> Option<Vec<String>> {
+    list(node, path, problems, words)
 }
 
 fn count(node: &Node, path: &FieldPath, problems: &mut Problems) -> Option<u64> {
