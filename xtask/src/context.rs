@@ -15,9 +15,7 @@ pub(crate) struct Context {
 impl Context {
     /// Asks cargo.
     pub(crate) fn load() -> Result<Self> {
-        // The manifest of xtask, not the current directory: the alias also works from inside a crate.
-        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
-        Ok(Self { workspace: Workspace::load(manifest.as_ref())? })
+        Ok(Self { workspace: Workspace::load()? })
     }
 
     /// A path inside the repository.

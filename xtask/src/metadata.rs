@@ -48,11 +48,10 @@ pub(crate) enum Kind {
 }
 
 impl Workspace {
-    pub(crate) fn load(manifest: &Path) -> Result<Self> {
-        let directory = manifest.parent().context("the manifest has no parent directory")?;
-        let output = cargo_in(directory)
-            .args(["metadata", "--format-version=1", "--all-features", "--manifest-path"])
-            .arg(manifest)
+    /// Asks cargo for the workspace of the current directory: the alias works inside a crate, too.
+    pub(crate) fn load() -> Result<Self> {
+        let output = cargo_in(Path::new("."))
+            .args(["metadata", "--format-version=1", "--all-features"])
             .output()
             .context("could not start cargo")?;
         if !output.status.success() {

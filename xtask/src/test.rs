@@ -57,11 +57,7 @@ pub(crate) fn select(command: &mut Command, packages: &[String]) {
 }
 
 /// Runs a `cargo test` command into the report.
-pub(crate) fn cargo_test(
-    context: &Context,
-    command: &mut Command,
-    report: &mut Report,
-) -> Result<()> {
+pub(crate) fn cargo_test(command: &mut Command, report: &mut Report) -> Result<()> {
     let log = SkipLog::create()?;
     let mut run = TestRun::default();
     let status = run_reading(command.env(SkipLog::VARIABLE, log.file()), |line| run.read(line))?;
