@@ -1,2 +1,55 @@
-//! The cofferdam command
-fn main() {}
+//! The `cofferdam` command: sealed agent runs, sandboxes, manifests and patches from a terminal.
+//!
+//! Each subcommand is a module of [`commands`]; [`display`] shows runs, [`exit`] documents the exit codes. Results go to
+//! standard output, progress and errors to standard error.
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod commands;
+mod display;
+mod evaluation;
+mod exit;
+
+use std::{io::Write as _, process::ExitCode};
+
+use clap::Parser as _;
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    arguments::{Arguments, Command, ManifestCommand},
+    exit::{Exit, Failure},
+};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_env("COFFERDAM_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match dispatch(arguments) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            // `{:#}` writes the causes after the error, each once.
+            let _ = writeln!(std::io::stderr().lock(), "error: {:#}", failure.error);
+            failure.exit.into()
+        }
+    }
+}
+
+fn dispatch(arguments: Arguments) -> Result<Exit, Failure> {
+    match arguments.command {
+        Command::Run(run) => block_on(commands::run::run(run)),
+        Command::Exec(exec) => block_on(commands::exec::exec(exec)),
+        Command::Manifest(ManifestCommand::Check { file }) => commands::manifest::check(&file),
+        Command::Manifest(ManifestCommand::Show { file }) => commands::manifest::show(&file),
+        Command::Manifest(ManifestCommand::Schema) => commands::manifest::schema(),
+        Command::ApplyPatch(patch) => Ok(commands::apply_patch::apply_patch(patch)),
+        Command::Doctor { json } => block_on(commands::doctor::doctor(json)),
+    }
+}
+
+fn block_on(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failed, error))?;
+    runtime.block_on(command)
+}

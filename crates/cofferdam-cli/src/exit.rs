@@ -1,0 +1,65 @@
+//! The exit codes of the command, and how an error becomes one.
+//!
+//! | Code | Meaning |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | the run or the command failed; the message tells how |
+//! | 2 | the arguments or the agent file are wrong; nothing was started |
+//! | 3 | this host cannot enforce what was asked; `cofferdam doctor` tells what is missing |
+//! | 4 | the run ended well and an output that was declared is missing |
+//! | 130 | cancelled |
+//!
+//! `cofferdam exec` returns the exit code of the command that it ran, as a shell does; `cofferdam apply-patch` returns
+//! 0, 1 or 2 as its peers do.
+
+use std::process::ExitCode;
+
+/// How the command ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Done,
+    Failed,
+    Usage,
+    HostUnable,
+    OutputMissing,
+    Cancelled,
+    /// The code of the command that was run.
+    Code(u8),
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::HostUnable => 3,
+            Exit::OutputMissing => 4,
+            Exit::Cancelled => 130,
+            Exit::Code(code) => code,
+        })
+    }
+}
+
+/// An error with the exit code that it leads to.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    pub(crate) error: anyhow::Error,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
+        Self { exit, error: error.into() }
+    }
+
+    pub(crate) fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Self::new(Exit::Usage, error)
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self { exit: Exit::Failed, error }
+    }
+}

@@ -1,0 +1,395 @@
+//! [`Agent`]: a model, tools and a workspace, ready to run any number of times.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use cofferdam_core::{NetworkAccess, SandboxLimits};
+use cofferdam_harness::{RunFailure, RunOptions, RunReport};
+use cofferdam_journal::{Journal, MemoryJournal};
+use cofferdam_layers::{Approver, AuditEvent, AuditSink, RefuseAll};
+use cofferdam_manifest::{
+    AgentFile, Manifest, PolicyDecision, PolicyRuleSpec, ReasoningEffort as Effort, RootSource, ToolName,
+};
+use cofferdam_model::{Model, ModelSettings, ReasoningEffort};
+use cofferdam_policy::{Policy, Rule, RulePolicy, Verdict};
+use cofferdam_sandbox::{RootFilesystem, SandboxBackend, SandboxError, SandboxSpec};
+use cofferdam_tool::{Tool, ToolSetError};
+use cofferdam_workspace::{CollectError, MaterializeError};
+
+use crate::{Session, StackLimits, SystemClock};
+
+/// An agent: what it is told, what it works in, what it may do.
+///
+/// Each run gets a sandbox of its own, so one agent may run many times at once.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    pub(crate) setup: Arc<Setup>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Setup {
+    pub(crate) name: String,
+    pub(crate) instructions: Option<Arc<str>>,
+    pub(crate) settings: Arc<ModelSettings>,
+    pub(crate) model: Arc<dyn Model>,
+    pub(crate) backend: Arc<dyn SandboxBackend>,
+    pub(crate) manifest: Manifest,
+    pub(crate) base: PathBuf,
+    pub(crate) tool_names: Vec<ToolName>,
+    pub(crate) more_tools: Vec<Arc<dyn Tool>>,
+    pub(crate) policy: Arc<dyn Policy>,
+    pub(crate) approver: Arc<dyn Approver>,
+    pub(crate) audit: Arc<dyn AuditSink>,
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) options: RunOptions,
+    pub(crate) limits: StackLimits,
+    pub(crate) strict: bool,
+}
+
+/// Puts an [`Agent`] together.
+///
+/// What is not said: no instructions, an empty workspace, no network, the default limits, all built-in tools, every call
+/// allowed (inside the seal), nobody to ask, a journal that lives as long as the process, and the Linux backend.
+#[derive(Debug)]
+#[must_use]
+pub struct AgentBuilder {
+    name: String,
+    instructions: Option<Arc<str>>,
+    settings: ModelSettings,
+    model: Option<Arc<dyn Model>>,
+    backend: Option<Arc<dyn SandboxBackend>>,
+    manifest: Manifest,
+    base: PathBuf,
+    tool_names: Vec<ToolName>,
+    more_tools: Vec<Arc<dyn Tool>>,
+    policy: Arc<dyn Policy>,
+    approver: Arc<dyn Approver>,
+    audit: Arc<dyn AuditSink>,
+    journal: Option<Arc<dyn Journal>>,
+    options: RunOptions,
+    limits: StackLimits,
+    strict: bool,
+}
+
+/// Why an agent cannot be made or run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AgentError {
+    /// The builder was given no model: call [`AgentBuilder::model`].
+    #[error("agent {agent:?} has no model; give it one with `AgentBuilder::model`")]
+    NoModel {
+        /// The agent.
+        agent: String,
+    },
+    /// The builder was given no backend, and none is built in: call [`AgentBuilder::backend`].
+    #[error("agent {agent:?} has no sandbox backend; enable the feature `linux` or give it one")]
+    NoBackend {
+        /// The agent.
+        agent: String,
+    },
+    /// The tools cannot be one set: rename one.
+    #[error("the tools of the agent do not fit together")]
+    Tools(#[from] ToolSetError),
+    /// No sandbox could be made, or it was lost.
+    #[error("the agent's sandbox failed")]
+    Sandbox(#[from] SandboxError),
+    /// The workspace could not be filled: its error names the entry.
+    #[error("the workspace cannot be filled")]
+    Workspace(#[from] MaterializeError),
+    /// The run ended early.
+    #[error(transparent)]
+    Run(#[from] Box<RunFailure>),
+    /// The outputs could not be copied out.
+    #[error("the outputs cannot be copied out")]
+    Outputs(#[from] CollectError),
+}
+
+/// Forwards audit events to `tracing`.
+#[derive(Debug, Clone, Copy, Default)]
+struct TraceAudit;
+
+impl AuditSink for TraceAudit {
+    fn record(&self, event: AuditEvent) {
+        tracing::info!(call = ?event.call, error = ?event.error, duration = ?event.duration, "call ended");
+    }
+}
+
+impl Agent {
+    /// Starts to put an agent together.
+    pub fn builder(name: impl Into<String>) -> AgentBuilder {
+        AgentBuilder {
+            name: name.into(),
+            instructions: None,
+            settings: ModelSettings::default(),
+            model: None,
+            backend: None,
+            manifest: Manifest::default(),
+            base: PathBuf::from("."),
+            tool_names: ToolName::ALL.iter().map(|(_, tool)| *tool).collect(),
+            more_tools: Vec::new(),
+            policy: Arc::new(RulePolicy::default()),
+            approver: Arc::new(RefuseAll),
+            audit: Arc::new(TraceAudit),
+            journal: None,
+            options: RunOptions::default(),
+            limits: StackLimits::default(),
+            strict: false,
+        }
+    }
+
+    /// Runs the agent once, in a sandbox of its own that is closed at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`AgentError`] by the part that failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the sandbox is closed in the background.
+    pub async fn run(&self, task: impl Into<String>) -> Result<RunReport, AgentError> {
+        let session = self.open().await?;
+        let result = session.run(session.request(task)).await;
+        session.close().await?;
+        result
+    }
+
+    /// Makes a sandbox and fills its workspace, ready for runs.
+    ///
+    /// # Errors
+    ///
+    /// [`AgentError::Sandbox`], [`AgentError::Workspace`], [`AgentError::Tools`]; nothing is left behind then.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the sandbox is closed in the background.
+    pub async fn open(&self) -> Result<Session, AgentError> {
+        Session::open(Arc::clone(&self.setup)).await
+    }
+}
+
+impl Setup {
+    /// Returns the sandbox that the manifest asks for.
+    pub(crate) fn sandbox_spec(&self) -> SandboxSpec {
+        SandboxSpec {
+            strict: self.strict,
+            labels: [("agent".to_owned(), self.name.clone())].into(),
+            ..sandbox_spec(&self.manifest, &self.base)
+        }
+    }
+}
+
+/// Returns the sandbox that a manifest asks for; `base` is where its relative host paths begin.
+#[must_use]
+pub fn sandbox_spec(manifest: &Manifest, base: &Path) -> SandboxSpec {
+    let limits: SandboxLimits = manifest.sandbox_limits();
+    let network: NetworkAccess = manifest.network;
+    SandboxSpec {
+        limits,
+        network,
+        environment: manifest.environment.clone(),
+        root: match &manifest.root {
+            RootSource::Directory(directory) => RootFilesystem::Directory(base.join(directory)),
+            _ => RootFilesystem::HostSystem,
+        },
+        read_only: manifest.read_only_paths(),
+        ..SandboxSpec::default()
+    }
+}
+
+impl AgentBuilder {
+    /// Sets the model. Required.
+    pub fn model(self, model: impl Model) -> Self {
+        self.shared_model(Arc::new(model))
+    }
+
+    /// Sets a model that is shared with others.
+    pub fn shared_model(mut self, model: Arc<dyn Model>) -> Self {
+        self.model = Some(model);
+        self
+    }
+
+    /// Sets what the model is told in every turn.
+    pub fn instructions(mut self, instructions: impl Into<Arc<str>>) -> Self {
+        self.instructions = Some(instructions.into());
+        self
+    }
+
+    /// Sets how the model is to answer.
+    pub fn settings(mut self, settings: ModelSettings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Sets what the workspace holds; `base` is where relative host paths of the manifest begin.
+    pub fn workspace(mut self, manifest: Manifest, base: impl Into<PathBuf>) -> Self {
+        self.manifest = manifest;
+        self.base = base.into();
+        self
+    }
+
+    /// Sets who makes the sandboxes.
+    pub fn backend(mut self, backend: Arc<dyn SandboxBackend>) -> Self {
+        self.backend = Some(backend);
+        self
+    }
+
+    /// Refuses hosts on which any wall of the sandbox is weaker than it can be.
+    pub fn strict(mut self, strict: bool) -> Self {
+        self.strict = strict;
+        self
+    }
+
+    /// Sets which built-in tools the model gets.
+    pub fn tools(mut self, tools: impl IntoIterator<Item = ToolName>) -> Self {
+        self.tool_names = tools.into_iter().collect();
+        self
+    }
+
+    /// Adds a tool of your own.
+    pub fn tool(mut self, tool: impl Tool) -> Self {
+        self.more_tools.push(Arc::new(tool));
+        self
+    }
+
+    /// Sets what decides on tool calls.
+    pub fn policy(mut self, policy: impl Policy) -> Self {
+        self.policy = Arc::new(policy);
+        self
+    }
+
+    /// Sets who is asked where the policy says so.
+    pub fn approver(mut self, approver: Arc<dyn Approver>) -> Self {
+        self.approver = approver;
+        self
+    }
+
+    /// Sets who is told of every call.
+    pub fn audit(mut self, sink: Arc<dyn AuditSink>) -> Self {
+        self.audit = sink;
+        self
+    }
+
+    /// Sets where runs are recorded.
+    pub fn journal(mut self, journal: Arc<dyn Journal>) -> Self {
+        self.journal = Some(journal);
+        self
+    }
+
+    /// Sets the bounds of a run.
+    pub fn options(mut self, options: RunOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Sets the bounds of the calls of a run.
+    pub fn limits(mut self, limits: StackLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Makes the agent; touches nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// [`AgentError::NoModel`], [`AgentError::NoBackend`].
+    pub fn build(self) -> Result<Agent, AgentError> {
+        let model = self.model.ok_or_else(|| AgentError::NoModel { agent: self.name.clone() })?;
+        let backend = self
+            .backend
+            .or_else(default_backend)
+            .ok_or_else(|| AgentError::NoBackend { agent: self.name.clone() })?;
+        let journal = self.journal.unwrap_or_else(|| Arc::new(MemoryJournal::new(Arc::new(SystemClock))));
+        Ok(Agent {
+            setup: Arc::new(Setup {
+                name: self.name,
+                instructions: self.instructions,
+                settings: Arc::new(self.settings),
+                model,
+                backend,
+                manifest: self.manifest,
+                base: self.base,
+                tool_names: self.tool_names,
+                more_tools: self.more_tools,
+                policy: self.policy,
+                approver: self.approver,
+                audit: self.audit,
+                journal,
+                options: self.options,
+                limits: self.limits,
+                strict: self.strict,
+            }),
+        })
+    }
+}
+
+/// Returns the backend of this build and machine, if there is one.
+#[cfg(all(feature = "linux", target_os = "linux"))]
+#[must_use]
+pub fn default_backend() -> Option<Arc<dyn SandboxBackend>> {
+    Some(Arc::new(cofferdam_sandbox_linux::LinuxBackend::default()))
+}
+
+/// Returns the backend of this build and machine, if there is one.
+#[cfg(not(all(feature = "linux", target_os = "linux")))]
+#[must_use]
+pub fn default_backend() -> Option<Arc<dyn SandboxBackend>> {
+    None
+}
+
+impl Agent {
+    /// Starts to put together the agent that a file describes; the model is the caller's to open (see
+    /// [`crate::models`]). `base` is where the file's relative paths begin.
+    pub fn from_file(file: &AgentFile, base: impl Into<PathBuf>) -> AgentBuilder {
+        let mut builder = Self::builder(file.name.clone())
+            .workspace(file.workspace.clone(), base)
+            .settings(settings(file))
+            .policy(RulePolicy::new(file.policy.iter().map(rule)));
+        builder.instructions = file.instructions.as_deref().map(Arc::from);
+        if let Some(tools) = &file.tools {
+            builder = builder.tools(tools.iter().copied());
+        }
+        let limits = &file.limits;
+        builder.options.max_turns = limits.max_turns.unwrap_or(builder.options.max_turns);
+        if let Some(time) = &limits.wall_time {
+            builder.options.wall_time = time.as_duration();
+        }
+        if let Some(time) = &limits.tool_time {
+            builder.limits.tool_call = time.as_duration();
+        }
+        builder.limits.tokens = limits.max_tokens.unwrap_or(builder.limits.tokens);
+        builder
+    }
+}
+
+fn settings(file: &AgentFile) -> ModelSettings {
+    ModelSettings {
+        max_output_tokens: file.model.max_output_tokens.map(u64::from),
+        temperature: file.model.temperature,
+        reasoning_effort: file.model.reasoning_effort.map(|effort| match effort {
+            Effort::None => ReasoningEffort::None,
+            Effort::Minimal => ReasoningEffort::Minimal,
+            Effort::Low => ReasoningEffort::Low,
+            Effort::Medium => ReasoningEffort::Medium,
+            Effort::High => ReasoningEffort::High,
+            _ => ReasoningEffort::Xhigh,
+        }),
+        ..ModelSettings::default()
+    }
+}
+
+fn rule(spec: &PolicyRuleSpec) -> Rule {
+    Rule {
+        tool: spec.tool.clone(),
+        writes: None,
+        network: None,
+        decision: match spec.decision {
+            PolicyDecision::Allow => Verdict::Allow,
+            PolicyDecision::Ask => Verdict::Ask,
+            // A decision that this release does not know is read as the strictest.
+            _ => Verdict::Deny,
+        },
+        reason: spec.reason.clone().unwrap_or_else(|| format!("a rule on {:?}", spec.tool)),
+    }
+}
