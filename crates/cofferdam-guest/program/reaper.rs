@@ -145,7 +145,8 @@ fn become_command(plan: &Plan) -> i32 {
     if let Err(error) = prepared {
         return errno_of(&error);
     }
-    sys::reset_signals();
+    // The actions are the default ones since the guest's start.
+    sys::unblock_signals();
     // As a shell does: look further when a program is not there, and remember one that may not be run.
     let mut answer = sys::ENOENT;
     for program in &plan.programs {

@@ -35,7 +35,9 @@ const OUT_FULL: usize = 256 * 1024;
 
 /// Serves until the stream ends, then kills every process that was started.
 pub(crate) fn serve() -> Result<(), Box<dyn Error>> {
+    // What commands inherit. Nothing is delivered here: all signals are blocked first.
     sys::block_signals();
+    sys::reset_signal_actions();
     sys::close_range(3, u32::MAX)?;
     sys::hide_from_tracers()?;
     sys::adopt_orphans()?;

@@ -464,15 +464,14 @@ pub(crate) fn block_signals() {
     }
 }
 
-/// Gives all signals their default action and blocks none. Makes only system calls.
-pub(crate) fn reset_signals() {
+/// Gives all signals their default action.
+pub(crate) fn reset_signal_actions() {
     // The kernel's structure with the default action, no flags and an empty mask: all zero bits, whatever the order of
     // its fields. The C library's own function refuses the two signals that it keeps for itself, which may have been
     // inherited as ignored.
     let default = [0_u64; 4];
-    let set = SignalSet([0; 16]);
     // SAFETY: the default action is no code of ours, and `default` is at least as large as the kernel's structure;
-    // SIGKILL and SIGSTOP answer with an error, which changes nothing; the empty set is all zero bits.
+    // SIGKILL and SIGSTOP answer with an error, which changes nothing.
     unsafe {
         for number in 1..=64 as c_long {
             syscall(
@@ -483,8 +482,14 @@ pub(crate) fn reset_signals() {
                 size_of::<u64>(),
             );
         }
-        sigprocmask(SIG_SETMASK, &raw const set, std::ptr::null_mut());
     }
+}
+
+/// Blocks no signal. Makes only a system call.
+pub(crate) fn unblock_signals() {
+    let set = SignalSet([0; 16]);
+    // SAFETY: `set` is valid, and all zero bits are the empty set; a null pointer for the old set is allowed.
+    unsafe { sigprocmask(SIG_SETMASK, &raw const set, std::ptr::null_mut()) };
 }
 
 /// Waits for one of these blocked signals and returns which one came.
