@@ -1,0 +1,284 @@
+//! [`LinuxBackend`]: makes sandboxes on this host.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
+
+use async_trait::async_trait;
+use cofferdam_core::{NetworkAccess, SandboxId};
+use cofferdam_sandbox::{
+    Enforcement, Guarantees, RootFilesystem, Sandbox, SandboxBackend, SandboxError, SandboxSpec,
+    SandboxState, Wall,
+};
+use tokio::sync::OnceCell;
+
+use crate::{
+    cgroups::{Cgroups, Controller, Group, Owner, path_bytes, process_slots},
+    filter,
+    identity::{self, Facts},
+    launch::Launcher,
+    layout::{Layout, WRITABLE},
+    plan::{Plan, Scratch},
+    report::Step,
+    sandbox::LinuxSandbox,
+    setup::{BACKEND, host, invalid, oldest_kernel, unenforceable},
+    walls::{self, Probe},
+};
+
+/// Makes sandboxes on this host out of what its kernel has, as root or as an ordinary user, without a daemon.
+///
+/// Cloning it gives another handle to the same backend. It looks at the host once, at the first use.
+#[derive(Debug, Clone, Default)]
+pub struct LinuxBackend {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    cgroup_parent: Option<PathBuf>,
+    fault: Option<(Step, i32)>,
+    host: OnceLock<Host>,
+    guarantees: OnceCell<Guarantees>,
+}
+
+/// What is found once on this host.
+#[derive(Debug)]
+struct Host {
+    cgroups: Cgroups,
+    facts: Facts,
+    filters: Vec<Vec<u8>>,
+    layout: Layout,
+    owner: Owner,
+}
+
+/// Everything for one sandbox, before it is started.
+struct Prepared {
+    id: SandboxId,
+    plan: Plan,
+    group: Group,
+}
+
+impl LinuxBackend {
+    /// Returns a backend that makes cgroups below the one of this process.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Returns a backend that makes cgroups below a given one, such as one that systemd delegated.
+    ///
+    /// The path is that of `/proc/self/cgroup`: absolute, from the top of the hierarchy. With cgroup v2 no process may be
+    /// in it.
+    #[must_use]
+    pub fn with_cgroup_parent(parent: impl Into<PathBuf>) -> Self {
+        Self { inner: Arc::new(Inner { cgroup_parent: Some(parent.into()), ..Inner::default() }) }
+    }
+
+    /// Returns a backend whose launcher fails a step instead of doing it.
+    #[cfg(test)]
+    fn with_fault(step: Step, errno: i32) -> Self {
+        Self { inner: Arc::new(Inner { fault: Some((step, errno)), ..Inner::default() }) }
+    }
+
+    /// Starts a sandbox and returns what it takes to talk to it.
+    async fn start(
+        &self,
+        spec: &SandboxSpec,
+    ) -> Result<(SandboxId, Launcher, std::os::unix::net::UnixStream, Group), SandboxError> {
+        let inner = Arc::clone(&self.inner);
+        let spec = spec.clone();
+        // If this future is dropped, the launcher is dropped with the task's result, and ends the sandbox.
+        let started = tokio::task::spawn_blocking(move || {
+            let Prepared { id, plan, group } = inner.prepare(&spec)?;
+            match Launcher::start(&plan, group.clone()) {
+                Ok((launcher, stream)) => Ok((id, launcher, stream, group)),
+                Err(error) => {
+                    group.remove().map_err(host("remove the cgroups of a sandbox that did not start"))?;
+                    Err(host("start the sandbox's launcher")(error))
+                }
+            }
+        });
+        started.await.map_err(|error| SandboxError::Host {
+            operation: "start the sandbox's launcher",
+            source: Box::new(error),
+        })?
+    }
+
+    /// Builds a sandbox to see what stands, and takes it down again.
+    async fn probe(&self) -> Result<Guarantees, SandboxError> {
+        let built = match self.start(&SandboxSpec::default()).await {
+            Ok((_, launcher, _stream, _)) => launcher.watch().ready().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error @ SandboxError::Host { .. }) = built {
+            // A passing want of the host says nothing on its walls.
+            return Err(error);
+        }
+        let found = self.inner.host()?;
+        Ok(walls::guarantees(&Probe {
+            built,
+            cgroups: &found.cgroups,
+            own_user: found.facts.may_map,
+        }))
+    }
+
+    /// Refuses the first wall that is not full.
+    async fn demand_all_walls(&self) -> Result<(), SandboxError> {
+        let guarantees = self.guarantees().await?;
+        let Some(weakness) = guarantees.weaknesses().next() else { return Ok(()) };
+        let (what, remedy) = match &weakness.enforcement {
+            Enforcement::Weak { mechanism, gap, remedy } => (format!("{mechanism}: {gap}"), remedy),
+            Enforcement::Missing { reason, remedy } => (reason.clone(), remedy),
+            _ => return Ok(()),
+        };
+        let remedy = remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
+        Err(unenforceable(weakness.wall, format!("{what} (asked for with `strict`){remedy}")))
+    }
+}
+
+#[async_trait]
+impl SandboxBackend for LinuxBackend {
+    fn name(&self) -> &str {
+        BACKEND
+    }
+
+    async fn guarantees(&self) -> Result<Guarantees, SandboxError> {
+        self.inner.guarantees.get_or_try_init(|| self.probe()).await.cloned()
+    }
+
+    async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        check(spec)?;
+        if spec.strict {
+            self.demand_all_walls().await?;
+        }
+        let (id, launcher, stream, group) = self.start(spec).await?;
+        Ok(Arc::new(LinuxSandbox::connect(id, spec, launcher, stream, group).await?))
+    }
+
+    async fn attach(&self, _state: &SandboxState) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        Err(SandboxError::Unsupported {
+            backend: BACKEND,
+            operation: "attaching: its sandboxes end with the process that made them",
+        })
+    }
+}
+
+/// Refuses what makes no sense, and what this backend never does.
+fn check(spec: &SandboxSpec) -> Result<(), SandboxError> {
+    let limits = &spec.limits;
+    for (name, value) in [
+        ("memory_bytes", limits.memory_bytes),
+        ("processes", limits.processes.into()),
+        ("disk_bytes", limits.disk_bytes),
+        ("disk_inodes", limits.disk_inodes),
+        ("open_files", limits.open_files.into()),
+        ("cpu_millis", limits.cpu_millis.unwrap_or(1).into()),
+    ] {
+        if value == 0 {
+            return Err(invalid(format!("the limit {name} is 0, which no sandbox can run with")));
+        }
+    }
+    if let Some(path) = spec.read_only.first() {
+        return Err(unenforceable(
+            Wall::Filesystem,
+            format!(
+                "read-only workspace paths ({path}) are not built by this backend; keep what must not change outside of \
+                 the workspace, or compare it afterwards"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+impl Inner {
+    fn host(&self) -> Result<&Host, SandboxError> {
+        if let Some(host) = self.host.get() {
+            return Ok(host);
+        }
+        oldest_kernel(rustix::system::uname().release().to_string_lossy().as_ref())?;
+        let cgroups =
+            Cgroups::detect(self.cgroup_parent.as_deref()).map_err(host("find its cgroups"))?;
+        let swept = cgroups.sweep();
+        if swept > 0 {
+            tracing::info!(swept, "removed cgroups of sandboxes whose process has died");
+        }
+        let found = Host {
+            cgroups,
+            facts: Facts::read().map_err(host("read who it runs as"))?,
+            filters: filter::programs().map_err(|error| SandboxError::Host {
+                operation: "compile the system call filter",
+                source: Box::new(error),
+            })?,
+            layout: Layout::of(&RootFilesystem::HostSystem, NetworkAccess::None)?,
+            owner: Owner::current(),
+        };
+        Ok(self.host.get_or_init(|| found))
+    }
+
+    /// Computes the plan of a sandbox and makes its cgroups.
+    fn prepare(&self, spec: &SandboxSpec) -> Result<Prepared, SandboxError> {
+        let found = self.host()?;
+        let limits = &spec.limits;
+        if let (Some(_), Err(reason)) = (limits.cpu_millis, found.cgroups.version(Controller::Cpu)) {
+            return Err(unenforceable(Wall::CpuLimit, reason));
+        }
+        let mut random = [0; 16];
+        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
+            .map_err(|errno| host("get random numbers")(errno.into()))?;
+        let random = u128::from_le_bytes(random);
+        let id = SandboxId::new(format!("{random:032x}"));
+        let identity = identity::choose(&found.facts, (random & u128::from(u32::MAX)) as u32)
+            .map_err(|reason| unenforceable(Wall::Privileges, reason))?;
+        let layout = match (&spec.root, spec.network) {
+            (RootFilesystem::HostSystem, NetworkAccess::None) => found.layout.clone(),
+            (root, network) => Layout::of(root, network)?,
+        };
+        let group = found
+            .cgroups
+            .create(&found.owner.directory_name(id.as_str()), limits)
+            .map_err(host("make the sandbox's cgroups"))?;
+        let plan = Plan {
+            fault: self.fault,
+            hostname: b"sandbox".to_vec(),
+            own_network: spec.network == NetworkAccess::None,
+            identity,
+            cgroup_procs: group.procs(),
+            cgroup_directories: group.directories.iter().map(|d| path_bytes(d)).collect(),
+            oom_counter: group.oom_counter.as_deref().map(path_bytes),
+            wall_time_ms: u64::try_from(limits.wall_time.as_millis()).unwrap_or(u64::MAX),
+            staging: layout.staging,
+            trees: layout.trees,
+            entries: layout.entries,
+            scratch: Scratch {
+                bytes: limits.disk_bytes,
+                inodes: limits.disk_inodes,
+                directories: WRITABLE.map(Into::into).into(),
+            },
+            masks: layout.masks,
+            resource_limits: resource_limits(spec, &found.cgroups),
+            landlock: layout.landlock,
+            filters: found.filters.clone(),
+        };
+        Ok(Prepared { id, plan, group })
+    }
+}
+
+/// Limits of each process; those of the sandbox as a whole are cgroups and the size of the writable file system.
+fn resource_limits(spec: &SandboxSpec, cgroups: &Cgroups) -> Vec<(u32, u64)> {
+    let limits = &spec.limits;
+    let mut list = vec![
+        (libc::RLIMIT_CORE, 0),
+        (libc::RLIMIT_NOFILE, u64::from(limits.open_files)),
+        // Counted in the user namespace, so it holds for the sandbox as a whole and for nothing else. It stands beside
+        // the cgroup, and alone where there is none.
+        (libc::RLIMIT_NPROC, process_slots(limits)),
+        // No file can claim to be larger than the disk, also not a sparse one that takes no space.
+        (libc::RLIMIT_FSIZE, limits.disk_bytes),
+        (libc::RLIMIT_RTPRIO, 0),
+    ];
+    if cgroups.version(Controller::Memory).is_err() {
+        list.push((libc::RLIMIT_AS, limits.memory_bytes));
+    }
+    list
+}

@@ -1,0 +1,162 @@
+//! Writes a [`Plan`] as the bytes that the launcher's `decode.rs` reads.
+
+use crate::plan::{Entry, Plan};
+
+/// Encodes a plan with the length before it.
+pub(crate) fn encode(plan: &Plan) -> Vec<u8> {
+    let mut w = Writer(vec![0; 4]);
+    let (step, errno) = plan.fault.map_or((0, 0), |(step, errno)| (step.code(), errno));
+    w.u8(step);
+    w.u32(errno.cast_unsigned());
+    w.bytes(&plan.hostname);
+    w.flag(plan.own_network);
+    w.u32(plan.identity.inner);
+    w.u32(plan.identity.outer_user);
+    w.u32(plan.identity.outer_group);
+    w.flag(plan.identity.drop_groups);
+    w.list(&plan.cgroup_procs, |w, path| w.bytes(path));
+    w.list(&plan.cgroup_directories, |w, path| w.bytes(path));
+    w.flag(plan.oom_counter.is_some());
+    if let Some(path) = &plan.oom_counter {
+        w.bytes(path);
+    }
+    w.u64(plan.wall_time_ms);
+    w.bytes(plan.staging.to_bytes());
+    w.list(&plan.trees, |w, tree| {
+        w.bytes(tree.source.to_bytes());
+        w.bytes(tree.target.to_bytes());
+        w.flag(tree.devices);
+    });
+    w.list(&plan.entries, |w, entry| match entry {
+        Entry::Directory(path) => {
+            w.u8(0);
+            w.bytes(path.to_bytes());
+        }
+        Entry::Link(path, target) => {
+            w.u8(1);
+            w.bytes(path.to_bytes());
+            w.bytes(target.to_bytes());
+        }
+        Entry::File(path, content) => {
+            w.u8(2);
+            w.bytes(path.to_bytes());
+            w.bytes(content);
+        }
+    });
+    w.u64(plan.scratch.bytes);
+    w.u64(plan.scratch.inodes);
+    w.list(&plan.scratch.directories, |w, path| w.bytes(path.to_bytes()));
+    w.list(&plan.masks, |w, path| w.bytes(path.to_bytes()));
+    w.list(&plan.resource_limits, |w, &(resource, value)| {
+        w.u32(resource);
+        w.u64(value);
+    });
+    w.list(&plan.landlock, |w, rule| {
+        w.u8(rule.access as u8);
+        w.bytes(rule.path.to_bytes());
+    });
+    w.list(&plan.filters, |w, filter| w.bytes(filter));
+    let length = length(w.0.len() - 4);
+    w.0[..4].copy_from_slice(&length.to_le_bytes());
+    w.0
+}
+
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn u8(&mut self, value: u8) {
+        self.0.push(value);
+    }
+
+    fn flag(&mut self, value: bool) {
+        self.u8(u8::from(value));
+    }
+
+    fn u32(&mut self, value: u32) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn u64(&mut self, value: u64) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn bytes(&mut self, value: &[u8]) {
+        self.u32(length(value.len()));
+        self.0.extend_from_slice(value);
+    }
+
+    fn list<T>(&mut self, items: &[T], mut item: impl FnMut(&mut Self, &T)) {
+        self.u32(length(items.len()));
+        items.iter().for_each(|value| item(self, value));
+    }
+}
+
+/// A length that does not fit is above the launcher's bound of a plan, which then refuses it.
+fn length(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        decode::{BadPlan, decode},
+        plan::{HostTree, Identity, LandlockAccess, LandlockRule, Scratch},
+        report::Step,
+    };
+
+    fn example() -> Plan {
+        Plan {
+            fault: Some((Step::MountProc, 1)),
+            hostname: b"sandbox".to_vec(),
+            own_network: true,
+            identity: Identity { inner: 1000, outer_user: 7, outer_group: 8, drop_groups: true },
+            cgroup_procs: vec![b"/cg/cgroup.procs".to_vec()],
+            cgroup_directories: vec![b"/cg".to_vec()],
+            oom_counter: Some(b"/cg/memory.events".to_vec()),
+            wall_time_ms: u64::MAX,
+            staging: c"/tmp".into(),
+            trees: vec![HostTree {
+                source: c"/usr".into(),
+                target: c"usr".into(),
+                devices: false,
+            }],
+            entries: vec![
+                Entry::Directory(c"etc".into()),
+                Entry::Link(c"bin".into(), c"usr/bin".into()),
+                Entry::File(c"etc/hosts".into(), b"127.0.0.1 localhost\n".to_vec()),
+            ],
+            scratch: Scratch { bytes: 1, inodes: 2, directories: vec![c"tmp".into()] },
+            masks: vec![c"proc/kcore".into()],
+            resource_limits: vec![(7, 1024)],
+            landlock: vec![LandlockRule { path: c"/".into(), access: LandlockAccess::Read }],
+            filters: vec![vec![1, 2, 3, 4, 5, 6, 7, 8]],
+        }
+    }
+
+    #[test]
+    fn the_launcher_reads_what_the_host_writes() {
+        let bytes = encode(&example());
+        assert_eq!(bytes[..4], length(bytes.len() - 4).to_le_bytes());
+        assert_eq!(decode(&bytes[4..]), Ok(example()));
+    }
+
+    #[test]
+    fn no_prefix_is_a_plan() {
+        let bytes = encode(&example());
+        for end in 4..bytes.len() {
+            assert_eq!(decode(&bytes[4..end]), Err(BadPlan), "{end} bytes");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_refused_or_read(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            if let Ok(plan) = decode(&bytes) {
+                prop_assert_eq!(decode(&encode(&plan)[4..]), Ok(plan));
+            }
+        }
+    }
+}

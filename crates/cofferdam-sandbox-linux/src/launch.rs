@@ -1,0 +1,264 @@
+//! Starts the launcher and follows it: its reports become results, and its end is always awaited.
+
+use std::{
+    io::{self, Write},
+    net::Shutdown,
+    os::{
+        fd::OwnedFd,
+        unix::net::UnixStream as StdStream,
+    },
+    process::{Child, Command, Stdio},
+    sync::Arc,
+};
+
+use cofferdam_sandbox::{LossReason, SandboxError};
+use tokio::{io::AsyncReadExt, net::UnixStream, sync::watch};
+
+use crate::{
+    cgroups::Group,
+    encode::encode,
+    plan::Plan,
+    programs::Programs,
+    report::{self, EndCause, Step},
+    setup::{self, HostSettings},
+};
+
+/// How far a sandbox is.
+#[derive(Debug, Clone)]
+pub(crate) enum Stage {
+    /// The launcher builds.
+    Building,
+    /// A step failed; nothing is left.
+    Failed(Arc<SetupFailure>),
+    /// The guest was started.
+    Ready {
+        /// The Landlock version, 0 for none.
+        landlock_abi: i32,
+    },
+    /// It has ended, and the launcher with it.
+    Ended(LossReason),
+}
+
+impl Stage {
+    /// Returns what this stage means for a caller that wants a sandbox.
+    fn error(&self) -> SandboxError {
+        match self {
+            Self::Failed(failure) => failure.explain(),
+            Self::Ended(reason) => SandboxError::Lost { reason: reason.clone() },
+            Self::Building | Self::Ready { .. } => launcher_died(),
+        }
+    }
+}
+
+/// A step that failed.
+#[derive(Debug)]
+pub(crate) struct SetupFailure {
+    code: u8,
+    errno: i32,
+    object: String,
+}
+
+impl SetupFailure {
+    /// Returns the error to report.
+    pub(crate) fn explain(&self) -> SandboxError {
+        match Step::from_code(self.code) {
+            Some(step) => setup::explain(step, self.errno, &self.object, HostSettings::read()),
+            None => launcher_died(),
+        }
+    }
+}
+
+/// A started launcher. Dropping it ends the sandbox in the background.
+#[derive(Debug)]
+pub(crate) struct Launcher {
+    control: StdStream,
+    stage: watch::Receiver<Stage>,
+}
+
+impl Launcher {
+    /// Starts the launcher with a plan, and returns it with the stream of the guest. Blocks for about a millisecond;
+    /// must be called in a runtime.
+    pub(crate) fn start(plan: &Plan, group: Group) -> io::Result<(Self, StdStream)> {
+        let programs = Programs::get()?;
+        let (mut host_stream, guest_stream) = StdStream::pair()?;
+        let (control, launcher_control) = StdStream::pair()?;
+        let report = control.try_clone()?;
+        report.set_nonblocking(true)?;
+        let report = UnixStream::from_std(report)?;
+        // The plan fits the socket's buffer, so the launcher finds it there when it starts.
+        host_stream.set_nonblocking(true)?;
+        host_stream.write_all(&encode(plan))?;
+        #[expect(clippy::disallowed_methods, reason = "this is the backend that starts processes")]
+        let child = Command::new(programs.launcher_path())
+            .env_clear()
+            .stdin(Stdio::from(OwnedFd::from(guest_stream)))
+            .stdout(Stdio::from(programs.guest().try_clone_to_owned()?))
+            .stderr(Stdio::from(OwnedFd::from(launcher_control)))
+            .spawn()?;
+        let (publish, stage) = watch::channel(Stage::Building);
+        tokio::spawn(follow(report, child, group, publish));
+        Ok((Self { control, stage }, host_stream))
+    }
+
+    /// Returns a handle that waits for the launcher without keeping the sandbox alive.
+    pub(crate) fn watch(&self) -> Watch {
+        Watch(self.stage.clone())
+    }
+
+    /// Asks the launcher to end the sandbox. Idempotent.
+    pub(crate) fn stop(&self) {
+        // Fails only if it is closed already.
+        let _ = self.control.shutdown(Shutdown::Write);
+    }
+}
+
+/// Waits for what a launcher has to say.
+#[derive(Debug, Clone)]
+pub(crate) struct Watch(watch::Receiver<Stage>);
+
+impl Watch {
+    /// Waits until the guest was started, and returns the Landlock version.
+    pub(crate) async fn ready(mut self) -> Result<i32, SandboxError> {
+        match self.0.wait_for(|stage| !matches!(stage, Stage::Building)).await.as_deref() {
+            Ok(Stage::Ready { landlock_abi }) => Ok(*landlock_abi),
+            Ok(stage) => Err(stage.error()),
+            Err(_) => Err(launcher_died()),
+        }
+    }
+
+    /// Waits until a step has failed or the sandbox has ended.
+    pub(crate) async fn failed_or_ended(mut self) -> SandboxError {
+        let over = |stage: &Stage| matches!(stage, Stage::Failed(_) | Stage::Ended(_));
+        self.0.wait_for(over).await.map_or_else(|_| launcher_died(), |stage| stage.error())
+    }
+
+    /// Waits until the launcher has ended, and returns why.
+    pub(crate) async fn ended(mut self) -> Result<LossReason, SandboxError> {
+        match self.0.wait_for(|stage| matches!(stage, Stage::Ended(_))).await.as_deref() {
+            Ok(Stage::Ended(reason)) => Ok(reason.clone()),
+            _ => Err(launcher_died()),
+        }
+    }
+}
+
+impl Drop for Launcher {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn launcher_died() -> SandboxError {
+    SandboxError::Host {
+        operation: "keep the sandbox's launcher alive",
+        source: "it ended without a report".into(),
+    }
+}
+
+/// Reads reports until the launcher has ended, and waits for it, so that it never stays as a zombie.
+async fn follow(
+    mut report: UnixStream,
+    mut child: Child,
+    group: Group,
+    publish: watch::Sender<Stage>,
+) {
+    let mut reason = None;
+    let mut failed = false;
+    while let Ok(message) = read_report(&mut report).await {
+        match message.kind {
+            // The first failure is the cause; what follows from it is not told.
+            report::FAILED if !failed => {
+                failed = true;
+                publish.send_replace(Stage::Failed(Arc::new(SetupFailure {
+                    code: message.code,
+                    errno: message.number,
+                    object: message.detail,
+                })));
+            }
+            report::READY => {
+                publish.send_replace(Stage::Ready { landlock_abi: message.number });
+            }
+            report::ENDED => reason = Some(loss_reason(&message)),
+            _ => {}
+        }
+    }
+    // The socket closes when the launcher exits, so this waits for an instant only. It fails if somebody else has
+    // waited for all children; then there is nothing left to wait for.
+    let waited = tokio::task::spawn_blocking(move || child.wait()).await;
+    if waited.is_err() {
+        tracing::warn!("could not wait for a sandbox's launcher");
+    }
+    // The launcher has removed them, unless it was killed.
+    if let Err(error) = group.remove() {
+        tracing::warn!(%group, %error, "could not remove the cgroups of a sandbox");
+    }
+    if failed {
+        // `Failed` stays the last word.
+        return;
+    }
+    let reason = reason.unwrap_or_else(|| LossReason::GuestEnded {
+        detail: "its launcher was killed".to_owned(),
+    });
+    publish.send_replace(Stage::Ended(reason));
+}
+
+struct Report {
+    kind: u8,
+    code: u8,
+    number: i32,
+    detail: String,
+}
+
+async fn read_report(stream: &mut UnixStream) -> io::Result<Report> {
+    let mut header = [0; report::HEADER_LENGTH];
+    stream.read_exact(&mut header).await?;
+    let [kind, code, n0, n1, n2, n3, l0, l1] = header;
+    let mut detail = vec![0; usize::from(u16::from_le_bytes([l0, l1]))];
+    stream.read_exact(&mut detail).await?;
+    Ok(Report {
+        kind,
+        code,
+        number: i32::from_le_bytes([n0, n1, n2, n3]),
+        detail: String::from_utf8_lossy(&detail).into_owned(),
+    })
+}
+
+fn loss_reason(message: &Report) -> LossReason {
+    let said = match message.detail.trim() {
+        "" => String::new(),
+        said => format!(": {said}"),
+    };
+    match message.code {
+        code if code == EndCause::WallTime as u8 => LossReason::WallTime,
+        code if code == EndCause::HostClosed as u8 => LossReason::Closed,
+        code if code == EndCause::OutOfMemory as u8 => LossReason::OutOfMemory,
+        code if code == EndCause::Exited as u8 => {
+            LossReason::GuestEnded { detail: format!("exit code {}{said}", message.number) }
+        }
+        _ => LossReason::GuestEnded { detail: format!("signal {}{said}", message.number) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::numbers;
+
+    #[test]
+    fn the_launchers_numbers_are_those_of_the_kernel() {
+        for (ours, theirs) in [
+            (numbers::CLONE, libc::SYS_clone),
+            (numbers::CAPSET, libc::SYS_capset),
+            (numbers::PIVOT_ROOT, libc::SYS_pivot_root),
+            (numbers::EXECVEAT, libc::SYS_execveat),
+            (numbers::PIDFD_SEND_SIGNAL, libc::SYS_pidfd_send_signal),
+            (numbers::OPEN_TREE, libc::SYS_open_tree),
+            (numbers::MOVE_MOUNT, libc::SYS_move_mount),
+            (numbers::CLOSE_RANGE, libc::SYS_close_range),
+            (numbers::MOUNT_SETATTR, libc::SYS_mount_setattr),
+            (numbers::LANDLOCK_CREATE_RULESET, libc::SYS_landlock_create_ruleset),
+            (numbers::LANDLOCK_ADD_RULE, libc::SYS_landlock_add_rule),
+            (numbers::LANDLOCK_RESTRICT_SELF, libc::SYS_landlock_restrict_self),
+        ] {
+            assert_eq!(ours, theirs);
+        }
+    }
+}

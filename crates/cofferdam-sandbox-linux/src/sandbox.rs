@@ -1,0 +1,171 @@
+//! [`LinuxSandbox`]: the guest's stream and the launcher's handle as one live sandbox.
+
+use std::{collections::BTreeMap, os::unix::net::UnixStream as StdStream, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use cofferdam_core::SandboxId;
+use cofferdam_sandbox::{
+    ExecEvent, ExecRequest, ExitStatus, Files, GuestClient, GuestOptions, LossReason, Process, Sandbox,
+    SandboxError, SandboxSpec, SandboxState, Tree, exec::ExceededLimit,
+};
+use futures::StreamExt;
+use serde_json::json;
+use tokio::net::UnixStream;
+
+use crate::{
+    cgroups::Group,
+    launch::{Launcher, Watch},
+    layout::{HOME, WORKSPACE},
+    setup::{BACKEND, host},
+};
+
+/// A live sandbox of [`crate::LinuxBackend`].
+#[derive(Debug)]
+pub(crate) struct LinuxSandbox {
+    id: SandboxId,
+    state: SandboxState,
+    client: GuestClient,
+    launcher: Launcher,
+    group: Arc<Group>,
+}
+
+/// How long the launcher may take to tell why the guest's stream ended. It tells at once, unless a hostile guest has
+/// closed its stream and lives on.
+const REASON_TIMEOUT: Duration = Duration::from_secs(2);
+
+impl LinuxSandbox {
+    /// Greets the guest. If this fails or is dropped, the launcher ends the sandbox.
+    pub(crate) async fn connect(
+        id: SandboxId,
+        spec: &SandboxSpec,
+        launcher: Launcher,
+        stream: StdStream,
+        group: Group,
+    ) -> Result<Self, SandboxError> {
+        let stream = UnixStream::from_std(stream).map_err(host("use the guest's stream"))?;
+        let client = match GuestClient::connect(stream, options(spec)).await {
+            Ok(client) => client,
+            // A step that failed has also ended the stream; its name is the better answer.
+            Err(error) if error.is_loss() => {
+                launcher.stop();
+                return Err(better_reason(error, launcher.watch()).await);
+            }
+            Err(error) => return Err(error),
+        };
+        let state = SandboxState {
+            version: 1,
+            backend: BACKEND.to_owned(),
+            id: id.clone(),
+            data: json!({ "pid": std::process::id(), "labels": spec.labels }),
+        };
+        Ok(Self { id, state, client, launcher, group: Arc::new(group) })
+    }
+}
+
+/// What each command gets: four variables, then those of the spec.
+fn options(spec: &SandboxSpec) -> GuestOptions {
+    let mut environment: BTreeMap<String, String> = [
+        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+        ("HOME", HOME),
+        ("LANG", "C.UTF-8"),
+        ("TERM", "xterm"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into();
+    environment.extend(spec.environment.clone());
+    GuestOptions {
+        workspace: WORKSPACE.to_owned(),
+        environment,
+        max_output_bytes: spec.limits.output_bytes,
+        ..GuestOptions::default()
+    }
+}
+
+/// Replaces "the stream broke" by what the launcher knows of it.
+async fn better_reason(error: SandboxError, watch: Watch) -> SandboxError {
+    if !matches!(error, SandboxError::Lost { reason: LossReason::StreamBroken { .. } }) {
+        return error;
+    }
+    match tokio::time::timeout(REASON_TIMEOUT, watch.failed_or_ended()).await {
+        // It ended because it was told to, which is not why the stream broke.
+        Ok(SandboxError::Lost { reason: LossReason::Closed }) | Err(_) => error,
+        Ok(better) => better,
+    }
+}
+
+#[async_trait]
+impl Sandbox for LinuxSandbox {
+    fn id(&self) -> &SandboxId {
+        &self.id
+    }
+
+    fn state(&self) -> SandboxState {
+        self.state.clone()
+    }
+
+    async fn exec(&self, request: ExecRequest) -> Result<Process, SandboxError> {
+        let kills_before = self.group.oom_kills();
+        let process = match self.client.exec(request).await {
+            Ok(process) => process,
+            Err(error) => return Err(better_reason(error, self.launcher.watch()).await),
+        };
+        let control = process.control();
+        let group = Arc::clone(&self.group);
+        let watch = self.launcher.watch();
+        let events = process.then(move |event| {
+            let (group, watch) = (Arc::clone(&group), watch.clone());
+            async move {
+                match event {
+                    Ok(ExecEvent::Exited(status)) => {
+                        Ok(ExecEvent::Exited(name_limit(status, kills_before, &group)))
+                    }
+                    Err(error) => Err(better_reason(error, watch).await),
+                    event => event,
+                }
+            }
+        });
+        Ok(Process::new(events.boxed(), control))
+    }
+
+    fn files(&self) -> &dyn Files {
+        &self.client
+    }
+
+    fn tree(&self) -> &dyn Tree {
+        &self.client
+    }
+
+    async fn lost(&self) -> SandboxError {
+        tokio::select! {
+            ended = self.launcher.watch().failed_or_ended() => ended,
+            error = self.client.lost() => {
+                // Nobody can talk to the sandbox any more, so it must not go on.
+                self.launcher.stop();
+                better_reason(error, self.launcher.watch()).await
+            }
+        }
+    }
+
+    async fn close(&self) -> Result<(), SandboxError> {
+        self.client.end(LossReason::Closed);
+        self.launcher.stop();
+        self.launcher.watch().ended().await?;
+        self.group.remove().map_err(|source| SandboxError::Cleanup {
+            what: self.group.to_string(),
+            source: Box::new(source),
+        })
+    }
+}
+
+/// Tells a kill by the kernel for memory from any other. The guest cannot see it: the counter is outside of its walls.
+///
+/// A shell reports a killed child as exit code 137. If two commands run and one of them is killed for memory while the
+/// other is killed for another reason, both are told as the limit: the counter is of the sandbox.
+fn name_limit(status: ExitStatus, kills_before: u64, group: &Group) -> ExitStatus {
+    match status {
+        ExitStatus::Signal(9) | ExitStatus::Code(137) if group.oom_kills() > kills_before => {
+            ExitStatus::Limit(ExceededLimit::Memory)
+        }
+        status => status,
+    }
+}

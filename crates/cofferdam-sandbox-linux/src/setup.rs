@@ -1,0 +1,165 @@
+//! Turns a failed set-up step into an error that says what to change.
+
+use std::{fs, io};
+
+use cofferdam_sandbox::{SandboxError, Wall};
+
+use crate::report::Step;
+
+/// The backend's name.
+pub(crate) const BACKEND: &str = "linux";
+
+/// The settings of the host that forbid sandboxes most often; `None` if the host does not have the setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct HostSettings {
+    /// `kernel.unprivileged_userns_clone` (Debian, Arch): 0 forbids.
+    pub(crate) unprivileged_userns_clone: Option<u64>,
+    /// `user.max_user_namespaces`: 0 forbids.
+    pub(crate) max_user_namespaces: Option<u64>,
+    /// `kernel.apparmor_restrict_unprivileged_userns` (Ubuntu): 1 forbids what a sandbox does in its namespace.
+    pub(crate) apparmor_restrict: Option<u64>,
+}
+
+impl HostSettings {
+    pub(crate) fn read() -> Self {
+        let read = |path: &str| {
+            fs::read_to_string(format!("/proc/sys/{path}")).ok()?.trim().parse().ok()
+        };
+        Self {
+            unprivileged_userns_clone: read("kernel/unprivileged_userns_clone"),
+            max_user_namespaces: read("user/max_user_namespaces"),
+            apparmor_restrict: read("kernel/apparmor_restrict_unprivileged_userns"),
+        }
+    }
+}
+
+const OTHER_BACKEND: &str = "or use the docker backend";
+
+/// Returns what a step does, for people.
+pub(crate) fn describe(step: Step) -> &'static str {
+    match step {
+        Step::ReadPlan => "hand the plan to the launcher",
+        Step::DropGroups => "give up supplementary groups",
+        Step::CreateNamespaces => "create namespaces",
+        Step::MapUser => "map the sandbox's user",
+        Step::JoinCgroup => "join the cgroup",
+        Step::CgroupNamespace => "create a cgroup namespace",
+        Step::SetHostname => "set the host name",
+        Step::Loopback => "bring loopback up",
+        Step::OpenTree => "open a system directory",
+        Step::BecomeUser => "become the sandbox's user",
+        Step::PrivateMounts => "make mounts private",
+        Step::MountRoot => "mount the root",
+        Step::MakeEntry => "fill the root",
+        Step::AttachTree => "attach a system directory",
+        Step::MountScratch => "mount the writable places",
+        Step::MountProc => "mount /proc",
+        Step::MountTerminals => "mount the terminals",
+        Step::MaskPath => "mask a part of /proc",
+        Step::PivotRoot => "change to the new root",
+        Step::SealRoot => "make the root read-only",
+        Step::ResourceLimit => "set a resource limit",
+        Step::DropCapabilities => "drop capabilities",
+        Step::NoNewPrivileges => "set no_new_privs",
+        Step::Landlock => "set up Landlock",
+        Step::Descriptors => "arrange descriptors",
+        Step::Seccomp => "install the seccomp filter",
+        Step::StartGuest => "start the guest",
+    }
+}
+
+/// Makes the error for a failed step.
+pub(crate) fn explain(step: Step, errno: i32, object: &str, host: HostSettings) -> SandboxError {
+    let cause = io::Error::from_raw_os_error(errno);
+    if matches!(errno, libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE) {
+        return SandboxError::Host { operation: describe(step), source: Box::new(cause) };
+    }
+    let step_text = match object {
+        "" => describe(step).to_owned(),
+        object => format!("{} ({object})", describe(step)),
+    };
+    SandboxError::HostUnable {
+        backend: BACKEND,
+        step: step_text,
+        reason: cause.to_string(),
+        remedy: remedy(step, errno, host),
+    }
+}
+
+fn remedy(step: Step, errno: i32, host: HostSettings) -> String {
+    let denied = matches!(errno, libc::EPERM | libc::EACCES);
+    let unknown = matches!(errno, libc::ENOSYS | libc::EINVAL);
+    // Ubuntu lets the namespace be made and then denies what needs a capability in it, at whichever step comes first.
+    let in_namespace = !matches!(step, Step::ReadPlan | Step::DropGroups | Step::JoinCgroup | Step::StartGuest);
+    if denied && in_namespace && host.apparmor_restrict == Some(1) {
+        return format!(
+            "AppArmor restricts user namespaces here: set kernel.apparmor_restrict_unprivileged_userns=0, give the \
+             program an AppArmor profile that allows `userns`, {OTHER_BACKEND}"
+        );
+    }
+    match step {
+        Step::CreateNamespaces if denied && host.unprivileged_userns_clone == Some(0) => {
+            format!("set kernel.unprivileged_userns_clone=1, run as root, {OTHER_BACKEND}")
+        }
+        Step::CreateNamespaces if denied => format!(
+            "user namespaces are forbidden here: in a container, allow `clone` with new namespaces in its seccomp \
+             profile, {OTHER_BACKEND}"
+        ),
+        Step::CreateNamespaces if errno == libc::ENOSPC && host.max_user_namespaces == Some(0) => {
+            format!("set user.max_user_namespaces above 0, {OTHER_BACKEND}")
+        }
+        Step::CreateNamespaces if errno == libc::ENOSPC => {
+            "a limit on namespaces is reached: raise the limits in /proc/sys/user, or close sandboxes".to_owned()
+        }
+        Step::CreateNamespaces | Step::CgroupNamespace if unknown => {
+            format!("this kernel lacks a kind of namespace: use one with all of them, {OTHER_BACKEND}")
+        }
+        Step::OpenTree | Step::AttachTree if errno == libc::ENOSYS => {
+            format!("Linux 5.12 or later is needed, {OTHER_BACKEND}")
+        }
+        Step::MountProc if denied => format!(
+            "parts of /proc are covered here, as in most containers: start the container with its /proc unmasked \
+             (docker: --security-opt systempaths=unconfined), {OTHER_BACKEND}"
+        ),
+        Step::Seccomp if unknown => {
+            format!("a kernel with CONFIG_SECCOMP_FILTER is needed, {OTHER_BACKEND}")
+        }
+        Step::JoinCgroup => {
+            "give this user write access to its cgroup, or name another parent with `cgroup_parent`".to_owned()
+        }
+        _ if denied => format!("something above this process forbids it, such as a container or a security module: run outside of it, {OTHER_BACKEND}"),
+        _ => format!("this host answers as no supported one does: please report it, {OTHER_BACKEND}"),
+    }
+}
+
+/// Makes the error for a request that makes no sense.
+pub(crate) fn invalid(reason: impl Into<String>) -> SandboxError {
+    SandboxError::InvalidRequest { reason: reason.into() }
+}
+
+/// Makes the error for something that cannot be enforced.
+pub(crate) fn unenforceable(wall: Wall, reason: impl Into<String>) -> SandboxError {
+    SandboxError::Unenforceable { backend: BACKEND, wall, reason: reason.into() }
+}
+
+/// Makes the error for a failure of the host's own resources.
+pub(crate) fn host(operation: &'static str) -> impl FnOnce(io::Error) -> SandboxError {
+    move |error| SandboxError::Host { operation, source: Box::new(error) }
+}
+
+/// Refuses kernels before the oldest one on which all of this was thought through: 5.14 counts processes for each user
+/// namespace, 5.12 sets attributes of mounts.
+pub(crate) fn oldest_kernel(release: &str) -> Result<(), SandboxError> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) if (major, minor) < (5, 14) => {
+            Err(SandboxError::HostUnable {
+                backend: BACKEND,
+                step: "find what the kernel can do".to_owned(),
+                reason: format!("Linux {release} is older than 5.14"),
+                remedy: format!("use a newer kernel, {OTHER_BACKEND}"),
+            })
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,191 @@
+//! What each wall is made of on this host, in words.
+
+use cofferdam_sandbox::{Enforcement, Guarantee, Guarantees, SandboxError, Wall};
+
+use crate::{
+    cgroups::{Cgroups, Controller},
+    setup::BACKEND,
+};
+
+/// What was found by really building a sandbox.
+#[derive(Debug)]
+pub(crate) struct Probe<'a> {
+    /// The Landlock version in force, 0 for none; or why no sandbox can be built.
+    pub(crate) built: Result<i32, SandboxError>,
+    pub(crate) cgroups: &'a Cgroups,
+    /// Whether sandboxes are a user of the host of their own, rather than the user of this process.
+    pub(crate) own_user: bool,
+}
+
+/// The walls that stand together or not at all, and what they are made of.
+const BUILT: [(Wall, &str); 7] = [
+    (
+        Wall::Filesystem,
+        "mount namespace with a root of its own (pivot_root), read-only but for bounded writable places",
+    ),
+    (Wall::Network, "network namespace with nothing but loopback"),
+    (Wall::Processes, "pid and ipc namespaces, masked and read-only /proc"),
+    (
+        Wall::Privileges,
+        "user namespace without a user 0, mapped to one unprivileged user of the host; no capabilities, no_new_privs",
+    ),
+    (Wall::SystemCalls, "seccomp allow-list"),
+    (Wall::DiskLimit, "one in-memory file system of bounded bytes and inodes for all writable places"),
+    (
+        Wall::Teardown,
+        "the end of the first process ends its pid namespace; the launcher ends it when the host closes or dies, and the \
+         kernel when the launcher dies",
+    ),
+];
+
+/// Returns the report on all walls.
+pub(crate) fn guarantees(probe: &Probe<'_>) -> Guarantees {
+    let mut walls: Vec<Guarantee> = match &probe.built {
+        Ok(landlock_abi) => BUILT
+            .into_iter()
+            .map(|(wall, mechanism)| (wall, full(mechanism)))
+            .chain([
+                (Wall::FilesystemSecondWall, landlock(*landlock_abi)),
+                (Wall::MemoryLimit, memory(probe.cgroups)),
+                (Wall::ProcessLimit, processes(probe.cgroups)),
+                (Wall::CpuLimit, cpu(probe.cgroups)),
+            ])
+            .map(|(wall, enforcement)| Guarantee { wall, enforcement })
+            .collect(),
+        Err(error) => {
+            let (reason, remedy) = missing(error);
+            let rest = [
+                Wall::FilesystemSecondWall,
+                Wall::MemoryLimit,
+                Wall::ProcessLimit,
+                Wall::CpuLimit,
+            ];
+            BUILT
+                .into_iter()
+                .map(|(wall, _)| wall)
+                .chain(rest)
+                .map(|wall| Guarantee {
+                    wall,
+                    enforcement: Enforcement::Missing {
+                        reason: reason.clone(),
+                        remedy: remedy.clone(),
+                    },
+                })
+                .collect()
+        }
+    };
+    if probe.own_user {
+        for guarantee in &mut walls {
+            if let (Wall::Privileges, Enforcement::Full { mechanism }) =
+                (guarantee.wall, &mut guarantee.enforcement)
+            {
+                mechanism.push_str(", another one for each sandbox");
+            }
+        }
+    }
+    walls.sort_by_key(|guarantee| guarantee.wall);
+    Guarantees { backend: BACKEND.to_owned(), walls }
+}
+
+fn full(mechanism: impl Into<String>) -> Enforcement {
+    Enforcement::Full { mechanism: mechanism.into() }
+}
+
+fn missing(error: &SandboxError) -> (String, Option<String>) {
+    match error {
+        SandboxError::HostUnable { step, reason, remedy, .. } => {
+            (format!("no sandbox can be built: {step}: {reason}"), Some(remedy.clone()))
+        }
+        error => (format!("no sandbox can be built: {error}"), None),
+    }
+}
+
+fn landlock(abi: i32) -> Enforcement {
+    let weak = |gap: &str| Enforcement::Weak {
+        mechanism: format!("Landlock version {abi}"),
+        gap: gap.to_owned(),
+        remedy: Some("use Linux 6.12 or later".to_owned()),
+    };
+    match abi {
+        0 => Enforcement::Missing {
+            reason: "this kernel does not have Landlock, or does not start it".to_owned(),
+            remedy: Some("use a kernel with CONFIG_SECURITY_LANDLOCK and `landlock` in its `lsm=` list".to_owned()),
+        },
+        1 | 2 => weak("truncation, device control, abstract sockets and signals are not covered"),
+        3 | 4 => weak("device control, abstract sockets and signals are not covered"),
+        5 => weak("abstract sockets and signals are not covered"),
+        _ => full(format!("Landlock version {abi}")),
+    }
+}
+
+fn memory(cgroups: &Cgroups) -> Enforcement {
+    match cgroups.version(Controller::Memory) {
+        Ok(version) => full(format!("{version} memory, in-memory files included")),
+        Err(reason) => Enforcement::Weak {
+            mechanism: "RLIMIT_AS".to_owned(),
+            gap: format!(
+                "bounds the address space of each process, not their sum, and no files in memory ({reason})"
+            ),
+            remedy: Some(DELEGATE.to_owned()),
+        },
+    }
+}
+
+fn processes(cgroups: &Cgroups) -> Enforcement {
+    full(match cgroups.version(Controller::Processes) {
+        Ok(version) => format!("{version} pids"),
+        // From Linux 5.14 on it is counted for each user namespace, and the sandbox has one of its own with one user.
+        Err(_) => "RLIMIT_NPROC, counted in the sandbox's user namespace".to_owned(),
+    })
+}
+
+fn cpu(cgroups: &Cgroups) -> Enforcement {
+    match cgroups.version(Controller::Cpu) {
+        Ok(version) => full(format!("{version} cpu")),
+        Err(reason) => {
+            Enforcement::Missing { reason: reason.to_owned(), remedy: Some(DELEGATE.to_owned()) }
+        }
+    }
+}
+
+const DELEGATE: &str = "give this user a cgroup to make others in (systemd: Delegate=yes), and name it with `cgroup_parent`";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        report::Step,
+        setup::{HostSettings, explain},
+    };
+
+    fn render(probe: &Probe<'_>) -> String {
+        let lines = guarantees(probe).walls.into_iter().map(|guarantee| {
+            let text = match guarantee.enforcement {
+                Enforcement::Full { mechanism } => format!("full: {mechanism}"),
+                Enforcement::Weak { mechanism, gap, .. } => format!("weak: {mechanism}: {gap}"),
+                Enforcement::Missing { reason, remedy } => {
+                    format!("missing: {reason}; {}", remedy.unwrap_or_default())
+                }
+                other => format!("{other:?}"),
+            };
+            format!("{}: {text}", guarantee.wall)
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn a_host_without_cgroups_and_with_an_old_landlock_says_so() {
+        let probe = Probe { built: Ok(3), cgroups: &Cgroups::default(), own_user: false };
+        insta::assert_snapshot!(render(&probe));
+    }
+
+    #[test]
+    fn a_host_that_forbids_user_namespaces_has_no_wall() {
+        let host = HostSettings { unprivileged_userns_clone: Some(0), ..HostSettings::default() };
+        let built = Err(explain(Step::CreateNamespaces, libc::EPERM, "", host));
+        let probe = Probe { built, cgroups: &Cgroups::default(), own_user: false };
+        assert_eq!(guarantees(&probe).weaknesses().count(), 11);
+        let first = render(&probe).lines().next().map(str::to_owned);
+        insta::assert_snapshot!(first.unwrap_or_default());
+    }
+}
