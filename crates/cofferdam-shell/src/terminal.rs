@@ -1,14 +1,15 @@
-//! [`ExecCommandTool`] and [`WriteStdinTool`]: commands that may outlive the call that started them.
+//! Commands: [`ExecCommandTool`] and [`WriteStdinTool`], whose commands may outlive the call that started them, and
+//! [`NativeShellTool`], whose commands run to their end.
 
 use std::{sync::Arc, time::Duration};
 
 use cofferdam_core::{EffectClass, Effects};
-use cofferdam_sandbox::{ExitStatus, Sandbox};
+use cofferdam_sandbox::{ExecRequest, ExitStatus, Process, Sandbox, SandboxError, TerminalSize};
 use cofferdam_tool::{ToolContext, ToolError};
 use tokio::time::Instant;
 
 use crate::{
-    call::tool_error,
+    call::{tool_error, workspace_path},
     ids::IdSource,
     options::ShellOptions,
     output_files::OutputFiles,
@@ -18,9 +19,11 @@ use crate::{
 };
 
 mod exec_command;
+mod native_shell;
 mod write_stdin;
 
 pub use exec_command::ExecCommandTool;
+pub use native_shell::NativeShellTool;
 pub use write_stdin::WriteStdinTool;
 
 /// The commands of one sandbox: what [`ExecCommandTool`] and [`WriteStdinTool`] share.
@@ -51,6 +54,49 @@ impl Terminal {
     #[must_use]
     pub fn session_count(&self) -> usize {
         self.sessions.len()
+    }
+
+    /// Starts a command with the first of its shells that is in the sandbox.
+    async fn start(&self, command: CommandLine<'_>) -> Result<Process, ToolError> {
+        let given = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
+        let directory = given(command.directory).unwrap_or_else(|| ".".into());
+        let directory = workspace_path(&directory, &self.options.workspace_root)?;
+        let mut environment = self.options.environment.clone();
+        if command.has_terminal {
+            environment.remove("TERM");
+        }
+        let flag = if command.is_login { "-lc" } else { "-c" };
+        let shells =
+            given(command.shell).map_or_else(|| self.options.shells.clone(), |shell| vec![shell]);
+        let mut not_there = None;
+        for shell in shells {
+            let request = ExecRequest {
+                environment: environment.clone(),
+                directory: directory.clone(),
+                terminal: command.has_terminal.then(TerminalSize::default),
+                stdin: command.has_terminal,
+                ..ExecRequest::program([shell.as_str(), flag, command.script])
+            };
+            match self.sandbox.exec(request).await {
+                Ok(process) => return Ok(process),
+                Err(error) if is_missing_program(&error) => not_there = Some(error),
+                Err(error) => return Err(tool_error(command.tool, error)),
+            }
+        }
+        Err(not_there.map_or_else(
+            || ToolError::Failed {
+                message: format!("{} failed: no shell is configured; name one", command.tool),
+            },
+            |error| tool_error(command.tool, error),
+        ))
+    }
+
+    /// Keeps output that is too long for the model; returns its path, or why it could not be kept.
+    async fn save(&self, output: String) -> Result<String, String> {
+        match self.files.write(&*self.sandbox, output).await {
+            Ok(path) => Ok(path.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     fn session(&self, id: u32) -> Option<Arc<Session>> {
@@ -90,12 +136,7 @@ impl Terminal {
             .min(self.options.max_output_tokens);
         let (text, is_cut) = output.truncate(budget);
         let text = text.into_owned();
-        let whole_output = if is_cut {
-            let written = self.files.write(&*self.sandbox, output.text).await;
-            Some(written.map(|path| path.to_string()).map_err(|error| error.to_string()))
-        } else {
-            None
-        };
+        let whole_output = if is_cut { Some(self.save(output.text).await) } else { None };
         Ok(CommandResponse {
             chunk_id: self.ids.chunk_id(),
             wall_time,
@@ -106,6 +147,22 @@ impl Terminal {
             whole_output,
         })
     }
+}
+
+/// A command to start.
+#[derive(Debug, Clone, Copy)]
+struct CommandLine<'a> {
+    tool: &'static str,
+    script: &'a str,
+    directory: Option<&'a str>,
+    shell: Option<&'a str>,
+    is_login: bool,
+    has_terminal: bool,
+}
+
+fn is_missing_program(error: &SandboxError) -> bool {
+    const NOT_FOUND: i32 = 2;
+    matches!(error, SandboxError::NotStarted { errno: NOT_FOUND, .. })
 }
 
 /// One call's view of a command.

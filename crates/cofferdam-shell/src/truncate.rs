@@ -44,7 +44,12 @@ impl OutputText {
     /// for the marker gets the head alone. No character is broken.
     #[must_use]
     pub fn truncate(&self, max_tokens: usize) -> (Cow<'_, str>, bool) {
-        let budget = max_tokens.saturating_mul(BYTES_PER_TOKEN);
+        self.truncate_bytes(max_tokens.saturating_mul(BYTES_PER_TOKEN))
+    }
+
+    /// Returns the text within a budget of bytes, as [`OutputText::truncate`] does.
+    #[must_use]
+    pub fn truncate_bytes(&self, budget: usize) -> (Cow<'_, str>, bool) {
         if self.text.len() <= budget {
             return (Cow::Borrowed(&self.text), false);
         }

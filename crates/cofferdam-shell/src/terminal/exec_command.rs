@@ -4,17 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use cofferdam_core::{Effects, ToolOutput, ToolSpec};
-use cofferdam_sandbox::{ExecRequest, Process, SandboxError, TerminalSize};
 use cofferdam_tool::{Tool, ToolContext, ToolError, ToolInput};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{COMMAND_EFFECTS, Terminal, Watch};
-use crate::{
-    call::{json_spec, tool_error, workspace_path},
-    session::Session,
-};
+use super::{COMMAND_EFFECTS, CommandLine, Terminal, Watch};
+use crate::{call::json_spec, session::Session};
 
 const NAME: &str = "exec_command";
 const MIN_YIELD_MS: u64 = 250;
@@ -96,49 +92,6 @@ impl ExecCommandTool {
         );
         Self { spec, terminal }
     }
-
-    async fn start(&self, arguments: &Arguments) -> Result<Process, ToolError> {
-        let options = &self.terminal.options;
-        let directory = workspace_path(
-            arguments.workdir.as_deref().filter(|path| !path.is_empty()).unwrap_or("."),
-            &options.workspace_root,
-        )?;
-        let mut environment = options.environment.clone();
-        if arguments.tty {
-            environment.remove("TERM");
-        }
-        let flag = if arguments.login { "-lc" } else { "-c" };
-        let shells = match arguments.shell.as_deref().filter(|shell| !shell.is_empty()) {
-            Some(shell) => vec![shell.to_owned()],
-            None => options.shells.clone(),
-        };
-        let mut not_there = None;
-        for shell in shells {
-            let request = ExecRequest {
-                environment: environment.clone(),
-                directory: directory.clone(),
-                terminal: arguments.tty.then(TerminalSize::default),
-                stdin: arguments.tty,
-                ..ExecRequest::program([shell.as_str(), flag, &arguments.cmd])
-            };
-            match self.terminal.sandbox.exec(request).await {
-                Ok(process) => return Ok(process),
-                Err(error) if is_missing_program(&error) => not_there = Some(error),
-                Err(error) => return Err(tool_error(NAME, error)),
-            }
-        }
-        Err(not_there.map_or_else(
-            || ToolError::Failed {
-                message: format!("{NAME} failed: no shell is configured; name one"),
-            },
-            |error| tool_error(NAME, error),
-        ))
-    }
-}
-
-fn is_missing_program(error: &SandboxError) -> bool {
-    const NOT_FOUND: i32 = 2;
-    matches!(error, SandboxError::NotStarted { errno: NOT_FOUND, .. })
 }
 
 #[async_trait]
@@ -156,11 +109,19 @@ impl Tool for ExecCommandTool {
         if arguments.cmd.trim().is_empty() {
             return Err(ToolError::InvalidInput { reason: "`cmd` is empty".into() });
         }
+        let command = CommandLine {
+            tool: NAME,
+            script: &arguments.cmd,
+            directory: arguments.workdir.as_deref(),
+            shell: arguments.shell.as_deref(),
+            is_login: arguments.login,
+            has_terminal: arguments.tty,
+        };
         let started = Instant::now();
         let process = tokio::select! {
             biased;
             () = context.cancel.cancelled() => return Err(ToolError::Cancelled),
-            process = self.start(&arguments) => process?,
+            process = self.terminal.start(command) => process?,
         };
         let session = Arc::new(Session::start(process, arguments.tty, &self.terminal.options));
         let attached = session.attach(context);

@@ -468,3 +468,101 @@ async fn output_files_are_bounded_and_numbered_across_runs() {
     "#);
     bench.sandbox.finish();
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_native_shell_runs_each_command_to_its_end() {
+    let sandbox = ScriptedSandbox::new([
+        bash("ls").stdout("a\n").stderr("warning\n").exit(2),
+        bash("sleep").stdout("begun").after(millis(60_000)).exit(0),
+        bash("server &").exit(0).lingers(),
+    ]);
+    let tool = NativeShellTool::new(Terminal::new(sandbox.clone(), ShellOptions::default()));
+    let commands = ["ls", "sleep", "server &"];
+    let input = ToolInput::Json(
+        json!({"commands": commands, "timeout_ms": 1500, "max_output_length": null}),
+    );
+    let output = tool.call(&context(), input).await.unwrap();
+    assert_eq!(
+        output.structured,
+        json!({"output": [
+            {"stdout": "a\n", "stderr": "warning\n", "outcome": {"type": "exit", "exit_code": 2}},
+            {"stdout": "begun", "stderr": "", "outcome": {"type": "timeout"}},
+            {"stdout": "", "stderr": "", "outcome": {"type": "exit", "exit_code": 0}},
+        ]})
+    );
+    insta::assert_snapshot!(output.to_text(), @r"
+    $ ls
+    Process exited with code 2
+    Output:
+    a
+
+    Error output:
+    warning
+
+    $ sleep
+    Process killed after 1.5 seconds
+    Output:
+    begun
+    $ server &
+    Process exited with code 0
+    Output:
+    ");
+    assert_eq!(sandbox.killed(), [2, 3]);
+    sandbox.finish();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_native_shell_is_bounded() {
+    let sandbox = ScriptedSandbox::new([
+        bash("many").stdout("0123456789".repeat(20)).exit(0),
+        bash("few").stdout("ok").exit(0),
+    ]);
+    let tool = NativeShellTool::new(Terminal::new(sandbox.clone(), ShellOptions::default()));
+    let input = ToolInput::Json(json!({"commands": ["many", "few"], "max_output_length": 100}));
+    let output = tool.call(&context(), input).await.unwrap();
+    assert_eq!(output.structured["max_output_length"], 100);
+    insta::assert_snapshot!(output.structured["output"][0]["stdout"].as_str().unwrap(), @r"
+    Total output lines: 1
+
+    0…50 tokens truncated…9
+    Full output saved to: .cofferdam/output/000001.txt
+    ");
+    assert_eq!(output.structured["output"][1]["stdout"], "ok");
+    for commands in [json!([]), json!(vec!["x"; 33])] {
+        let input = ToolInput::Json(json!({"commands": commands}));
+        let error = tool.call(&context(), input).await.unwrap_err();
+        assert!(
+            error.to_string().starts_with("invalid input: `commands` must be 1 to 32"),
+            "{error}"
+        );
+    }
+    sandbox.finish();
+}
+
+#[test]
+fn tools_are_told_of_in_the_peers_words() {
+    let sandbox = ScriptedSandbox::new([]);
+    let tools =
+        crate::ShellTools::new(sandbox.clone(), ShellOptions::default()).with_native_shell();
+    let files = crate::FileTools::new(sandbox.clone() as Arc<dyn Sandbox>);
+    let shapes: Vec<String> = tools
+        .into_iter()
+        .chain(files)
+        .map(|tool| {
+            let spec = serde_json::to_value(tool.spec()).unwrap();
+            let schema = &spec["input"]["schema"];
+            let names = schema["properties"].as_object().unwrap().keys().cloned();
+            let names: Vec<String> = names.collect();
+            format!("{} {} required {}", tool.spec().name, names.join(" "), schema["required"])
+        })
+        .collect();
+    insta::assert_snapshot!(shapes.join("\n"), @r#"
+    exec_command cmd login max_output_tokens shell tty workdir yield_time_ms required ["cmd"]
+    write_stdin chars max_output_tokens session_id yield_time_ms required ["session_id"]
+    shell commands max_output_length timeout_ms required ["commands"]
+    read_file file_path limit offset required ["file_path"]
+    list_dir depth dir_path limit offset required []
+    grep_files include limit path pattern required ["pattern"]
+    "#);
+    sandbox.finish();
+}

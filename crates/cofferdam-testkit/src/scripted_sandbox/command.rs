@@ -266,6 +266,8 @@ impl Running {
                     Some(Step::Event(event)) => {
                         state.steps.pop_front();
                         state.exited |= matches!(event, ExecEvent::Exited(_));
+                        // With nothing left behind there is nothing to kill.
+                        state.ended = state.exited && state.steps.is_empty();
                         return Some(Ok(event));
                     }
                     Some(Step::Lost) => {
