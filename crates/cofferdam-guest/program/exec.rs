@@ -172,11 +172,13 @@ impl Command {
 
     /// Returns when the server must look at this command again even if no descriptor is ready.
     pub(crate) fn due(&self) -> Option<Instant> {
+        // Once the grace is over, only what can be read holds the end up: that needs no clock.
         let grace = self
             .exit
             .as_ref()
             .filter(|exit| !exit.told && self.terminal.is_some())
-            .map(|exit| exit.at + TERMINAL_GRACE);
+            .map(|exit| exit.at + TERMINAL_GRACE)
+            .filter(|&end| end > Instant::now());
         [self.killing, grace].into_iter().flatten().min()
     }
 

@@ -254,7 +254,14 @@ impl Server {
         while self.waiting_out() > 0 {
             match self.output.write(&self.out[self.out_start..]) {
                 Ok(length) => self.out_start += length,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // A host that never takes all must not make the part that was written grow.
+                    if self.out_start >= OUT_FULL {
+                        self.out.drain(..self.out_start);
+                        self.out_start = 0;
+                    }
+                    return Ok(());
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -680,10 +687,9 @@ impl Session {
 
     /// Collects children that have ended.
     fn reap(&mut self) {
-        while let sys::Wait::Ended(pid, status) = sys::reap_child() {
-            let known = self.commands().any(|command| command.reaper() == pid);
-            // A reaper that did not end by itself left its tree to this process.
-            if !known || status & 0x7f != 0 {
+        while let sys::Wait::Ended(_, status) = sys::reap_child() {
+            // A reaper that was killed left its tree to this process.
+            if status & 0x7f != 0 {
                 self.strays = Some(Instant::now());
             }
         }

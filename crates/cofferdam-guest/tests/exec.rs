@@ -273,6 +273,31 @@ fn all_that_a_terminal_shows_comes_before_the_exit() {
 }
 
 #[test]
+fn an_ended_command_that_nobody_reads_costs_no_time() {
+    let mut guest = Guest::start();
+    guest.generous = false;
+    let request = Exec {
+        terminal: Some(TerminalSize { rows: 24, columns: 80 }),
+        ..shell("stty -opost; head -c 280000 /dev/zero; exit 3")
+    };
+    let channel = guest.open(&HostMessage::Exec(request));
+    let mut seen = 0;
+    while seen < 256 * 1024 {
+        if let Event::Stdout(bytes) = guest.next(channel) {
+            seen += bytes.len();
+        }
+    }
+    // Its output is held back by the lack of credit, so its end is too; the guest has nothing to do.
+    let before = cpu_ticks(guest.child.id());
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let spent = cpu_ticks(guest.child.id()) - before;
+    assert!(spent < 10, "{spent} ticks of 10 ms");
+    guest.send(channel, &HostMessage::Window(1 << 20));
+    guest.generous = true;
+    assert_eq!(guest.follow(channel).status, Some(ExitStatus::Code(3)));
+}
+
+#[test]
 fn the_end_of_the_stream_ends_everything() {
     let mut guest = Guest::start();
     let channel = guest
@@ -329,6 +354,13 @@ fn limits_and_names_are_enforced() {
         }
     }
     assert_eq!(refused, Some(FailureReason::Limit));
+}
+
+/// Returns the processor time that a process has used.
+fn cpu_ticks(pid: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields = text[text.rfind(')').unwrap() + 2..].split(' ');
+    fields.skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum()
 }
 
 /// Counts the live processes with this name below a process.

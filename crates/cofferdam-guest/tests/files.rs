@@ -16,8 +16,8 @@ use std::{
 };
 
 use cofferdam_guest::{
-    FailureReason, FileKind, FileRequest, HostMessage, ListDirectory, ReadFile, TreeDecoder,
-    WriteFile,
+    FailureReason, FileKind, FileRequest, HostMessage, INITIAL_WINDOW, ListDirectory, MAX_WINDOW,
+    ReadFile, TreeDecoder, WriteFile,
 };
 use support::{Event, Guest, pattern};
 
@@ -71,6 +71,26 @@ fn sixty_four_mebibytes_go_in_and_out() {
     do_write(&mut guest, write("deep/below/big"), &content).unwrap();
     assert!(fs::read(guest.path("deep/below/big")).unwrap() == content);
     assert!(do_read(&mut guest, "deep/below/big").unwrap() == content);
+    let resident = guest.resident_bytes();
+    assert!(resident < 4 << 20, "{resident} bytes resident");
+}
+
+#[test]
+fn a_host_that_reads_slowly_costs_bounded_memory() {
+    let mut guest = Guest::start();
+    guest.generous = false;
+    support::write_file(&guest.path("big"), &pattern(24 << 20));
+    let channel = guest.open(&HostMessage::ReadFile(read("big")));
+    // So much credit that only the stream itself holds the guest up.
+    for _ in 0..2 {
+        guest.send(channel, &HostMessage::Window(MAX_WINDOW / 2 - INITIAL_WINDOW));
+        let mut seen = 0;
+        while seen < 7 << 20 {
+            if let Event::Data(bytes) = guest.next(channel) {
+                seen += bytes.len();
+            }
+        }
+    }
     let resident = guest.resident_bytes();
     assert!(resident < 4 << 20, "{resident} bytes resident");
 }
