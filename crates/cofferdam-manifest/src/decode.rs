@@ -238,7 +238,7 @@ pub(crate) fn positive_duration(
         return None;
     }
     let time: HumanDuration = parsed(node, path, problems)?;
-    if time.duration().is_zero() {
+    if time.as_duration().is_zero() {
         problems.value(
             path,
             "the time is 0, which allows nothing; write a longer one or remove the field",

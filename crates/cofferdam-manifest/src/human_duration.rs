@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 /// use cofferdam_manifest::HumanDuration;
 ///
 /// let time: HumanDuration = "1h30m".parse()?;
-/// assert_eq!(time.duration().as_secs(), 5400);
+/// assert_eq!(time.as_duration().as_secs(), 5400);
 /// assert_eq!(time.to_string(), "1h30m");
 /// # Ok::<(), cofferdam_manifest::HumanDurationError>(())
 /// ```
@@ -57,7 +57,7 @@ impl HumanDuration {
 
     /// Returns the span.
     #[must_use]
-    pub const fn duration(self) -> Duration {
+    pub const fn as_duration(self) -> Duration {
         Duration::from_millis(self.millis)
     }
 }
@@ -141,7 +141,7 @@ mod tests {
     fn parses_and_displays() {
         let check = |text: &str, expect: &str| {
             let got = match text.parse::<HumanDuration>() {
-                Ok(time) => format!("{} {time}", time.duration().as_millis()),
+                Ok(time) => format!("{} {time}", time.as_duration().as_millis()),
                 Err(error) => format!("{error:?}").split(' ').next().unwrap().to_owned(),
             };
             assert_eq!(got, expect, "for {text:?}");

@@ -196,7 +196,7 @@ impl WorkspaceLimits {
             disk_inodes: self.inodes.unwrap_or(default.disk_inodes),
             open_files: self.open_files.unwrap_or(default.open_files),
             output_bytes: self.output.map_or(default.output_bytes, ByteSize::bytes),
-            wall_time: self.wall_time.map_or(default.wall_time, HumanDuration::duration),
+            wall_time: self.wall_time.map_or(default.wall_time, HumanDuration::as_duration),
         }
     }
 }

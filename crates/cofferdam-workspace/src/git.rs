@@ -18,7 +18,7 @@ use tokio::{
     process::Command,
 };
 
-use crate::{WorkspaceError, beneath, error::shown};
+use crate::{HostFileError, MaterializeError, beneath, host_file::shown};
 
 /// Bytes of git's messages that are kept.
 const MAX_MESSAGE_BYTES: usize = 8 << 10;
@@ -47,11 +47,11 @@ impl Clone {
         &self,
         entry: &WorkspacePath,
         source: &GitSource,
-    ) -> Result<OwnedFd, WorkspaceError> {
+    ) -> Result<OwnedFd, MaterializeError> {
         let subpath = source.subpath.as_ref().map_or(".", WorkspacePath::as_str);
         beneath::open_root(&self.worktree())
             .and_then(|root| beneath::open_directory(root, Path::new(subpath)))
-            .map_err(|error| WorkspaceError::Git {
+            .map_err(|error| MaterializeError::Git {
                 entry: entry.clone(),
                 url: source.url.clone(),
                 step: "find the subpath of",
@@ -67,18 +67,18 @@ pub(crate) async fn clone(
     token: Option<&Secret>,
     program: &Path,
     timeout: Duration,
-) -> Result<Clone, WorkspaceError> {
+) -> Result<Clone, MaterializeError> {
     let directory =
         tempfile::Builder::new().prefix("cofferdam-git-").tempdir().map_err(|source| {
-            WorkspaceError::Io {
-                operation: "make",
-                path: "a temporary directory".to_owned(),
-                source,
-            }
+            HostFileError { operation: "make", path: "a temporary directory".to_owned(), source }
         })?;
     let git = Git { entry, source, token, program, directory: directory.path() };
     let revision = tokio::time::timeout(timeout, git.run()).await.map_err(|_| {
-        WorkspaceError::GitTimeout { entry: entry.clone(), url: source.url.clone(), after: timeout }
+        MaterializeError::GitTimeout {
+            entry: entry.clone(),
+            url: source.url.clone(),
+            after: timeout,
+        }
     })??;
     tracing::debug!(entry = %entry, url = %source.url, %revision, "cloned");
     Ok(Clone { directory, revision })
@@ -93,7 +93,7 @@ struct Git<'a> {
 }
 
 impl Git<'_> {
-    async fn run(&self) -> Result<String, WorkspaceError> {
+    async fn run(&self) -> Result<String, MaterializeError> {
         std::fs::create_dir(self.directory.join("home"))
             .and_then(|()| std::fs::create_dir(self.directory.join("tree")))
             .map_err(|error| self.failed("prepare a directory for", error.to_string()))?;
@@ -125,11 +125,11 @@ impl Git<'_> {
     }
 
     /// Holds the tree against the caps before a file of it is written.
-    fn check_caps(&self, listing: &[u8]) -> Result<(), WorkspaceError> {
+    fn check_caps(&self, listing: &[u8]) -> Result<(), MaterializeError> {
         let max_files = self.source.max_files.unwrap_or(Entry::DEFAULT_MAX_FILES);
         let max_bytes = self.max_bytes();
         let (mut files, mut bytes) = (0_u64, 0_u64);
-        let over = |cap, found, unit, field, path: &[u8]| WorkspaceError::OverCap {
+        let over = |cap, found, unit, field, path: &[u8]| MaterializeError::OverCap {
             entry: self.entry.clone(),
             source_path: self.source.url.clone(),
             cap,
@@ -170,7 +170,7 @@ impl Git<'_> {
         step: &'static str,
         arguments: &[&str],
         max_output_bytes: usize,
-    ) -> Result<Vec<u8>, WorkspaceError> {
+    ) -> Result<Vec<u8>, MaterializeError> {
         let mut command = self.command();
         command.args(arguments);
         let mut child = command.spawn().map_err(|error| {
@@ -273,9 +273,9 @@ impl Git<'_> {
         command
     }
 
-    fn failed(&self, step: &'static str, detail: String) -> WorkspaceError {
+    fn failed(&self, step: &'static str, detail: String) -> MaterializeError {
         let (entry, url) = (self.entry.clone(), self.source.url.clone());
-        WorkspaceError::Git { entry, url, step, detail }
+        MaterializeError::Git { entry, url, step, detail }
     }
 }
 

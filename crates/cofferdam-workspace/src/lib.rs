@@ -2,9 +2,9 @@
 //!
 //! - [`Materializer`]: resolves the manifest's sources on the host, refuses what is not allowed, and uploads all entries
 //!   as one stream. Nothing is uploaded before every entry has been checked.
-//! - [`collect`]: copies declared outputs to a directory of the host, distrusting the sandbox that sends them.
+//! - [`Collector`]: copies declared outputs to a directory of the host, distrusting the sandbox that sends them.
 //! - [`Materialized`], [`Collected`]: receipts of what was done.
-//! - [`WorkspaceError`]: what can go wrong, each with the entry and what to do.
+//! - [`MaterializeError`], [`CollectError`]: what can go wrong, each with the entry or output and what to do.
 //!
 //! Two boundaries are guarded here. On the way in, a manifest must not reach files of the host that its author was not
 //! given: sources are resolved with `openat2` beneath the directory of the file or a directory that the caller granted,
@@ -18,17 +18,21 @@
 #![forbid(unsafe_code)]
 
 mod beneath;
-mod collect;
-mod error;
+mod collect_error;
+mod collector;
 mod git;
+mod host_file;
 mod links;
 mod local_tree;
+mod materialize_error;
 mod materializer;
 mod output_writer;
 mod plan;
 mod receipt;
 
-pub use collect::{CollectOptions, collect};
-pub use error::WorkspaceError;
+pub use collect_error::CollectError;
+pub use collector::{CollectLimits, Collector};
+pub use host_file::HostFileError;
+pub use materialize_error::MaterializeError;
 pub use materializer::{Materializer, SecretResolver};
 pub use receipt::{Collected, Materialized, MaterializedEntry, SkippedOutput};

@@ -19,8 +19,8 @@ use ignore::{
 use rustix::fs::{AtFlags, Dir, FileType, Stat};
 
 use crate::{
-    WorkspaceError, beneath,
-    error::shown,
+    HostFileError, MaterializeError, beneath,
+    host_file::shown,
     links,
     plan::{Content, Item},
 };
@@ -65,7 +65,7 @@ pub(crate) struct Scan {
 }
 
 /// Lists what is to be copied of an open directory.
-pub(crate) fn scan(root: OwnedFd, options: &ScanOptions<'_>) -> Result<Scan, WorkspaceError> {
+pub(crate) fn scan(root: OwnedFd, options: &ScanOptions<'_>) -> Result<Scan, MaterializeError> {
     let root = Arc::new(root);
     let mut walk = Walk {
         options,
@@ -88,9 +88,9 @@ pub(crate) fn scan(root: OwnedFd, options: &ScanOptions<'_>) -> Result<Scan, Wor
     Ok(Scan { items: walk.items, ignored: walk.ignored })
 }
 
-fn patterns(options: &ScanOptions<'_>) -> Result<Gitignore, WorkspaceError> {
+fn patterns(options: &ScanOptions<'_>) -> Result<Gitignore, MaterializeError> {
     let mut builder = GitignoreBuilder::new("");
-    let refuse = |pattern: &str, error: ignore::Error| WorkspaceError::Pattern {
+    let refuse = |pattern: &str, error: ignore::Error| MaterializeError::Pattern {
         entry: options.entry.clone(),
         pattern: pattern.to_owned(),
         reason: error.to_string(),
@@ -114,9 +114,14 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn directory(&mut self, fd: &OwnedFd, path: &[u8], depth: usize) -> Result<(), WorkspaceError> {
+    fn directory(
+        &mut self,
+        fd: &OwnedFd,
+        path: &[u8],
+        depth: usize,
+    ) -> Result<(), MaterializeError> {
         if depth > MAX_DEPTH {
-            return Err(WorkspaceError::TooDeep {
+            return Err(MaterializeError::TooDeep {
                 entry: self.options.entry.clone(),
                 path: shown(path),
                 cap: MAX_DEPTH,
@@ -146,7 +151,7 @@ impl Walk<'_> {
     }
 
     /// Reads the names in a directory, sorted. Reading stops at a number that only a directory over the cap has.
-    fn names(&self, fd: &OwnedFd, path: &[u8]) -> Result<Vec<CString>, WorkspaceError> {
+    fn names(&self, fd: &OwnedFd, path: &[u8]) -> Result<Vec<CString>, MaterializeError> {
         // Ignored names do not count towards the cap, so there may be more names than it allows.
         let most = self.options.max_files.saturating_mul(4).max(10_000);
         let mut names = Vec::new();
@@ -172,7 +177,7 @@ impl Walk<'_> {
         path: Vec<u8>,
         stat: &Stat,
         depth: usize,
-    ) -> Result<(), WorkspaceError> {
+    ) -> Result<(), MaterializeError> {
         self.files += 1;
         if self.files > self.options.max_files {
             return Err(self.over_cap(&path, self.options.max_files, self.files, "files"));
@@ -203,7 +208,7 @@ impl Walk<'_> {
                     .map_err(|error| self.failed("read the link", &path, error))?
                     .into_bytes();
                 if !links::stays_inside(depth, &target) {
-                    return Err(WorkspaceError::LinkEscapes {
+                    return Err(MaterializeError::LinkEscapes {
                         entry: self.options.entry.clone(),
                         link: shown(&path),
                         target: shown(&target),
@@ -213,7 +218,7 @@ impl Walk<'_> {
                 self.items.push(Item { path, mode: 0o777, modified_ns: None, content });
             }
             _ => {
-                return Err(WorkspaceError::Special {
+                return Err(MaterializeError::Special {
                     entry: self.options.entry.clone(),
                     path: shown(&path),
                     kind: beneath::kind_of(stat),
@@ -249,7 +254,7 @@ impl Walk<'_> {
 
     /// Reads the `.gitignore` of a directory; none if it is not there. Lines that cannot be read are left out, as git
     /// does.
-    fn read_gitignore(&self, fd: &OwnedFd, path: &[u8]) -> Result<Gitignore, WorkspaceError> {
+    fn read_gitignore(&self, fd: &OwnedFd, path: &[u8]) -> Result<Gitignore, MaterializeError> {
         let mut builder = GitignoreBuilder::new(OsStr::from_bytes(path));
         if let Ok(file) = beneath::open_strict(fd, Path::new(".gitignore"))
             && file.metadata().is_ok_and(|metadata| metadata.is_file())
@@ -262,15 +267,15 @@ impl Walk<'_> {
                 let _ = builder.add_line(None, line);
             }
         }
-        builder.build().map_err(|error| WorkspaceError::Pattern {
+        builder.build().map_err(|error| MaterializeError::Pattern {
             entry: self.options.entry.clone(),
             pattern: format!("{}/.gitignore", shown(path)),
             reason: error.to_string(),
         })
     }
 
-    fn over_cap(&self, path: &[u8], cap: u64, found: u64, unit: &'static str) -> WorkspaceError {
-        WorkspaceError::OverCap {
+    fn over_cap(&self, path: &[u8], cap: u64, found: u64, unit: &'static str) -> MaterializeError {
+        MaterializeError::OverCap {
             entry: self.options.entry.clone(),
             source_path: self.options.source.to_owned(),
             cap,
@@ -286,7 +291,7 @@ impl Walk<'_> {
         operation: &'static str,
         path: &[u8],
         error: rustix::io::Errno,
-    ) -> WorkspaceError {
+    ) -> MaterializeError {
         self.failed_io(operation, path, error.into())
     }
 
@@ -295,9 +300,9 @@ impl Walk<'_> {
         operation: &'static str,
         path: &[u8],
         source: std::io::Error,
-    ) -> WorkspaceError {
+    ) -> MaterializeError {
         let path = format!("{}: {}", self.options.source, shown(path));
-        WorkspaceError::Io { operation, path, source }
+        HostFileError { operation, path, source }.into()
     }
 }
 

@@ -18,8 +18,9 @@ use rustix::{fs::FileType, io::Errno};
 use tokio::sync::mpsc;
 
 use crate::{
-    Materialized, MaterializedEntry, WorkspaceError, beneath,
+    HostFileError, MaterializeError, Materialized, MaterializedEntry, beneath,
     git::{self, Clone as GitClone},
+    host_file::{blocking, joined},
     local_tree::{ScanOptions, modified_ns, scan},
     plan::{Content, Item, Plan},
 };
@@ -36,7 +37,7 @@ pub type SecretResolver = Arc<dyn Fn(&SecretRef) -> Result<Secret, BoxError> + S
 ///
 /// ```no_run
 /// # async fn example(manifest: &cofferdam_manifest::Manifest, sandbox: &dyn cofferdam_sandbox::Sandbox)
-/// # -> Result<(), cofferdam_workspace::WorkspaceError> {
+/// # -> Result<(), cofferdam_workspace::MaterializeError> {
 /// use cofferdam_workspace::Materializer;
 ///
 /// let receipt = Materializer::new("agents/reviewer")
@@ -112,8 +113,8 @@ impl Materializer {
     ///
     /// # Errors
     ///
-    /// [`WorkspaceError::NotGranted`] for a root directory that nothing allows.
-    pub fn sandbox_spec(&self, manifest: &Manifest) -> Result<SandboxSpec, WorkspaceError> {
+    /// [`MaterializeError::NotGranted`] for a root directory that nothing allows.
+    pub fn sandbox_spec(&self, manifest: &Manifest) -> Result<SandboxSpec, MaterializeError> {
         let root = match &manifest.root {
             RootSource::Directory(directory) => {
                 let place = self.sources()?.find(directory).ok_or_else(|| {
@@ -138,7 +139,7 @@ impl Materializer {
     /// # Errors
     ///
     /// Every source is resolved, listed and held against its cap before anything is uploaded, so that most refusals
-    /// leave the workspace as it was. [`WorkspaceError::Changed`] and [`WorkspaceError::Sandbox`] may leave a part.
+    /// leave the workspace as it was. [`MaterializeError::Changed`] and [`MaterializeError::Sandbox`] may leave a part.
     ///
     /// # Cancel safety
     ///
@@ -147,7 +148,7 @@ impl Materializer {
         &self,
         manifest: &Manifest,
         sandbox: &dyn Sandbox,
-    ) -> Result<Materialized, WorkspaceError> {
+    ) -> Result<Materialized, MaterializeError> {
         let mut clones = Vec::new();
         for (path, entry) in &manifest.entries {
             if let EntrySource::Git(source) = &entry.source {
@@ -162,7 +163,7 @@ impl Materializer {
                 let clone = clones.iter().find(|(place, _)| place == path).map(|(_, clone)| clone);
                 this.add_entry(&sources, path, entry, clone, &mut plan)?;
             }
-            Ok((plan, clones))
+            Ok::<_, MaterializeError>((plan, clones))
         })
         .await?;
         // The clones live until everything is sent.
@@ -176,7 +177,7 @@ impl Materializer {
         entry: &Entry,
         clone: Option<&GitClone>,
         plan: &mut Plan,
-    ) -> Result<(), WorkspaceError> {
+    ) -> Result<(), MaterializeError> {
         let mode = entry.options.mode.map(Mode::bits);
         let mut receipt = MaterializedEntry {
             path: path.clone(),
@@ -257,7 +258,7 @@ impl Materializer {
         entry: &WorkspacePath,
         file: &LocalFile,
         mode: Option<u32>,
-    ) -> Result<Item, WorkspaceError> {
+    ) -> Result<Item, MaterializeError> {
         let place = self.place(sources, entry, &file.source)?;
         let (root, stat) = place
             .open_root()
@@ -271,7 +272,7 @@ impl Materializer {
         let size = u64::try_from(stat.st_size).unwrap_or_default();
         let cap = bytes_cap(file.max_bytes);
         if size > cap {
-            return Err(WorkspaceError::OverCap {
+            return Err(MaterializeError::OverCap {
                 entry: entry.clone(),
                 source_path: file.source.clone(),
                 cap,
@@ -295,7 +296,7 @@ impl Materializer {
         sources: &Sources,
         entry: &WorkspacePath,
         dir: &LocalDir,
-    ) -> Result<OwnedFd, WorkspaceError> {
+    ) -> Result<OwnedFd, MaterializeError> {
         let place = self.place(sources, entry, &dir.source)?;
         let open = || -> io::Result<Result<OwnedFd, &'static str>> {
             let root = place.open_root()?;
@@ -315,7 +316,7 @@ impl Materializer {
         sources: &Sources,
         entry: &WorkspacePath,
         source: &str,
-    ) -> Result<Place, WorkspaceError> {
+    ) -> Result<Place, MaterializeError> {
         sources.find(source).ok_or_else(|| self.not_granted(format!("entry {entry}"), source))
     }
 
@@ -323,7 +324,7 @@ impl Materializer {
         &self,
         entry: &WorkspacePath,
         source: &GitSource,
-    ) -> Result<GitClone, WorkspaceError> {
+    ) -> Result<GitClone, MaterializeError> {
         if let Some(path) = source.url.strip_prefix("file://")
             && self.sources()?.find(path).is_none()
         {
@@ -332,7 +333,7 @@ impl Materializer {
         let token = match &source.token {
             None => None,
             Some(reference) => {
-                let failed = |source| WorkspaceError::Secret {
+                let failed = |source| MaterializeError::Secret {
                     entry: entry.clone(),
                     reference: reference.clone(),
                     source,
@@ -348,10 +349,10 @@ impl Materializer {
     }
 
     /// Finds the directories that sources may be beneath.
-    fn sources(&self) -> Result<Sources, WorkspaceError> {
+    fn sources(&self) -> Result<Sources, MaterializeError> {
         let failed = |path: &Path| {
             let path = path.display().to_string();
-            move |source| WorkspaceError::Io { operation: "find", path, source }
+            move |source| HostFileError { operation: "find", path, source }
         };
         let base = std::path::absolute(&self.base).map_err(failed(&self.base))?;
         let mut roots = Vec::new();
@@ -363,8 +364,12 @@ impl Materializer {
         Ok(Sources { base, roots })
     }
 
-    fn not_granted(&self, what: String, source: &str) -> WorkspaceError {
-        WorkspaceError::NotGranted { what, source_path: source.to_owned(), base: self.base.clone() }
+    fn not_granted(&self, what: String, source: &str) -> MaterializeError {
+        MaterializeError::NotGranted {
+            what,
+            source_path: source.to_owned(),
+            base: self.base.clone(),
+        }
     }
 
     fn wrong_kind(
@@ -373,25 +378,26 @@ impl Materializer {
         source: &str,
         found: &'static str,
         expected: &'static str,
-    ) -> WorkspaceError {
+    ) -> MaterializeError {
         let source_path = source.to_owned();
-        WorkspaceError::WrongKind { entry: entry.clone(), source_path, found, expected }
+        MaterializeError::WrongKind { entry: entry.clone(), source_path, found, expected }
     }
 
-    fn refused(&self, entry: &WorkspacePath, source: &str, error: io::Error) -> WorkspaceError {
+    fn refused(&self, entry: &WorkspacePath, source: &str, error: io::Error) -> MaterializeError {
         let (entry, source_path, base) = (entry.clone(), source.to_owned(), self.base.clone());
         match Errno::from_io_error(&error) {
             Some(Errno::NOENT | Errno::NOTDIR) => {
-                WorkspaceError::SourceMissing { entry, source_path, base }
+                MaterializeError::SourceMissing { entry, source_path, base }
             }
             Some(Errno::XDEV | Errno::LOOP) => {
-                WorkspaceError::SourceEscapes { entry, source_path, base }
+                MaterializeError::SourceEscapes { entry, source_path, base }
             }
-            _ => WorkspaceError::Io {
+            _ => HostFileError {
                 operation: "open",
                 path: format!("{source_path} of entry {entry}"),
                 source: error,
-            },
+            }
+            .into(),
         }
     }
 }
@@ -461,7 +467,7 @@ async fn upload(
     plan: Plan,
     clones: Vec<(WorkspacePath, GitClone)>,
     sandbox: &dyn Sandbox,
-) -> Result<Materialized, WorkspaceError> {
+) -> Result<Materialized, MaterializeError> {
     let (sender, mut receiver) = mpsc::channel(WAITING_PIECES);
     let reading = tokio::task::spawn_blocking(move || {
         let sent = plan.send(&sender);
@@ -477,33 +483,6 @@ async fn upload(
     let events = futures::stream::poll_fn(move |context| receiver.poll_recv(context)).boxed();
     let uploaded = sandbox.tree().upload(&WorkspacePath::root(), events).await;
     let entries = joined(reading.await)?;
-    let uploaded = uploaded.map_err(|source| WorkspaceError::Sandbox {
-        what: "the upload of the workspace".to_owned(),
-        source,
-    })?;
+    let uploaded = uploaded.map_err(MaterializeError::Sandbox)?;
     Ok(Materialized { entries, uploaded })
-}
-
-/// Runs file system work on a thread of its own.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, WorkspaceError> + Send + 'static,
-) -> Result<T, WorkspaceError> {
-    joined(tokio::task::spawn_blocking(work).await)
-}
-
-/// Takes the result of a thread; a panic there is a panic here.
-pub(crate) fn joined<T>(
-    result: Result<Result<T, WorkspaceError>, tokio::task::JoinError>,
-) -> Result<T, WorkspaceError> {
-    match result {
-        Ok(result) => result,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(error) => Err(WorkspaceError::Io {
-                operation: "finish work on",
-                path: "the host's files".to_owned(),
-                source: io::Error::other(error),
-            }),
-        },
-    }
 }

@@ -28,7 +28,8 @@ use rustix::{
 use tempfile::TempDir;
 
 use crate::{
-    CollectOptions, Collected, SkippedOutput, WorkspaceError, beneath, error::shown, links,
+    CollectError, CollectLimits, Collected, HostFileError, SkippedOutput, beneath,
+    host_file::shown, links,
 };
 
 /// Items that were left out and are listed one by one.
@@ -43,7 +44,8 @@ pub(crate) struct OutputWriter {
     /// Where content is until it is whole; its name cannot be guessed, and it is removed at the end.
     private: TempDir,
     private_fd: OwnedFd,
-    options: CollectOptions,
+    limits: CollectLimits,
+    exclude: Vec<WorkspacePath>,
     collected: Collected,
     entries: u64,
     /// Every path written, with the mode of each directory.
@@ -68,10 +70,11 @@ impl OutputWriter {
     /// Makes the directory, or takes it if it is empty.
     pub(crate) fn create(
         directory: &Path,
-        options: CollectOptions,
-    ) -> Result<Self, WorkspaceError> {
+        limits: CollectLimits,
+        exclude: Vec<WorkspacePath>,
+    ) -> Result<Self, CollectError> {
         let refuse =
-            |reason: String| WorkspaceError::Destination { path: directory.to_owned(), reason };
+            |reason: String| CollectError::Destination { path: directory.to_owned(), reason };
         let failed = |error: io::Error| refuse(error.to_string());
         std::fs::create_dir_all(directory).map_err(failed)?;
         if std::fs::read_dir(directory).map_err(failed)?.next().is_some() {
@@ -85,7 +88,8 @@ impl OutputWriter {
             root,
             private,
             private_fd,
-            options,
+            limits,
+            exclude,
             collected: Collected { directory: directory.to_owned(), ..Collected::default() },
             entries: 0,
             written: BTreeMap::new(),
@@ -96,7 +100,7 @@ impl OutputWriter {
     }
 
     /// Begins an output: makes the directories above it.
-    pub(crate) fn begin(&mut self, output: WorkspacePath) -> Result<(), WorkspaceError> {
+    pub(crate) fn begin(&mut self, output: WorkspacePath) -> Result<(), CollectError> {
         let mut above = Vec::new();
         let mut next = output.parent();
         while let Some(parent) = next.filter(|parent| !parent.is_root()) {
@@ -114,7 +118,7 @@ impl OutputWriter {
     }
 
     /// Takes the next event of the output's tree.
-    pub(crate) fn take(&mut self, event: TreeEvent) -> Result<(), WorkspaceError> {
+    pub(crate) fn take(&mut self, event: TreeEvent) -> Result<(), CollectError> {
         match event {
             TreeEvent::Entry(entry) => self.entry(entry),
             TreeEvent::Content(bytes) => self.content(&bytes),
@@ -128,7 +132,7 @@ impl OutputWriter {
     }
 
     /// Ends the output: its last file must be whole.
-    pub(crate) fn end(&mut self) -> Result<(), WorkspaceError> {
+    pub(crate) fn end(&mut self) -> Result<(), CollectError> {
         match self.open.take() {
             None => Ok(()),
             Some(open) => {
@@ -153,7 +157,7 @@ impl OutputWriter {
     }
 
     /// Makes the links, gives the directories their modes, and returns the receipt.
-    pub(crate) fn finish(mut self) -> Result<Collected, WorkspaceError> {
+    pub(crate) fn finish(mut self) -> Result<Collected, CollectError> {
         for (path, target) in std::mem::take(&mut self.links) {
             let (parent, name) = self.parent(&path)?;
             rustix::fs::symlinkat(OsStr::from_bytes(&target), &parent, name)
@@ -168,7 +172,7 @@ impl OutputWriter {
             }
         }
         let private = self.private.path().display().to_string();
-        self.private.close().map_err(|source| WorkspaceError::Io {
+        self.private.close().map_err(|source| HostFileError {
             operation: "remove",
             path: private,
             source,
@@ -176,12 +180,12 @@ impl OutputWriter {
         Ok(self.collected)
     }
 
-    fn entry(&mut self, entry: TreeEntry) -> Result<(), WorkspaceError> {
+    fn entry(&mut self, entry: TreeEntry) -> Result<(), CollectError> {
         self.end()?;
         let path = self.place(&entry.path)?;
         self.entries += 1;
-        if self.entries > self.options.max_files {
-            return Err(self.over_cap(self.options.max_files, "files"));
+        if self.entries > self.limits.max_files {
+            return Err(self.over_cap(self.limits.max_files, "files"));
         }
         if self.written.contains_key(&path) || self.links.contains_key(&path) {
             return Err(self.hostile(format!("{} comes twice", shown(&path))));
@@ -204,8 +208,8 @@ impl OutputWriter {
             TreeEntryKind::Directory => self.make_directory(&path, (entry.mode & 0o755) | 0o700),
             TreeEntryKind::File { size } => {
                 let total = self.collected.bytes.saturating_add(size);
-                if total > self.options.max_bytes {
-                    return Err(self.over_cap(self.options.max_bytes, "bytes"));
+                if total > self.limits.max_bytes {
+                    return Err(self.over_cap(self.limits.max_bytes, "bytes"));
                 }
                 self.open_file(path, (entry.mode & 0o755) | 0o600, size)
             }
@@ -226,11 +230,11 @@ impl OutputWriter {
     /// Returns the excluded path that this path is or is below.
     fn excluded(&self, path: &[u8]) -> Option<Vec<u8>> {
         let path = WorkspacePath::new(std::str::from_utf8(path).ok()?).ok()?;
-        let root = self.options.exclude.iter().find(|root| root.contains(&path))?;
+        let root = self.exclude.iter().find(|root| root.contains(&path))?;
         Some(root.as_str().as_bytes().to_vec())
     }
 
-    fn open_file(&mut self, path: Vec<u8>, mode: u32, size: u64) -> Result<(), WorkspaceError> {
+    fn open_file(&mut self, path: Vec<u8>, mode: u32, size: u64) -> Result<(), CollectError> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file =
@@ -240,7 +244,7 @@ impl OutputWriter {
         if size == 0 { self.close_file() } else { Ok(()) }
     }
 
-    fn content(&mut self, bytes: &Bytes) -> Result<(), WorkspaceError> {
+    fn content(&mut self, bytes: &Bytes) -> Result<(), CollectError> {
         let Some(open) = &mut self.open else {
             return if bytes.is_empty() { Ok(()) } else { Err(self.hostile("content of no file")) };
         };
@@ -264,7 +268,7 @@ impl OutputWriter {
     }
 
     /// Moves a whole file to its place.
-    fn close_file(&mut self) -> Result<(), WorkspaceError> {
+    fn close_file(&mut self) -> Result<(), CollectError> {
         let Some(Open { file: Some(file), path, mode, .. }) = self.open.take() else {
             return Ok(());
         };
@@ -278,7 +282,7 @@ impl OutputWriter {
         Ok(())
     }
 
-    fn make_directory(&mut self, path: &[u8], mode: u32) -> Result<(), WorkspaceError> {
+    fn make_directory(&mut self, path: &[u8], mode: u32) -> Result<(), CollectError> {
         let (parent, name) = self.parent(path)?;
         rustix::fs::mkdirat(&parent, name, Mode::from_bits_truncate(0o700))
             .map_err(|error| self.failed("make", path, error.into()))?;
@@ -287,7 +291,7 @@ impl OutputWriter {
     }
 
     /// Opens the directory that holds a path.
-    fn parent<'p>(&self, path: &'p [u8]) -> Result<(OwnedFd, &'p OsStr), WorkspaceError> {
+    fn parent<'p>(&self, path: &'p [u8]) -> Result<(OwnedFd, &'p OsStr), CollectError> {
         let slash = path.iter().rposition(|byte| *byte == b'/');
         let (parent, name) = slash.map_or((&[][..], path), |at| (&path[..at], &path[at + 1..]));
         let parent_path = Path::new(OsStr::from_bytes(parent));
@@ -303,7 +307,7 @@ impl OutputWriter {
     }
 
     /// Turns a path relative to the output into one relative to the directory, and refuses what is no plain path.
-    fn place(&self, relative: &[u8]) -> Result<Vec<u8>, WorkspaceError> {
+    fn place(&self, relative: &[u8]) -> Result<Vec<u8>, CollectError> {
         let mut path = match self.output.is_root() {
             true => Vec::new(),
             false => self.output.as_str().as_bytes().to_vec(),
@@ -335,17 +339,17 @@ impl OutputWriter {
         }
     }
 
-    fn hostile(&self, detail: impl Into<String>) -> WorkspaceError {
-        WorkspaceError::Hostile { output: self.output.clone(), detail: detail.into() }
+    fn hostile(&self, detail: impl Into<String>) -> CollectError {
+        CollectError::Hostile { output: self.output.clone(), detail: detail.into() }
     }
 
-    fn over_cap(&self, cap: u64, unit: &'static str) -> WorkspaceError {
-        WorkspaceError::OutputOverCap { output: self.output.clone(), cap, unit }
+    fn over_cap(&self, cap: u64, unit: &'static str) -> CollectError {
+        CollectError::OverCap { output: self.output.clone(), cap, unit }
     }
 
-    fn failed(&self, operation: &'static str, path: &[u8], source: io::Error) -> WorkspaceError {
+    fn failed(&self, operation: &'static str, path: &[u8], source: io::Error) -> CollectError {
         let path = PathBuf::from(OsStr::from_bytes(path));
         let path = self.collected.directory.join(path).display().to_string();
-        WorkspaceError::Io { operation, path, source }
+        HostFileError { operation, path, source }.into()
     }
 }

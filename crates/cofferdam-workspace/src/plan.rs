@@ -15,7 +15,7 @@ use cofferdam_sandbox::{SandboxError, TreeEntry, TreeEntryKind, TreeEvent};
 use rustix::io::Errno;
 use tokio::sync::mpsc;
 
-use crate::{MaterializedEntry, WorkspaceError, beneath, error::shown};
+use crate::{HostFileError, MaterializeError, MaterializedEntry, beneath, host_file::shown};
 
 /// Bytes of one piece of content.
 const PIECE_BYTES: usize = 128 << 10;
@@ -112,7 +112,7 @@ impl Plan {
         &mut self,
         mut receipt: MaterializedEntry,
         items: Vec<Item>,
-    ) -> Result<(), WorkspaceError> {
+    ) -> Result<(), MaterializeError> {
         let place = receipt.path.clone();
         let index = self.receipts.len();
         self.add_parents(&place, index)?;
@@ -144,7 +144,7 @@ impl Plan {
     }
 
     /// Adds the directories above an entry that no entry has made.
-    fn add_parents(&mut self, place: &WorkspacePath, index: usize) -> Result<(), WorkspaceError> {
+    fn add_parents(&mut self, place: &WorkspacePath, index: usize) -> Result<(), MaterializeError> {
         let mut above = Vec::new();
         let mut next = place.parent();
         while let Some(parent) = next.filter(|parent| !parent.is_root()) {
@@ -176,12 +176,12 @@ impl Plan {
         kind: Kind,
         index: usize,
         entry: &WorkspacePath,
-    ) -> Result<(), WorkspaceError> {
+    ) -> Result<(), MaterializeError> {
         if let Some((found, other)) = self.places.get(path)
             && (*found == Kind::Directory) != (kind == Kind::Directory)
         {
             let other = self.receipts.get(*other).map_or_else(|| entry.clone(), |r| r.path.clone());
-            return Err(WorkspaceError::Conflict {
+            return Err(MaterializeError::Conflict {
                 entry: entry.clone(),
                 other,
                 path: shown(path),
@@ -199,7 +199,7 @@ impl Plan {
     pub(crate) fn send(
         self,
         events: &mpsc::Sender<Result<TreeEvent, SandboxError>>,
-    ) -> Result<Vec<MaterializedEntry>, WorkspaceError> {
+    ) -> Result<Vec<MaterializedEntry>, MaterializeError> {
         let mut receipts = self.receipts;
         let mut digests: Vec<blake3::Hasher> =
             receipts.iter().map(|_| blake3::Hasher::new()).collect();
@@ -231,7 +231,7 @@ impl Step {
         entry: Option<&WorkspacePath>,
         mut hasher: Option<&mut blake3::Hasher>,
         events: &mpsc::Sender<Result<TreeEvent, SandboxError>>,
-    ) -> Result<Option<()>, WorkspaceError> {
+    ) -> Result<Option<()>, MaterializeError> {
         let send = |event| events.blocking_send(Ok(event)).ok();
         let mut digest = |bytes: &[u8]| {
             if let Some(hasher) = &mut hasher {
@@ -270,12 +270,12 @@ impl Step {
                 }
             }
             Content::Host { root, path, size, follow } => {
-                let changed = || WorkspaceError::Changed {
+                let changed = || MaterializeError::Changed {
                     entry: entry.cloned().unwrap_or_else(WorkspacePath::root),
                     path: name.clone(),
                 };
                 let failed =
-                    |source| WorkspaceError::Io { operation: "read", path: shown(&path), source };
+                    |source| HostFileError { operation: "read", path: shown(&path), source };
                 let path = Path::new(std::ffi::OsStr::from_bytes(&path));
                 let mut file = if follow {
                     beneath::open_following(&*root, path).map(File::from)
@@ -283,7 +283,7 @@ impl Step {
                     beneath::open_strict(&*root, path)
                 }
                 .map_err(|error| match error.raw_os_error() {
-                    Some(errno) if errno == Errno::ACCESS.raw_os_error() => failed(error),
+                    Some(errno) if errno == Errno::ACCESS.raw_os_error() => failed(error).into(),
                     _ => changed(),
                 })?;
                 let metadata = file.metadata().map_err(failed)?;

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 use bytes::Bytes;
 use cofferdam_manifest::OutputSpec;
 use cofferdam_sandbox::{SkippedEntry, TreeEntry, TreeEntryKind, TreeEvent};
-use cofferdam_workspace::{CollectOptions, Collected, WorkspaceError, collect};
+use cofferdam_workspace::{CollectError, CollectLimits, Collected, Collector};
 use proptest::prelude::*;
 
 use crate::fake::{FakeSandbox, Node, directory, file, link};
@@ -71,7 +71,7 @@ async fn copies_what_is_declared() {
         output("maybe", true),
         output("linked", true),
     ];
-    let collected = collect(&sandbox, &outputs, &place, &CollectOptions::default()).await.unwrap();
+    let collected = Collector::new(&place).collect(&sandbox, &outputs).await.unwrap();
     insta::assert_snapshot!(listing(&place), @r##"
     0755 deep/
     0755 deep/er/
@@ -95,11 +95,11 @@ async fn leaves_out_what_is_excluded() {
     sandbox.put("cached", Node::File(0o644, b"kept".to_vec()));
     sandbox.put("note", Node::File(0o644, b"n".to_vec()));
     let home = tempfile::tempdir().unwrap();
-    let options = CollectOptions {
-        exclude: vec!["cache".parse().unwrap(), "note".parse().unwrap()],
-        ..CollectOptions::default()
-    };
-    let collected = collect(&sandbox, &[output(".", false)], home.path(), &options).await.unwrap();
+    let collected = Collector::new(home.path())
+        .exclude(["cache".parse().unwrap(), "note".parse().unwrap()])
+        .collect(&sandbox, &[output(".", false)])
+        .await
+        .unwrap();
     insta::assert_snapshot!(listing(home.path()), @r#"0644 cached "kept""#);
     insta::assert_snapshot!(summary(&collected), @r#"1 files, 4 bytes, found ["."], missing [], skipped ["cache: an ephemeral entry", "note: an ephemeral entry"]"#);
 }
@@ -110,8 +110,7 @@ async fn the_place_must_be_empty() {
     fs::write(home.path().join("x"), "mine").unwrap();
     let sandbox = FakeSandbox::sending(file("", 0o644, b"theirs"));
     let outputs = [output("x", false)];
-    let error =
-        collect(&sandbox, &outputs, home.path(), &CollectOptions::default()).await.unwrap_err();
+    let error = Collector::new(home.path()).collect(&sandbox, &outputs).await.unwrap_err();
     assert_eq!(
         error.to_string().replace(&home.path().display().to_string(), "PLACE"),
         "cannot collect outputs into PLACE: it is not empty; name a new or empty directory"
@@ -124,8 +123,9 @@ async fn hostile(events: Vec<TreeEvent>) -> String {
     let home = tempfile::tempdir().unwrap();
     let place = home.path().join("place");
     let sandbox = FakeSandbox::sending(events);
-    let limits = CollectOptions { max_files: 8, max_bytes: 100, ..CollectOptions::default() };
-    let result = collect(&sandbox, &[output("o", false)], &place, &limits).await;
+    let limits = CollectLimits { max_files: 8, max_bytes: 100 };
+    let result =
+        Collector::new(&place).limits(limits).collect(&sandbox, &[output("o", false)]).await;
     let outside: Vec<_> = fs::read_dir(home.path()).unwrap().collect();
     assert_eq!(outside.len(), 1, "something was written outside");
     let result = match result {
@@ -308,8 +308,8 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let sandbox = FakeSandbox::sending(events);
         let outputs = [output("a", true)];
-        let result = runtime.block_on(collect(&sandbox, &outputs, &place, &CollectOptions::default()));
-        let refused = matches!(result, Err(WorkspaceError::Hostile { .. }));
+        let result = runtime.block_on(Collector::new(&place).collect(&sandbox, &outputs));
+        let refused = matches!(result, Err(CollectError::Hostile { .. }));
         prop_assert!(result.is_ok() || refused, "{result:?}");
         prop_assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
         no_link_leads_out(&fs::canonicalize(&place).unwrap(), &place);

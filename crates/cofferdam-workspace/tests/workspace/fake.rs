@@ -28,6 +28,15 @@ pub(crate) struct FakeSandbox {
     pub(crate) tree: FakeTree,
 }
 
+/// Something that happens on the host while an upload is under way.
+pub(crate) struct AtFirstEvent(pub(crate) Box<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for AtFirstEvent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AtFirstEvent")
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct FakeTree {
     pub(crate) nodes: Mutex<BTreeMap<Vec<u8>, Node>>,
@@ -35,6 +44,8 @@ pub(crate) struct FakeTree {
     pub(crate) scripted: Mutex<Option<Vec<TreeEvent>>>,
     /// Makes each upload fail after so many events.
     pub(crate) fail_after: Option<usize>,
+    /// Done at the first event of an upload.
+    pub(crate) at_first_event: Option<AtFirstEvent>,
 }
 
 impl FakeSandbox {
@@ -95,6 +106,11 @@ impl Tree for FakeTree {
         loop {
             let event = entries.next().await.transpose()?;
             events += 1;
+            if let Some(AtFirstEvent(action)) = &self.at_first_event
+                && events == 1
+            {
+                action();
+            }
             if self.fail_after.is_some_and(|limit| events > limit) {
                 return Err(file_error(b"x", "no space left on device", 28));
             }

@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::symlink, path::Path, process::Command, time::Duration};
 
 use cofferdam_manifest::Manifest;
-use cofferdam_workspace::{Materialized, Materializer, WorkspaceError};
+use cofferdam_workspace::{MaterializeError, Materialized, Materializer};
 use tempfile::TempDir;
 
 use crate::fake::FakeSandbox;
@@ -59,7 +59,7 @@ async fn clone(
     repository: &Path,
     fields: &str,
     sandbox: &FakeSandbox,
-) -> Result<Materialized, WorkspaceError> {
+) -> Result<Materialized, MaterializeError> {
     let url = repository.display();
     let yaml = format!("version: 1\nentries: {{r: {{type: git, url: \"file://{url}\"{fields}}}}}");
     let manifest = Manifest::parse(&yaml, "m").unwrap();
@@ -124,7 +124,7 @@ async fn a_link_in_a_repository_does_not_lead_out() {
     let error = clone(repository.path(), "", &FakeSandbox::new()).await.unwrap_err();
     insta::assert_snapshot!(error, @r#"entry r: the symbolic link evil leads out of the source, to /etc/passwd; remove it or add it to `ignore`"#);
     let error = clone(repository.path(), ", subpath: evil", &FakeSandbox::new()).await.unwrap_err();
-    assert!(matches!(error, WorkspaceError::Git { step: "find the subpath of", .. }), "{error}");
+    assert!(matches!(error, MaterializeError::Git { step: "find the subpath of", .. }), "{error}");
 }
 
 #[tokio::test]
@@ -187,7 +187,7 @@ async fn a_git_that_hangs_or_is_missing_is_reported() {
             .unwrap_err()
     };
     let error = run(&hanging).await;
-    assert!(matches!(error, WorkspaceError::GitTimeout { .. }), "{error}");
+    assert!(matches!(error, MaterializeError::GitTimeout { .. }), "{error}");
     let pid = fs::read_to_string(&started).unwrap();
     let state = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
     assert!(state.is_empty() || state.contains(") Z "), "git still runs: {state}");

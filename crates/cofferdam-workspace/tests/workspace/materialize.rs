@@ -13,10 +13,10 @@ use std::{
 use cofferdam_core::NetworkAccess;
 use cofferdam_manifest::{Entry, Manifest, ManifestBuilder, RootSource};
 use cofferdam_sandbox::RootFilesystem;
-use cofferdam_workspace::{Materialized, Materializer, WorkspaceError};
+use cofferdam_workspace::{MaterializeError, Materialized, Materializer};
 use tempfile::TempDir;
 
-use crate::fake::{FakeSandbox, FakeTree};
+use crate::fake::{AtFirstEvent, FakeSandbox, FakeTree};
 
 /// Makes files from lines such as `a/b.txt 0644 content`, `dir/ 0755` and `a -> target`.
 fn host(lines: &[&str]) -> TempDir {
@@ -44,7 +44,7 @@ async fn fill(
     base: &Path,
     manifest: ManifestBuilder,
     sandbox: &FakeSandbox,
-) -> Result<Materialized, WorkspaceError> {
+) -> Result<Materialized, MaterializeError> {
     Materializer::new(base).materialize(&manifest.build().unwrap(), sandbox).await
 }
 
@@ -321,6 +321,39 @@ async fn a_failure_of_the_sandbox_ends_the_reading() {
         error.source().unwrap().to_string(),
         "cannot fake \"x\" in the workspace: no space left on device"
     );
+}
+
+/// Changes a source while a large file before it holds the reading back, and returns the refusal.
+async fn changed_during(action: impl Fn(&Path) + Send + Sync + 'static) -> String {
+    let base = host(&["s/z 0644 mine", "s/zz/f 0644 mine", "other/f 0644 not granted"]);
+    // More than may wait between reader and sandbox.
+    fs::write(base.path().join("s/a"), vec![0; 8 << 20]).unwrap();
+    let place = base.path().join("s");
+    let at_first_event = Some(AtFirstEvent(Box::new(move || action(&place))));
+    let sandbox = FakeSandbox::with(FakeTree { at_first_event, ..FakeTree::default() });
+    let manifest = Manifest::builder().entry("e", Entry::local_dir("s"));
+    let error = fill(base.path(), manifest, &sandbox).await.unwrap_err();
+    assert!(error.retry().is_retryable());
+    error.to_string()
+}
+
+#[tokio::test]
+async fn a_source_that_changes_is_refused_and_never_followed() {
+    let file = |action: fn(&Path)| changed_during(move |place| action(&place.join("z")));
+    let message = "entry e: z changed while it was read; try again when nothing writes to it";
+    assert_eq!(file(|z| fs::write(z, "longer than before").unwrap()).await, message);
+    assert_eq!(file(|z| fs::remove_file(z).unwrap()).await, message);
+    let swap = file(|z| {
+        fs::remove_file(z).unwrap();
+        symlink("../other/f", z).unwrap();
+    });
+    assert_eq!(swap.await, message);
+    let directory = changed_during(|place| {
+        fs::rename(place.join("zz"), place.join("gone")).unwrap();
+        symlink("../other", place.join("zz")).unwrap();
+    });
+    let message = "entry e: zz/f changed while it was read; try again when nothing writes to it";
+    assert_eq!(directory.await, message);
 }
 
 #[tokio::test]

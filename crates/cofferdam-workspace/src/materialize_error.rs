@@ -1,14 +1,16 @@
-//! [`WorkspaceError`]: why a workspace could not be filled or its outputs not collected.
+//! [`MaterializeError`]: why a workspace could not be filled.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use cofferdam_core::{BoxError, Retry, SecretRef, WorkspacePath};
 use cofferdam_sandbox::SandboxError;
 
-/// A failure to fill a workspace or to collect from it, sorted by what the caller can do next.
+use crate::HostFileError;
+
+/// A failure to fill a workspace, sorted by what the caller can do next.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum WorkspaceError {
+pub enum MaterializeError {
     /// A source is not there: create it or correct the manifest.
     #[error("entry {entry}: {source_path} does not exist in {base}; create it or correct `source`")]
     SourceMissing {
@@ -150,16 +152,8 @@ pub enum WorkspaceError {
         path: String,
     },
     /// A file of the host could not be read or written: look at the cause.
-    #[error("could not {operation} {path}")]
-    Io {
-        /// What was tried, such as `read`.
-        operation: &'static str,
-        /// The path on the host or in the source.
-        path: String,
-        /// Why it failed.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    HostFile(#[from] HostFileError),
     /// A repository could not be cloned: look at what git said.
     #[error("entry {entry}: git could not {step} {url}: {detail}")]
     Git {
@@ -193,70 +187,19 @@ pub enum WorkspaceError {
         #[source]
         source: BoxError,
     },
-    /// The directory for outputs cannot be used: name another.
-    #[error("cannot collect outputs into {path}: {reason}; name a new or empty directory")]
-    Destination {
-        /// The directory.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The outputs are larger than allowed: raise the bound, or declare less. What was whole stays.
-    #[error(
-        "output {output}: the outputs hold more than {cap} {unit}; raise the bound or declare less as outputs"
-    )]
-    OutputOverCap {
-        /// The output that passed the bound.
-        output: WorkspacePath,
-        /// The bound.
-        cap: u64,
-        /// What is counted: `files` or `bytes`.
-        unit: &'static str,
-    },
-    /// The sandbox sent a tree that no honest guest sends: treat it as hostile and close it.
-    #[error("output {output}: the sandbox sent a tree that is not sound: {detail}")]
-    Hostile {
-        /// The output.
-        output: WorkspacePath,
-        /// What is wrong with it.
-        detail: String,
-    },
     /// The sandbox failed: look at the cause.
-    #[error("the sandbox failed at {what}")]
-    Sandbox {
-        /// What it did, such as `the upload of the workspace`.
-        what: String,
-        /// Why.
-        #[source]
-        source: SandboxError,
-    },
+    #[error("the sandbox failed at the upload of the workspace")]
+    Sandbox(#[source] SandboxError),
 }
 
-impl WorkspaceError {
+impl MaterializeError {
     /// Returns whether the same call may succeed later.
     #[must_use]
     pub fn retry(&self) -> Retry {
         match self {
             Self::Changed { .. } | Self::GitTimeout { .. } => Retry::Backoff,
-            Self::Sandbox { source, .. } => source.retry(),
+            Self::Sandbox(error) => error.retry(),
             _ => Retry::Never,
         }
     }
-}
-
-/// Text of bytes that came from a file system or a sandbox, with control characters written out.
-pub(crate) fn shown(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    if text.is_empty() {
-        return ".".to_owned();
-    }
-    let mut line = String::new();
-    for character in text.chars() {
-        if character.is_control() {
-            line.extend(character.escape_default());
-        } else {
-            line.push(character);
-        }
-    }
-    line
 }
