@@ -2,16 +2,19 @@
 //!
 //! - [`fixed`]: [`FixedClock`] and [`CountingEntropy`], so that ids and times are the same in each run of a test.
 //! - [`scripted_sandbox`]: [`ScriptedSandbox`], a strict sandbox without processes.
+//! - [`mock_server`]: [`MockModelServer`], a model server on loopback that plays a script, with faults.
 //! - [`skip`]: says aloud that a test cannot run here, and why.
 //! - [`tools`]: [`FunctionTool`], a tool made of a closure.
 #![forbid(unsafe_code)]
 
 pub mod fixed;
+pub mod mock_server;
 pub mod scripted_sandbox;
 pub mod skip;
 pub mod tools;
 
 pub use fixed::{CountingEntropy, FixedClock};
+pub use mock_server::MockModelServer;
 pub use scripted_sandbox::{MemoryFiles, ScriptedCommand, ScriptedSandbox};
 pub use skip::skip;
 pub use tools::FunctionTool;
