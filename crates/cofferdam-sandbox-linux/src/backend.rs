@@ -282,3 +282,71 @@ fn resource_limits(spec: &SandboxSpec, cgroups: &Cgroups) -> Vec<(u32, u64)> {
     }
     list
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::setup::describe;
+
+    /// Steps that this host does not take: there is nothing to give up, or nothing to join.
+    fn taken(backend: &LinuxBackend, step: Step) -> bool {
+        let host = backend.inner.host().expect("a host");
+        match step {
+            Step::DropGroups => host.facts.may_map,
+            Step::JoinCgroup => [Controller::Memory, Controller::Processes]
+                .into_iter()
+                .any(|controller| host.cgroups.version(controller).is_ok()),
+            _ => true,
+        }
+    }
+
+    /// Held by each test that makes sandboxes, so that none sees the cgroups of another.
+    static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+    #[tokio::test]
+    async fn each_step_that_fails_is_named_and_leaves_nothing() {
+        let _alone = ALONE.lock().await;
+        for &step in Step::ALL {
+            for errno in [libc::EPERM, libc::EACCES, libc::ENOSYS] {
+                let backend = LinuxBackend::with_fault(step, errno);
+                if !taken(&backend, step) {
+                    continue;
+                }
+                let error = backend.create(&SandboxSpec::default()).await.expect_err("it failed");
+                let SandboxError::HostUnable { step: named, reason, remedy, .. } = &error else {
+                    panic!("{step:?} with {errno}: {error}");
+                };
+                assert!(named.starts_with(describe(step)), "{step:?} is called {named}");
+                assert_eq!(*reason, std::io::Error::from_raw_os_error(errno).to_string());
+                assert!(!remedy.is_empty());
+                assert_eq!(groups_left(&backend), Vec::<PathBuf>::new(), "{step:?} left a cgroup");
+            }
+        }
+    }
+
+    /// Returns the cgroups of this process.
+    fn groups_left(backend: &LinuxBackend) -> Vec<PathBuf> {
+        let host = backend.inner.host().expect("a host");
+        host.cgroups.owned_by(host.owner)
+    }
+
+    #[tokio::test]
+    async fn a_fault_of_the_hosts_resources_may_pass() {
+        let _alone = ALONE.lock().await;
+        let backend = LinuxBackend::with_fault(Step::CreateNamespaces, libc::EAGAIN);
+        let error = backend.create(&SandboxSpec::default()).await.expect_err("it failed");
+        assert_eq!(error.to_string(), "the host could not create namespaces");
+        assert_eq!(error.retry(), cofferdam_core::Retry::Backoff);
+    }
+
+    #[tokio::test]
+    async fn a_host_that_cannot_build_reports_every_wall_as_missing() {
+        let _alone = ALONE.lock().await;
+        let backend = LinuxBackend::with_fault(Step::PivotRoot, libc::EPERM);
+        let guarantees = backend.guarantees().await.expect("a report");
+        assert_eq!(guarantees.weaknesses().count(), 11);
+        let spec = SandboxSpec { strict: true, ..SandboxSpec::default() };
+        let error = backend.create(&spec).await.expect_err("refused");
+        assert!(matches!(error, SandboxError::Unenforceable { wall: Wall::Filesystem, .. }), "{error}");
+    }
+}

@@ -167,6 +167,20 @@ impl Cgroups {
     }
 }
 
+#[cfg(test)]
+impl Cgroups {
+    /// Returns the directories of a process's sandboxes.
+    pub(crate) fn owned_by(&self, owner: Owner) -> Vec<PathBuf> {
+        let prefix = owner.directory_name("");
+        self.places
+            .values()
+            .flat_map(|place| fs::read_dir(&place.directory).into_iter().flatten())
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&prefix)))
+            .collect()
+    }
+}
+
 impl Group {
     /// Returns the files to which the sandbox's first process is written.
     pub(crate) fn procs(&self) -> Vec<Vec<u8>> {

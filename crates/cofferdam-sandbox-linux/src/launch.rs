@@ -154,30 +154,22 @@ fn launcher_died() -> SandboxError {
     }
 }
 
-/// Reads reports until the launcher has ended, and waits for it, so that it never stays as a zombie.
+/// Reads reports until the launcher has ended, waits for it, so that it never stays as a zombie, and tells the end when
+/// nothing is left.
 async fn follow(
     mut report: UnixStream,
     mut child: Child,
     group: Group,
     publish: watch::Sender<Stage>,
 ) {
-    let mut reason = None;
-    let mut failed = false;
+    let mut last = None;
     while let Ok(message) = read_report(&mut report).await {
         match message.kind {
-            // The first failure is the cause; what follows from it is not told.
-            report::FAILED if !failed => {
-                failed = true;
-                publish.send_replace(Stage::Failed(Arc::new(SetupFailure {
-                    code: message.code,
-                    errno: message.number,
-                    object: message.detail,
-                })));
-            }
             report::READY => {
                 publish.send_replace(Stage::Ready { landlock_abi: message.number });
             }
-            report::ENDED => reason = Some(loss_reason(&message)),
+            // The first failure is the cause; what follows from it is not told.
+            report::FAILED | report::ENDED if last.is_none() => last = Some(message),
             _ => {}
         }
     }
@@ -191,14 +183,17 @@ async fn follow(
     if let Err(error) = group.remove() {
         tracing::warn!(%group, %error, "could not remove the cgroups of a sandbox");
     }
-    if failed {
-        // `Failed` stays the last word.
-        return;
-    }
-    let reason = reason.unwrap_or_else(|| LossReason::GuestEnded {
-        detail: "its launcher was killed".to_owned(),
+    publish.send_replace(match last {
+        Some(message) if message.kind == report::FAILED => Stage::Failed(Arc::new(SetupFailure {
+            code: message.code,
+            errno: message.number,
+            object: message.detail,
+        })),
+        Some(message) => Stage::Ended(loss_reason(&message)),
+        None => Stage::Ended(LossReason::GuestEnded {
+            detail: "its launcher was killed".to_owned(),
+        }),
     });
-    publish.send_replace(Stage::Ended(reason));
 }
 
 struct Report {

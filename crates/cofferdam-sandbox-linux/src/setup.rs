@@ -115,7 +115,7 @@ fn remedy(step: Step, errno: i32, host: HostSettings) -> String {
             format!("this kernel lacks a kind of namespace: use one with all of them, {OTHER_BACKEND}")
         }
         Step::OpenTree | Step::AttachTree if errno == libc::ENOSYS => {
-            format!("Linux 5.12 or later is needed, {OTHER_BACKEND}")
+            format!("Linux 5.14 or later is needed, {OTHER_BACKEND}")
         }
         Step::MountProc if denied => format!(
             "parts of /proc are covered here, as in most containers: start the container with its /proc unmasked \
@@ -161,5 +161,69 @@ pub(crate) fn oldest_kernel(release: &str) -> Result<(), SandboxError> {
             })
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn common_refusals_say_what_to_change() {
+        let plain = HostSettings::default();
+        let ubuntu = HostSettings { apparmor_restrict: Some(1), ..plain };
+        let debian = HostSettings { unprivileged_userns_clone: Some(0), ..plain };
+        let none = HostSettings { max_user_namespaces: Some(0), ..plain };
+        let cases = [
+            (Step::CreateNamespaces, libc::EPERM, "", plain),
+            (Step::CreateNamespaces, libc::EPERM, "", debian),
+            (Step::CreateNamespaces, libc::ENOSPC, "", none),
+            (Step::CreateNamespaces, libc::ENOSPC, "", plain),
+            (Step::CreateNamespaces, libc::EINVAL, "", plain),
+            (Step::CreateNamespaces, libc::EAGAIN, "", plain),
+            (Step::MapUser, libc::EACCES, "uid_map", ubuntu),
+            (Step::Loopback, libc::EPERM, "", ubuntu),
+            (Step::PrivateMounts, libc::EPERM, "", plain),
+            (Step::MountProc, libc::EPERM, "", plain),
+            (Step::OpenTree, libc::ENOSYS, "/usr", plain),
+            (Step::AttachTree, libc::EINVAL, "/usr", plain),
+            (Step::JoinCgroup, libc::EACCES, "/sys/fs/cgroup/x/cgroup.procs", plain),
+            (Step::Seccomp, libc::EINVAL, "", plain),
+            (Step::StartGuest, libc::EACCES, "", plain),
+        ];
+        let text: Vec<String> = cases
+            .map(|(step, errno, object, host)| explain(step, errno, object, host).to_string())
+            .into();
+        insta::assert_snapshot!(text.join("\n"), @"
+        the linux backend cannot make a sandbox on this host: create namespaces failed: Operation not permitted (os error 1); user namespaces are forbidden here: in a container, allow `clone` with new namespaces in its seccomp profile, or use the docker backend
+        the linux backend cannot make a sandbox on this host: create namespaces failed: Operation not permitted (os error 1); set kernel.unprivileged_userns_clone=1, run as root, or use the docker backend
+        the linux backend cannot make a sandbox on this host: create namespaces failed: No space left on device (os error 28); set user.max_user_namespaces above 0, or use the docker backend
+        the linux backend cannot make a sandbox on this host: create namespaces failed: No space left on device (os error 28); a limit on namespaces is reached: raise the limits in /proc/sys/user, or close sandboxes
+        the linux backend cannot make a sandbox on this host: create namespaces failed: Invalid argument (os error 22); this kernel lacks a kind of namespace: use one with all of them, or use the docker backend
+        the host could not create namespaces
+        the linux backend cannot make a sandbox on this host: map the sandbox's user (uid_map) failed: Permission denied (os error 13); AppArmor restricts user namespaces here: set kernel.apparmor_restrict_unprivileged_userns=0, give the program an AppArmor profile that allows `userns`, or use the docker backend
+        the linux backend cannot make a sandbox on this host: bring loopback up failed: Operation not permitted (os error 1); AppArmor restricts user namespaces here: set kernel.apparmor_restrict_unprivileged_userns=0, give the program an AppArmor profile that allows `userns`, or use the docker backend
+        the linux backend cannot make a sandbox on this host: make mounts private failed: Operation not permitted (os error 1); something above this process forbids it, such as a container or a security module: run outside of it, or use the docker backend
+        the linux backend cannot make a sandbox on this host: mount /proc failed: Operation not permitted (os error 1); parts of /proc are covered here, as in most containers: start the container with its /proc unmasked (docker: --security-opt systempaths=unconfined), or use the docker backend
+        the linux backend cannot make a sandbox on this host: open a system directory (/usr) failed: Function not implemented (os error 38); Linux 5.14 or later is needed, or use the docker backend
+        the linux backend cannot make a sandbox on this host: attach a system directory (/usr) failed: Invalid argument (os error 22); this host answers as no supported one does: please report it, or use the docker backend
+        the linux backend cannot make a sandbox on this host: join the cgroup (/sys/fs/cgroup/x/cgroup.procs) failed: Permission denied (os error 13); give this user write access to its cgroup, or name another parent with `cgroup_parent`
+        the linux backend cannot make a sandbox on this host: install the seccomp filter failed: Invalid argument (os error 22); a kernel with CONFIG_SECCOMP_FILTER is needed, or use the docker backend
+        the linux backend cannot make a sandbox on this host: start the guest failed: Permission denied (os error 13); something above this process forbids it, such as a container or a security module: run outside of it, or use the docker backend
+        ");
+    }
+
+    #[test]
+    fn old_kernels_are_refused() {
+        for (release, expect) in [
+            ("6.18.44-fc-v595", true),
+            ("5.14.0", true),
+            ("5.13.19-generic", false),
+            ("4.19.0", false),
+            ("10.0-rc1", true),
+            ("unreadable", true),
+        ] {
+            assert_eq!(oldest_kernel(release).is_ok(), expect, "{release}");
+        }
     }
 }

@@ -220,7 +220,7 @@ async fn the_surroundings_of_a_command() {
     let sealed = sandbox(&small()).await;
     let output = run(
         &*sealed,
-        "env | sort; pwd; id; ls -A /; ls /dev; ls /proc/self/fd | tr '\\n' ' '; echo; \
+        "env | sort; pwd; id -u; id -g; ls -A /; ls /dev; ls /proc/self/fd | paste -sd ' '; \
          grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status; cat /proc/self/cgroup | cut -d: -f3 | sort -u; \
          awk '{print $2, $4}' /proc/mounts | grep -E '^/(usr|workspace|tmp|proc)? ' | sed 's/,relatime.*//'",
     )
@@ -229,7 +229,52 @@ async fn the_surroundings_of_a_command() {
         // Which of the top links and directories are there depends on the distribution.
         (r"(?m)^(lib32|libx32|lib64|lib|sbin|bin)\n", ""),
     ]}, {
-        insta::assert_snapshot!(output.stdout.to_text());
+        insta::assert_snapshot!(output.stdout.to_text(), @"
+        HOME=/home/sandbox
+        LANG=C.UTF-8
+        PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+        PWD=/workspace
+        TERM=xterm
+        /workspace
+        1000
+        1000
+        dev
+        etc
+        home
+        proc
+        run
+        tmp
+        usr
+        var
+        workspace
+        fd
+        full
+        null
+        ptmx
+        pts
+        random
+        shm
+        stderr
+        stdin
+        stdout
+        tty
+        urandom
+        zero
+        0 1 2 3
+        CapInh:	0000000000000000
+        CapPrm:	0000000000000000
+        CapEff:	0000000000000000
+        CapBnd:	0000000000000000
+        CapAmb:	0000000000000000
+        NoNewPrivs:	1
+        Seccomp:	2
+        /
+        /usr ro,nosuid,nodev
+        / ro,nosuid,nodev
+        /workspace rw,nosuid,nodev
+        /tmp rw,nosuid,nodev
+        /proc ro,nosuid,nodev,noexec
+        ");
     });
     sealed.close().await.expect("closes");
 }

@@ -8,7 +8,7 @@ use std::{
 
 use cofferdam_core::SandboxLimits;
 use cofferdam_sandbox::{
-    Enforcement, ExecEvent, ExecRequest, ExitStatus, LossReason, RootFilesystem, Sandbox, SandboxBackend,
+    Enforcement, ExecEvent, ExecRequest, ExitStatus, LossReason, Process, RootFilesystem, Sandbox, SandboxBackend,
     SandboxError, SandboxSpec, Signal, Wall,
 };
 use cofferdam_sandbox_linux::LinuxBackend;
@@ -16,19 +16,25 @@ use futures::StreamExt;
 
 use crate::host::{cgroups_of, eventually, processes_with, run, sandbox, small, unique};
 
-/// Leaves a process behind that ignores polite signals and its terminal, and returns its arguments.
-async fn leave_behind(sandbox: &dyn Sandbox) -> String {
+/// Leaves a process behind that ignores polite signals and its terminal, and returns its argument. Dropping the returned
+/// command would end it too, so the caller keeps it.
+async fn leave_behind(sandbox: &dyn Sandbox) -> (String, Process) {
     let seconds = format!("600.{}", unique());
     let script = format!("trap '' TERM HUP INT; setsid sleep {seconds} </dev/null >/dev/null 2>&1 &");
-    run(sandbox, &script).await;
+    let mut process = sandbox.exec(ExecRequest::shell(script)).await.expect("starts");
+    while let Some(event) = process.next().await {
+        if matches!(event.expect("an event"), ExecEvent::Exited(_)) {
+            break;
+        }
+    }
     eventually("it runs, so that it can be gone", || processes_with(&["sleep", &seconds]) == 1).await;
-    seconds
+    (seconds, process)
 }
 
 #[tokio::test]
 async fn close_ends_everything_and_is_idempotent() {
     let sealed = sandbox(&small()).await;
-    let seconds = leave_behind(&*sealed).await;
+    let (seconds, _command) = leave_behind(&*sealed).await;
     let directories = cgroups_of(std::process::id());
     let own: Vec<_> = directories.iter().filter(|d| d.ends_with(sealed.id().as_str())).collect();
     sealed.close().await.expect("closes");
@@ -45,7 +51,7 @@ async fn close_ends_everything_and_is_idempotent() {
 #[tokio::test]
 async fn a_dropped_sandbox_ends_in_the_background() {
     let sealed = sandbox(&small()).await;
-    let seconds = leave_behind(&*sealed).await;
+    let (seconds, _command) = leave_behind(&*sealed).await;
     let id = sealed.id().clone();
     drop(sealed);
     eventually("its processes end", || processes_with(&["sleep", &seconds]) == 0).await;
@@ -57,6 +63,9 @@ async fn a_dropped_sandbox_ends_in_the_background() {
 
 #[tokio::test]
 async fn a_dropped_creation_leaves_nothing() {
+    if !alone("lifecycle::a_dropped_creation_leaves_nothing") {
+        return;
+    }
     let backend = LinuxBackend::new();
     let spec = small();
     for milliseconds in 0..8 {
@@ -64,6 +73,24 @@ async fn a_dropped_creation_leaves_nothing() {
         let _ = tokio::time::timeout(Duration::from_millis(milliseconds), creation).await;
     }
     eventually("no launcher is left", || launchers_of(std::process::id()).is_empty()).await;
+}
+
+/// Runs a test in a process of its own, in which there is no sandbox but its own; returns true there.
+fn alone(test: &str) -> bool {
+    const ALONE: &str = "COFFERDAM_TEST_ALONE";
+    #[expect(clippy::disallowed_methods, reason = "a test tells its copy what to be")]
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    #[expect(clippy::disallowed_methods, reason = "the copy is a process")]
+    let output = Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", test])
+        .env(ALONE, "1")
+        .output()
+        .expect("starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    false
 }
 
 /// Returns the launchers that a process has started and that still live, by their program.
@@ -91,7 +118,7 @@ async fn a_killed_parent_leaves_nothing() {
     #[expect(clippy::disallowed_methods, reason = "a test tells its copy what to be")]
     if std::env::var_os(VICTIM).is_some() {
         let sealed = sandbox(&small()).await;
-        let seconds = leave_behind(&*sealed).await;
+        let (seconds, _command) = leave_behind(&*sealed).await;
         println!("\nleft {seconds}");
         return std::future::pending().await;
     }
@@ -106,7 +133,7 @@ async fn a_killed_parent_leaves_nothing() {
     let seconds = lines
         .find_map(|line| line.expect("text").strip_prefix("left ").map(str::to_owned))
         .expect("it says what it left");
-    assert_eq!(processes_with(&["sleep", &seconds]), 1);
+    eventually("it runs", || processes_with(&["sleep", &seconds]) == 1).await;
     parent.kill().expect("killed");
     parent.wait().expect("ended");
     eventually("its sandbox's processes end", || processes_with(&["sleep", &seconds]) == 0).await;
@@ -115,22 +142,11 @@ async fn a_killed_parent_leaves_nothing() {
 
 #[tokio::test]
 async fn a_killed_launcher_takes_the_sandbox_with_it() {
-    // In a process of its own, so that the launcher of this sandbox is the only one.
-    const ALONE: &str = "COFFERDAM_TEST_ALONE";
-    #[expect(clippy::disallowed_methods, reason = "a test tells its copy what to be")]
-    if std::env::var_os(ALONE).is_none() {
-        #[expect(clippy::disallowed_methods, reason = "the copy is a process")]
-        let status = Command::new(std::env::current_exe().expect("this program"))
-            .args(["--exact", "lifecycle::a_killed_launcher_takes_the_sandbox_with_it"])
-            .env(ALONE, "1")
-            .stdout(Stdio::null())
-            .status()
-            .expect("starts");
-        assert!(status.success());
+    if !alone("lifecycle::a_killed_launcher_takes_the_sandbox_with_it") {
         return;
     }
     let sealed = sandbox(&small()).await;
-    let seconds = leave_behind(&*sealed).await;
+    let (seconds, _command) = leave_behind(&*sealed).await;
     let launchers = launchers_of(std::process::id());
     let [launcher] = launchers[..] else { panic!("one launcher, not {launchers:?}") };
     let pid = rustix::process::Pid::from_raw(launcher).expect("a pid");
@@ -145,7 +161,7 @@ async fn a_killed_launcher_takes_the_sandbox_with_it() {
 #[tokio::test]
 async fn a_command_cannot_end_the_sandbox() {
     let sealed = sandbox(&small()).await;
-    for attack in ["kill -9 1", "kill -9 -1", "kill -TERM 1", "kill -STOP 1", "kill -SEGV 1"] {
+    for attack in ["kill -9 1", "sleep 0.1; kill -9 -1", "kill -TERM 1", "kill -STOP 1", "kill -SEGV 1"] {
         run(&*sealed, attack).await;
         assert_eq!(run(&*sealed, "echo alive").await.stdout.to_text(), "alive\n", "{attack}");
     }
@@ -175,7 +191,7 @@ async fn a_command_that_ignores_signals_is_killed_with_its_children() {
     }
     let control = process.control();
     control.signal(Signal::TERM).await.expect("sent");
-    assert_eq!(processes_with(&["sleep", &seconds]), 1);
+    eventually("its child runs", || processes_with(&["sleep", &seconds]) == 1).await;
     control.kill_tree().await.expect("killed");
     let mut status = None;
     while let Some(event) = process.next().await {
