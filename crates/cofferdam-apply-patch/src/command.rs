@@ -13,7 +13,7 @@ use crate::host::HostDirectory;
 use crate::options::Options;
 use crate::parse::{MAX_PATCH_BYTES, parse_with};
 use crate::path::PathRules;
-use crate::plan::{Action, Outcome, Plan, PlanError, PlanFault, plan};
+use crate::plan::{PlanError, PlanFault, plan};
 use crate::transaction::commit;
 
 mod peer;
@@ -112,7 +112,7 @@ impl Session<'_> {
                 report(self.err, &format!("warning: {warning}"), SUCCESS);
             }
         }
-        Ok(summary(&plan))
+        Ok(plan.summary())
     }
 
     /// Adds our own words to the peers' message, unless only theirs are wanted.
@@ -128,21 +128,6 @@ fn plan_help(error: &PlanError) -> String {
         fault => fault.to_string(),
     };
     format!("{why}\noperation {} failed, so nothing was changed", error.operation)
-}
-
-/// Lists what was done: all added files, then all modified, then all deleted, as the patch spells them.
-fn summary(plan: &Plan) -> String {
-    let mut outcomes: Vec<&Outcome> = plan.outcomes.iter().collect();
-    outcomes.sort_by_key(|outcome| outcome.action);
-    let lines = outcomes.into_iter().map(|outcome| {
-        let letter = match outcome.action {
-            Action::Added => 'A',
-            Action::Modified => 'M',
-            Action::Deleted => 'D',
-        };
-        format!("{letter} {}\n", outcome.path)
-    });
-    std::iter::once("Success. Updated the following files:\n".to_owned()).chain(lines).collect()
 }
 
 /// A name that differs between processes and calls: the standard library seeds its hashers at random.

@@ -59,6 +59,7 @@
 //!
 //! - `host` (default, Unix): the `host` and `command` modules, with `rustix`. Without it `thiserror` is the only
 //!   dependency.
+//! - `tool`: the `tool` module, the model's tool over a sandbox's files.
 #![forbid(unsafe_code)]
 
 mod apply;
@@ -77,6 +78,8 @@ mod patch;
 mod path;
 mod plan;
 mod report;
+#[cfg(feature = "tool")]
+pub mod tool;
 mod transaction;
 
 pub use apply::{Applied, HunkError, apply_hunks};

@@ -128,6 +128,22 @@ impl Plan {
             .filter_map(|outcome| Some((outcome.moved_from.as_ref()?, &outcome.path)))
     }
 
+    /// Returns the success report in the peers' words: all added files, then all modified, then all deleted, as the patch
+    /// spells them.
+    pub fn summary(&self) -> String {
+        let mut outcomes: Vec<&Outcome> = self.outcomes.iter().collect();
+        outcomes.sort_by_key(|outcome| outcome.action);
+        let lines = outcomes.into_iter().map(|outcome| {
+            let letter = match outcome.action {
+                Action::Added => 'A',
+                Action::Modified => 'M',
+                Action::Deleted => 'D',
+            };
+            format!("{letter} {}\n", outcome.path)
+        });
+        std::iter::once("Success. Updated the following files:\n".to_owned()).chain(lines).collect()
+    }
+
     /// Returns one line for each thing that deserves a second look: fuzz and ambiguity.
     pub fn warnings(&self) -> impl Iterator<Item = String> {
         self.outcomes.iter().flat_map(|outcome| {

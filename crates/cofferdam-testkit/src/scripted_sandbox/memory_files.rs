@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cofferdam_core::WorkspacePath;
 use cofferdam_sandbox::{
-    FileKind, FileMetadata, Files, ListOptions, Listing, ListingEntry, SandboxError, WriteOptions,
+    FileKind, FileMetadata, Files, ListOptions, Listing, ListingEntry, LossReason, SandboxError,
+    WriteOptions,
 };
 
 /// Files, directories and links in memory.
@@ -26,6 +27,8 @@ pub(super) struct State {
     pub(super) nodes: BTreeMap<String, Node>,
     writes: i64,
     faults: VecDeque<Fault>,
+    /// Calls after which every call finds the sandbox lost.
+    calls_left: Option<u32>,
 }
 
 #[derive(Debug, Clone)]
@@ -104,6 +107,11 @@ impl MemoryFiles {
         self.lock().faults.push_back(Fault { operation, path: path.into(), errno });
     }
 
+    /// Loses the sandbox after this many more calls.
+    pub fn lose_after(&self, calls: u32) {
+        self.lock().calls_left = Some(calls);
+    }
+
     /// Returns the text of a file; `None` if there is no file.
     #[must_use]
     pub fn text(&self, path: &str) -> Option<String> {
@@ -158,6 +166,14 @@ impl MemoryFiles {
         work: impl FnOnce(&mut State) -> Result<T, i32>,
     ) -> Result<T, SandboxError> {
         let mut state = self.lock();
+        match &mut state.calls_left {
+            Some(0) => {
+                let detail = "scripted".to_owned();
+                return Err(SandboxError::Lost { reason: LossReason::StreamBroken { detail } });
+            }
+            Some(left) => *left -= 1,
+            None => {}
+        }
         let ordered = state
             .faults
             .iter()
