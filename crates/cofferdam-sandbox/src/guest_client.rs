@@ -1,6 +1,6 @@
 //! [`GuestClient`]: the host's side of the guest protocol, over any duplex byte stream.
 //!
-//! A backend builds its box, starts [`cofferdam_guest::PROGRAM`] in it, and hands the stream to
+//! A backend builds its box, starts `cofferdam_guest::PROGRAM` in it, and hands the stream to
 //! [`GuestClient::connect`]; the client then is the backend's exec, files and tree.
 //!
 //! - `connection`: the stream, one task that reads and one that writes, and the table of open channels.
