@@ -125,7 +125,7 @@ pub struct GitSource {
     pub reference: Option<String>,
     /// The part of the repository that is wanted. Default: all of it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::optional_workspace_path")]
+    #[schemars(default, schema_with = "schema::workspace_path")]
     pub subpath: Option<WorkspacePath>,
     /// Keep the `.git` directory, if all of the repository is wanted. Default false.
     #[serde(skip_serializing_if = "is_default")]
@@ -137,7 +137,7 @@ pub struct GitSource {
     pub ignore: Vec<String>,
     /// Token for the server, which must be `https`. Only the control plane reads it.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "serialize_secret")]
-    #[schemars(schema_with = "schema::secret")]
+    #[schemars(default, schema_with = "schema::secret")]
     pub token: Option<SecretRef>,
     /// Files, directories and links that it may hold. Default 100 000.
     #[serde(skip_serializing_if = "Option::is_none")]

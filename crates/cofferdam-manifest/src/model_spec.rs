@@ -22,7 +22,7 @@ pub struct ModelSpec {
     pub base_url: Option<String>,
     /// Key for the provider. Only the control plane reads it.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "serialize_secret")]
-    #[schemars(schema_with = "schema::secret")]
+    #[schemars(default, schema_with = "schema::secret")]
     pub api_key: Option<SecretRef>,
     /// How much a reasoning model thinks. Default: the provider's own.
     #[serde(skip_serializing_if = "Option::is_none")]

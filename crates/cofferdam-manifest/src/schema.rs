@@ -30,10 +30,6 @@ pub(crate) fn workspace_path(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-pub(crate) fn optional_workspace_path(generator: &mut SchemaGenerator) -> Schema {
-    workspace_path(generator)
-}
-
 pub(crate) fn workspace_paths(generator: &mut SchemaGenerator) -> Schema {
     let item = workspace_path(generator);
     json_schema!({ "type": "array", "items": item })

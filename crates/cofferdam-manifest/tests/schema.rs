@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use cofferdam_manifest::{AgentFile, json_schema};
+use jsonschema::Validator;
 use serde_json::Value;
 
 #[test]
@@ -65,4 +66,56 @@ fn reader_and_schema_know_the_same_fields() {
         let name = kind["properties"]["type"]["const"].as_str().unwrap();
         check(&format!("workspace: {{entries: {{e: {{type: {name}, zzz: 1}}}}}}"), kind);
     }
+}
+
+fn accepts(schema: &Validator, yaml: &str) -> bool {
+    schema.is_valid(&serde_yaml::from_str(yaml).unwrap())
+}
+
+#[test]
+fn the_schema_accepts_good_files_and_what_the_types_write() {
+    let schema = jsonschema::validator_for(&json_schema()).unwrap();
+    let example =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/clinical-records/agent.yaml");
+    let example = std::fs::read_to_string(example).unwrap();
+    for file in [include_str!("data/full.yaml"), &example] {
+        let value = serde_yaml::from_str(file).unwrap();
+        let errors: Vec<String> = schema.iter_errors(&value).map(|e| e.to_string()).collect();
+        assert_eq!(errors, Vec::<String>::new());
+        let agent = AgentFile::parse(file, "x").unwrap();
+        assert!(schema.is_valid(&serde_json::to_value(&agent).unwrap()));
+    }
+}
+
+#[test]
+fn the_schema_refuses_what_the_reader_refuses() {
+    let schema = jsonschema::validator_for(&json_schema()).unwrap();
+    let check = |line: &str| {
+        let yaml = format!("version: 1\nname: a\nmodel: {{default: 'chat:m'}}\n{line}");
+        assert!(AgentFile::parse(&yaml, "x").is_err(), "the reader takes {line}");
+        assert!(!accepts(&schema, &yaml), "the schema takes {line}");
+    };
+    check("taks: x");
+    check("tools: [shel]");
+    check("limits: {max_turns: 0}");
+    check("limits: {wall_time: 10}");
+    check("outputs: [{path: ../x}]");
+    check("outputs: [{path: /x}]");
+    check("outputs: [{path: 'C:/x'}]");
+    check("outputs: [{path: a/../b}]");
+    check("workspace: {environment: {A: 1}}");
+    check("workspace: {environment: {A: {secret: 'env:A'}}}");
+    check("workspace: {environment: {2A: x}}");
+    check("workspace: {network: full}");
+    check("workspace: {root: ubuntu}");
+    check("workspace: {limits: {cpu: 0}}");
+    check("workspace: {entries: {/a: {type: dir}}}");
+    check("workspace: {entries: {a: {type: dir, content: x}}}");
+    check("workspace: {entries: {a: {type: dir, mode: 755}}}");
+    check("workspace: {entries: {a: {type: dir, mode: '4755'}}}");
+    check("workspace: {entries: {a: {type: file}}}");
+    check("workspace: {entries: {a: {type: file, content: x, content_base64: eA==}}}");
+    check("workspace: {entries: {a: {type: local_dir}}}");
+    check("workspace: {entries: {a: {type: git, url: 'https://h/r', token: x}}}");
+    check("evaluations: [{name: e, output: o, expected: t, key: []}]");
 }
