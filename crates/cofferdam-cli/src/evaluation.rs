@@ -45,7 +45,12 @@ fn share(part: usize, whole: usize) -> f64 {
 }
 
 /// Compares two texts in JSON Lines. `key` tells which lines belong together, `compare` what must agree besides.
-pub(crate) fn evaluate(expected: &str, found: &str, key: &[String], compare: &[String]) -> Evaluation {
+pub(crate) fn evaluate(
+    expected: &str,
+    found: &str,
+    key: &[String],
+    compare: &[String],
+) -> Evaluation {
     let (truth, _) = objects(expected);
     let (output, malformed) = objects(found);
     let mut waiting: HashMap<String, Vec<&Map<String, Value>>> = HashMap::new();
@@ -66,8 +71,10 @@ pub(crate) fn evaluate(expected: &str, found: &str, key: &[String], compare: &[S
             *agreed += usize::from(partner.get(field) == line.get(field));
         }
     }
-    let mut missing: Vec<_> =
-        waiting.into_iter().flat_map(|(key, lines)| lines.into_iter().map(move |_| key.clone())).collect();
+    let mut missing: Vec<_> = waiting
+        .into_iter()
+        .flat_map(|(key, lines)| lines.into_iter().map(move |_| key.clone()))
+        .collect();
     missing.sort();
     missing.truncate(LISTED);
     spurious.sort();
@@ -113,8 +120,10 @@ mod tests {
 
     #[test]
     fn counts_matches_once_and_names_the_rest() {
-        let truth = "{\"id\":1,\"v\":\"a\"}\n{\"id\":2,\"v\":\"b\"}\n{\"id\":2,\"v\":\"b\"}\n{\"id\":3}\n";
-        let found = "{\"id\":2,\"v\":\"b\"}\n\n{\"id\":1,\"v\":\"x\"}\n{\"id\":1}\n{\"id\":9}\nnonsense\n";
+        let truth =
+            "{\"id\":1,\"v\":\"a\"}\n{\"id\":2,\"v\":\"b\"}\n{\"id\":2,\"v\":\"b\"}\n{\"id\":3}\n";
+        let found =
+            "{\"id\":2,\"v\":\"b\"}\n\n{\"id\":1,\"v\":\"x\"}\n{\"id\":1}\n{\"id\":9}\nnonsense\n";
         let evaluation = evaluate(truth, found, &["id".into()], &["v".into()]);
         assert_eq!(
             evaluation,

@@ -79,7 +79,7 @@ pub trait SandboxExt: Sandbox {
     ///
     /// # Errors
     ///
-    /// As [`Sandbox::exec`] and [`Process::next`].
+    /// As [`Sandbox::exec`] and the events of [`Process`].
     ///
     /// # Cancel safety
     ///

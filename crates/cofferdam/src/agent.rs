@@ -1,24 +1,20 @@
 //! [`Agent`]: a model, tools and a workspace, ready to run any number of times.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
-use cofferdam_core::{NetworkAccess, SandboxLimits};
 use cofferdam_harness::{RunFailure, RunOptions, RunReport};
 use cofferdam_journal::{Journal, MemoryJournal};
 use cofferdam_layers::{Approver, AuditEvent, AuditSink, RefuseAll};
 use cofferdam_manifest::{
-    AgentFile, Manifest, PolicyDecision, PolicyRuleSpec, ReasoningEffort as Effort, RootSource, ToolName,
+    AgentFile, Manifest, PolicyDecision, PolicyRuleSpec, ReasoningEffort as Effort, ToolName,
 };
 use cofferdam_model::{Model, ModelSettings, ReasoningEffort};
 use cofferdam_policy::{Policy, Rule, RulePolicy, Verdict};
-use cofferdam_sandbox::{RootFilesystem, SandboxBackend, SandboxError, SandboxSpec};
+use cofferdam_sandbox::{SandboxBackend, SandboxError, SandboxSpec};
 use cofferdam_tool::{Tool, ToolSetError};
-use cofferdam_workspace::{CollectError, MaterializeError};
+use cofferdam_workspace::{CollectError, MaterializeError, Materializer};
 
-use crate::{Session, StackLimits, SystemClock};
+use crate::{Session, StackLimits, SystemClock, secrets::resolver};
 
 /// An agent: what it is told, what it works in, what it may do.
 ///
@@ -170,31 +166,18 @@ impl Agent {
 }
 
 impl Setup {
+    /// Returns what fills workspaces: the sources beside the agent file, and the secrets that git servers ask for.
+    pub(crate) fn materializer(&self) -> Materializer {
+        Materializer::new(&self.base).secrets(resolver())
+    }
+
     /// Returns the sandbox that the manifest asks for.
-    pub(crate) fn sandbox_spec(&self) -> SandboxSpec {
-        SandboxSpec {
+    pub(crate) fn sandbox_spec(&self) -> Result<SandboxSpec, MaterializeError> {
+        Ok(SandboxSpec {
             strict: self.strict,
             labels: [("agent".to_owned(), self.name.clone())].into(),
-            ..sandbox_spec(&self.manifest, &self.base)
-        }
-    }
-}
-
-/// Returns the sandbox that a manifest asks for; `base` is where its relative host paths begin.
-#[must_use]
-pub fn sandbox_spec(manifest: &Manifest, base: &Path) -> SandboxSpec {
-    let limits: SandboxLimits = manifest.sandbox_limits();
-    let network: NetworkAccess = manifest.network;
-    SandboxSpec {
-        limits,
-        network,
-        environment: manifest.environment.clone(),
-        root: match &manifest.root {
-            RootSource::Directory(directory) => RootFilesystem::Directory(base.join(directory)),
-            _ => RootFilesystem::HostSystem,
-        },
-        read_only: manifest.read_only_paths(),
-        ..SandboxSpec::default()
+            ..self.materializer().sandbox_spec(&self.manifest)?
+        })
     }
 }
 
@@ -300,7 +283,8 @@ impl AgentBuilder {
             .backend
             .or_else(default_backend)
             .ok_or_else(|| AgentError::NoBackend { agent: self.name.clone() })?;
-        let journal = self.journal.unwrap_or_else(|| Arc::new(MemoryJournal::new(Arc::new(SystemClock))));
+        let journal =
+            self.journal.unwrap_or_else(|| Arc::new(MemoryJournal::new(Arc::new(SystemClock))));
         Ok(Agent {
             setup: Arc::new(Setup {
                 name: self.name,

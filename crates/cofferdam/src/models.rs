@@ -6,7 +6,9 @@ use cofferdam_core::SecretRef;
 use cofferdam_manifest::{ModelChoice, ModelSpec};
 use cofferdam_model::{Model, ScriptError, ScriptedModel};
 
-use crate::secrets::{self, SecretError};
+#[cfg(feature = "openai")]
+use crate::secrets;
+use crate::secrets::SecretError;
 
 /// What a model needs besides its name.
 #[derive(Debug, Clone, Default)]
@@ -49,7 +51,9 @@ pub enum OpenModelError {
         source: SecretError,
     },
     /// A server of Chat Completions has no address of its own.
-    #[error("model \"chat:{model}\" needs the address of its server; give one with `--base-url` or `model.base_url`")]
+    #[error(
+        "model \"chat:{model}\" needs the address of its server; give one with `--base-url` or `model.base_url`"
+    )]
     NoAddress {
         /// The model.
         model: String,
@@ -74,7 +78,10 @@ pub enum OpenModelError {
 /// Returns the model that a file asks for: its live one if `OPENAI_API_KEY` is set, else its default.
 #[must_use]
 pub fn choose(spec: &ModelSpec) -> ModelChoice {
-    #[expect(clippy::disallowed_methods, reason = "the facade decides by the environment whether a live model is at hand")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the facade decides by the environment whether a live model is at hand"
+    )]
     let has_key = std::env::var_os("OPENAI_API_KEY").is_some_and(|key| !key.is_empty());
     match &spec.live {
         Some(live) if has_key => live.clone(),
@@ -87,7 +94,11 @@ pub fn choose(spec: &ModelSpec) -> ModelChoice {
 /// # Errors
 ///
 /// [`OpenModelError`]; nothing is sent anywhere yet.
-pub fn open(choice: &ModelChoice, options: &ModelOptions, base: &Path) -> Result<Arc<dyn Model>, OpenModelError> {
+pub fn open(
+    choice: &ModelChoice,
+    options: &ModelOptions,
+    base: &Path,
+) -> Result<Arc<dyn Model>, OpenModelError> {
     match choice {
         ModelChoice::Scripted { file } => {
             let path = base.join(file);

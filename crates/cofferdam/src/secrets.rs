@@ -1,6 +1,9 @@
 //! Turns references to secrets into secrets: here, in the control plane, and nowhere else.
 
+use std::sync::Arc;
+
 use cofferdam_core::{Secret, SecretRef};
+use cofferdam_workspace::SecretResolver;
 
 /// Why a secret cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +42,10 @@ pub enum SecretError {
 pub fn resolve(reference: &SecretRef) -> Result<Secret, SecretError> {
     match reference.provider() {
         "env" => {
-            #[expect(clippy::disallowed_methods, reason = "the facade resolves secrets from the environment")]
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the facade resolves secrets from the environment"
+            )]
             let value = std::env::var(reference.name());
             value.map(Secret::new).map_err(|_| SecretError::NotSet { reference: reference.clone() })
         }
@@ -51,6 +57,12 @@ pub fn resolve(reference: &SecretRef) -> Result<Secret, SecretError> {
             provider: provider.to_owned(),
         }),
     }
+}
+
+/// Returns [`resolve`] in the form that the workspace asks for.
+#[must_use]
+pub fn resolver() -> SecretResolver {
+    Arc::new(|reference: &SecretRef| resolve(reference).map_err(Into::into))
 }
 
 #[cfg(test)]

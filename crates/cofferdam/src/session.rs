@@ -8,7 +8,7 @@ use cofferdam_manifest::{OutputSpec, ToolName};
 use cofferdam_sandbox::Sandbox;
 use cofferdam_shell::{FileTools, ShellOptions, ShellTools, ViewImageTool};
 use cofferdam_tool::{Tool, ToolSet};
-use cofferdam_workspace::{Collected, Collector, Materialized, Materializer};
+use cofferdam_workspace::{Collected, Collector, Materialized};
 
 use crate::{AgentError, DefaultStacks, SystemClock, SystemEntropy, agent::Setup};
 
@@ -25,9 +25,8 @@ pub struct Session {
 
 impl Session {
     pub(crate) async fn open(setup: Arc<Setup>) -> Result<Self, AgentError> {
-        let sandbox = setup.backend.create(&setup.sandbox_spec()).await?;
-        let materialized =
-            Materializer::new(&setup.base).materialize(&setup.manifest, &*sandbox).await?;
+        let sandbox = setup.backend.create(&setup.sandbox_spec()?).await?;
+        let materialized = setup.materializer().materialize(&setup.manifest, &*sandbox).await?;
         let tools = ToolSet::new(tools(&setup, &sandbox))?;
         let entropy = Arc::new(SystemEntropy);
         let stacks = DefaultStacks {
@@ -90,8 +89,13 @@ impl Session {
     /// # Errors
     ///
     /// [`AgentError::Outputs`]; an output that is not there is listed in the receipt, and is no error.
-    pub async fn collect(&self, outputs: &[OutputSpec], directory: &Path) -> Result<Collected, AgentError> {
-        Ok(Collector::new(directory).collect(&*self.sandbox, outputs).await?)
+    pub async fn collect(
+        &self,
+        outputs: &[OutputSpec],
+        directory: &Path,
+    ) -> Result<Collected, AgentError> {
+        let collector = Collector::new(directory).exclude(self.setup.manifest.ephemeral_paths());
+        Ok(collector.collect(&*self.sandbox, outputs).await?)
     }
 
     /// Closes the sandbox: every process ends, and nothing of it stays on the host.
@@ -108,7 +112,9 @@ fn tools(setup: &Setup, sandbox: &Arc<dyn Sandbox>) -> Vec<Arc<dyn Tool>> {
     let mut tools: Vec<Arc<dyn Tool>> = Vec::new();
     for name in &setup.tool_names {
         match name {
-            ToolName::Shell => tools.extend(ShellTools::new(Arc::clone(sandbox), ShellOptions::default())),
+            ToolName::Shell => {
+                tools.extend(ShellTools::new(Arc::clone(sandbox), ShellOptions::default()))
+            }
             ToolName::ApplyPatch => tools.push(Arc::new(ApplyPatchTool::new(Arc::clone(sandbox)))),
             ToolName::Files => tools.extend(FileTools::new(Arc::clone(sandbox))),
             ToolName::ViewImage => tools.push(Arc::new(ViewImageTool::new(Arc::clone(sandbox)))),

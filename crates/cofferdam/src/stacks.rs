@@ -6,8 +6,8 @@ use std::{sync::Arc, time::Duration};
 use cofferdam_core::Entropy;
 use cofferdam_harness::{ModelStack, RunScope, Stacks, ToolStack};
 use cofferdam_layers::{
-    Approver, AuditLayer, AuditSink, Budget, BudgetLayer, DeadlineLayer, JournalLayer, ModelRetryLayer,
-    ModelService, PolicyLayer, RetryPolicy, ToolRouter,
+    Approver, AuditLayer, AuditSink, Budget, BudgetLayer, DeadlineLayer, JournalLayer,
+    ModelRetryLayer, ModelService, PolicyLayer, RetryPolicy, ToolRouter,
 };
 use cofferdam_model::Model;
 use cofferdam_policy::Policy;

@@ -12,7 +12,10 @@ use crate::exit::{Exit, Failure};
 
 pub(crate) async fn doctor(json: bool) -> Result<Exit, Failure> {
     let Some(backend) = default_backend() else {
-        return Err(Failure::new(Exit::HostUnable, anyhow::anyhow!("this build has no sandbox backend")));
+        return Err(Failure::new(
+            Exit::HostUnable,
+            anyhow::anyhow!("this build has no sandbox backend"),
+        ));
     };
     let guarantees =
         backend.guarantees().await.map_err(|error| Failure::new(Exit::HostUnable, error))?;
@@ -22,8 +25,12 @@ pub(crate) async fn doctor(json: bool) -> Result<Exit, Failure> {
     } else {
         render(&guarantees)
     };
-    std::io::stdout().lock().write_all(text.as_bytes()).context("cannot write to standard output")?;
-    let missing = guarantees.walls.iter().any(|g| matches!(g.enforcement, Enforcement::Missing { .. }));
+    std::io::stdout()
+        .lock()
+        .write_all(text.as_bytes())
+        .context("cannot write to standard output")?;
+    let missing =
+        guarantees.walls.iter().any(|g| matches!(g.enforcement, Enforcement::Missing { .. }));
     Ok(if missing { Exit::HostUnable } else { Exit::Done })
 }
 
@@ -58,7 +65,10 @@ mod tests {
         let guarantees = Guarantees {
             backend: "linux".into(),
             walls: vec![
-                Guarantee { wall: Wall::Network, enforcement: Enforcement::Full { mechanism: "netns".into() } },
+                Guarantee {
+                    wall: Wall::Network,
+                    enforcement: Enforcement::Full { mechanism: "netns".into() },
+                },
                 Guarantee {
                     wall: Wall::MemoryLimit,
                     enforcement: Enforcement::Weak {

@@ -2,17 +2,21 @@
 
 use std::{
     io::{IsTerminal as _, Write as _},
-    os::unix::ffi::OsStringExt as _,
+    os::unix::ffi::OsStringExt,
     sync::Arc,
 };
 
 use anyhow::Context as _;
 use bytes::Bytes;
 use cofferdam::{
-    agent::{default_backend, sandbox_spec},
+    agent::default_backend,
     core::WorkspacePath,
     manifest::Manifest,
-    sandbox::{ExecEvent, ExecRequest, ExitStatus, Process, ProcessControl, Sandbox, SandboxError, TerminalSize},
+    sandbox::{
+        ExecEvent, ExecRequest, ExitStatus, Process, ProcessControl, Sandbox, SandboxError,
+        SandboxSpec, TerminalSize,
+    },
+    secrets::resolver,
     workspace::Materializer,
 };
 use futures::StreamExt as _;
@@ -40,9 +44,13 @@ pub(crate) async fn exec(arguments: ExecArguments) -> Result<Exit, Failure> {
     let backend = default_backend().ok_or_else(|| {
         Failure::new(Exit::HostUnable, anyhow::anyhow!("this build has no sandbox backend"))
     })?;
-    let spec = cofferdam::sandbox::SandboxSpec { strict: arguments.strict, ..sandbox_spec(&manifest, &base) };
+    let materializer = Materializer::new(base).secrets(resolver());
+    let spec = SandboxSpec {
+        strict: arguments.strict,
+        ..materializer.sandbox_spec(&manifest).map_err(Failure::usage)?
+    };
     let sandbox = backend.create(&spec).await.map_err(failure)?;
-    let result = run(&*sandbox, arguments, &manifest, &base).await;
+    let result = run(&*sandbox, arguments, &manifest, &materializer).await;
     sandbox.close().await.map_err(failure)?;
     result
 }
@@ -51,9 +59,9 @@ async fn run(
     sandbox: &dyn Sandbox,
     arguments: ExecArguments,
     manifest: &Manifest,
-    base: &std::path::Path,
+    materializer: &Materializer,
 ) -> Result<Exit, Failure> {
-    Materializer::new(base).materialize(manifest, sandbox).await.map_err(Failure::usage)?;
+    materializer.materialize(manifest, sandbox).await.map_err(Failure::usage)?;
     let on_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let argv: Vec<Vec<u8>> = if arguments.command.is_empty() {
         vec![b"sh".to_vec()]
@@ -82,10 +90,15 @@ async fn show(mut process: Process) -> Result<ExitStatus, Failure> {
         match event.map_err(failure)? {
             ExecEvent::Stdout(bytes) => {
                 let mut out = std::io::stdout().lock();
-                out.write_all(&bytes).and_then(|()| out.flush()).context("cannot write to standard output")?;
+                out.write_all(&bytes)
+                    .and_then(|()| out.flush())
+                    .context("cannot write to standard output")?;
             }
             ExecEvent::Stderr(bytes) => {
-                std::io::stderr().lock().write_all(&bytes).context("cannot write to standard error")?;
+                std::io::stderr()
+                    .lock()
+                    .write_all(&bytes)
+                    .context("cannot write to standard error")?;
             }
             ExecEvent::Exited(status) => return Ok(status),
             _ => {}

@@ -18,7 +18,8 @@ pub(super) fn read(file: &Path) -> Result<Source, Failure> {
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("cannot read {}", file.display()))
         .map_err(Failure::usage)?;
-    let base = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let base =
+        file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     Ok(Source { text, name: file.display().to_string(), base: base.to_owned() })
 }
 
@@ -30,7 +31,8 @@ pub(super) enum Document {
 
 /// Parses a file as an agent file if it has a `model`, as a manifest otherwise.
 pub(super) fn parse(source: &Source) -> Result<Document, Failure> {
-    let is_agent = source.text.lines().any(|line| line.starts_with("model:") || line.starts_with("name:"));
+    let is_agent =
+        source.text.lines().any(|line| line.starts_with("model:") || line.starts_with("name:"));
     if is_agent || source.text.trim_start().starts_with('{') {
         let agent = AgentFile::parse(&source.text, &source.name).map_err(Failure::usage)?;
         return Ok(Document::Agent(Box::new(agent)));

@@ -35,7 +35,7 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<Exit, Failure> {
     let agent = builder(&file, &source.base, &arguments)?.build().map_err(Failure::usage)?;
 
     let session = agent.open().await.map_err(failure)?;
-    tell(style, &format!("sandbox {}: {}", session.sandbox().id(), session.summary()));
+    tell(style, &filled(&session));
     let request = RunRequest { observer: style.observer(), ..session.request(task) };
     let cancel = request.cancel.clone();
     let interrupted = tokio::spawn(async move {
@@ -58,7 +58,11 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<Exit, Failure> {
     Ok(if missing.is_empty() { Exit::Done } else { Exit::OutputMissing })
 }
 
-fn builder(file: &AgentFile, base: &Path, arguments: &RunArguments) -> Result<AgentBuilder, Failure> {
+fn builder(
+    file: &AgentFile,
+    base: &Path,
+    arguments: &RunArguments,
+) -> Result<AgentBuilder, Failure> {
     let choice = match &arguments.model {
         Some(text) => text.parse().map_err(Failure::usage)?,
         None => models::choose(&file.model),
@@ -110,11 +114,19 @@ struct NamedEvaluation {
     evaluation: Evaluation,
 }
 
-fn evaluations(file: &AgentFile, base: &Path, directory: &Path) -> Result<Vec<NamedEvaluation>, Failure> {
+fn evaluations(
+    file: &AgentFile,
+    base: &Path,
+    directory: &Path,
+) -> Result<Vec<NamedEvaluation>, Failure> {
     file.evaluations.iter().map(|spec| compare(spec, base, directory)).collect()
 }
 
-fn compare(spec: &EvaluationSpec, base: &Path, directory: &Path) -> Result<NamedEvaluation, Failure> {
+fn compare(
+    spec: &EvaluationSpec,
+    base: &Path,
+    directory: &Path,
+) -> Result<NamedEvaluation, Failure> {
     let text = |path: PathBuf| {
         std::fs::read_to_string(&path)
             .with_context(|| format!("evaluation {:?} cannot read {}", spec.name, path.display()))
@@ -138,7 +150,8 @@ fn finish(
     missing: &[String],
 ) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
-    let mut write = |text: String| out.write_all(text.as_bytes()).context("cannot write to standard output");
+    let mut write =
+        |text: String| out.write_all(text.as_bytes()).context("cannot write to standard output");
     if style == Style::Json {
         let summary = serde_json::json!({
             "type": "result",
@@ -173,13 +186,25 @@ fn finish(
 pub(super) fn failure(error: AgentError) -> Failure {
     let exit = match &error {
         AgentError::Run(run) if matches!(run.error, RunError::Cancelled) => Exit::Cancelled,
-        AgentError::Sandbox(SandboxError::HostUnable { .. } | SandboxError::Unenforceable { .. }) => {
-            Exit::HostUnable
-        }
+        AgentError::Sandbox(
+            SandboxError::HostUnable { .. } | SandboxError::Unenforceable { .. },
+        ) => Exit::HostUnable,
         AgentError::Workspace(_) | AgentError::Tools(_) => Exit::Usage,
         _ => Exit::Failed,
     };
     Failure::new(exit, error)
+}
+
+/// Says in one line what the workspace was filled with.
+fn filled(session: &Session) -> String {
+    let entries = &session.materialized().entries;
+    let (files, bytes) =
+        entries.iter().fold((0, 0), |(f, b), entry| (f + entry.files, b + entry.bytes));
+    format!(
+        "sandbox {}: {files} files, {:.1} MB in the workspace",
+        session.sandbox().id(),
+        bytes as f64 / 1e6
+    )
 }
 
 fn tell(style: Style, line: &str) {

@@ -61,8 +61,12 @@ pub(super) fn render(event: &RunEvent) -> Vec<String> {
             finished(&format!("  {step} {tool}"), output, *duration_ms)
         }
         RunEvent::RunFinished { run, error, turns, usage } => {
-            let outcome = error.as_ref().map_or("done".to_owned(), |error| format!("failed: {error}"));
-            vec![format!("run {run}: {outcome} after {turns} turns, {} tokens", usage.total_tokens())]
+            let outcome =
+                error.as_ref().map_or("done".to_owned(), |error| format!("failed: {error}"));
+            vec![format!(
+                "run {run}: {outcome} after {turns} turns, {} tokens",
+                usage.total_tokens()
+            )]
         }
         _ => Vec::new(),
     }
@@ -138,7 +142,11 @@ mod tests {
     fn renders_events_for_people() {
         let step = StepId { turn: 2, call: 1 };
         check(
-            &RunEvent::RunStarted { run: RunId::new("r"), agent: "a".into(), model: "scripted:demo".into() },
+            &RunEvent::RunStarted {
+                run: RunId::new("r"),
+                agent: "a".into(),
+                model: "scripted:demo".into(),
+            },
             "run r: agent a, model scripted:demo (scripted: its words are fixed in advance, its commands really run)",
         );
         check(
@@ -157,14 +165,26 @@ mod tests {
             },
             "  2.1 apply_patch: add a, update b c",
         );
-        let output =
-            ToolOutput { structured: json!({"exit_code": 3}), ..ToolOutput::text("a\nb\u{1b}[2J\n\nc\n") };
+        let output = ToolOutput {
+            structured: json!({"exit_code": 3}),
+            ..ToolOutput::text("a\nb\u{1b}[2J\n\nc\n")
+        };
         check(
-            &RunEvent::ToolFinished { step, tool: "exec_command".into(), output, duration_ms: 1234 },
+            &RunEvent::ToolFinished {
+                step,
+                tool: "exec_command".into(),
+                output,
+                duration_ms: 1234,
+            },
             "  2.1 exec_command: exit code 3, 1.23 s\n      | a\n      | b\u{fffd}[2J\n      | c",
         );
         check(
-            &RunEvent::RunFinished { run: RunId::new("r"), error: None, turns: 3, usage: Usage::default() },
+            &RunEvent::RunFinished {
+                run: RunId::new("r"),
+                error: None,
+                turns: 3,
+                usage: Usage::default(),
+            },
             "run r: done after 3 turns, 0 tokens",
         );
     }
