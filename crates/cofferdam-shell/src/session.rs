@@ -50,6 +50,8 @@ struct Shared {
 struct State {
     buffer: OutputBuffer,
     exit: Option<ExitStatus>,
+    /// A call has said that the command ended and its background processes live on: later ones wait for those.
+    is_exit_told: bool,
     /// No more output can come, and nothing of the command is left.
     ended: bool,
     failure: Option<SandboxError>,
@@ -80,6 +82,7 @@ impl Session {
             state: Mutex::new(State {
                 buffer: OutputBuffer::new(idle),
                 exit: None,
+                is_exit_told: false,
                 ended: false,
                 failure: None,
                 watcher: None,
@@ -132,7 +135,7 @@ impl Session {
                 match (state.ended, state.exit) {
                     (true, Some(exit)) => return Waited::Ended(exit),
                     (true, None) => return Waited::Failed(state.take_failure()),
-                    (false, Some(_)) if !is_short => {
+                    (false, Some(_)) if !is_short && !state.is_exit_told => {
                         is_short = true;
                         deadline = Instant::now() + END_GRACE;
                     }
@@ -144,7 +147,9 @@ impl Session {
                 () = context.cancel.cancelled() => return Waited::Cancelled,
                 () = changed => {}
                 () = sleep_until(deadline) => {
-                    return self.exit().map_or(Waited::Running, Waited::Background);
+                    let mut state = self.shared.lock();
+                    state.is_exit_told = state.exit.is_some();
+                    return state.exit.map_or(Waited::Running, Waited::Background);
                 }
             }
         }

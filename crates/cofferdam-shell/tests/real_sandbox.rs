@@ -1,5 +1,6 @@
 //! The tools on real commands in real sandboxes: what prints forever, ignores signals, or leaves a daemon.
 #![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::{sync::Arc, time::Duration};
 

@@ -263,7 +263,8 @@ async fn limits_are_told_in_words() {
 
 #[tokio::test(start_paused = true)]
 async fn background_processes_stay_in_a_session_that_can_be_ended() {
-    let bench = Bench::new([bash("server & echo started").stdout("started\n").exit(0).lingers()]);
+    let command = bash("server & echo started").stdout("started\n").exit(0).after(millis(3000));
+    let bench = Bench::new([command.stdout("request\n").lingers()]);
     let output = bench.exec(json!({"cmd": "server & echo started"})).await;
     insta::assert_snapshot!(output.to_text(), @r#"
     Chunk ID: 6e789e
