@@ -208,3 +208,77 @@ impl Sandbox for ScriptedSandbox {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use cofferdam_core::WorkspacePath;
+    use cofferdam_sandbox::{ExitStatus, SandboxExt};
+
+    use super::*;
+
+    /// Runs a command against a script, and returns what `finish` says.
+    async fn check(script: Vec<ScriptedCommand>, argv: &[&str], expect: &str) {
+        let sandbox = ScriptedSandbox::new(script);
+        // Its outcome is not the matter here.
+        let _ = sandbox.run(ExecRequest::program(argv.iter().copied()), 100).await;
+        let said = match catch_unwind(AssertUnwindSafe(|| sandbox.finish())) {
+            Ok(()) => String::new(),
+            Err(panic) => panic.downcast_ref::<String>().cloned().unwrap_or_default(),
+        };
+        assert!(said.contains(expect) && said.is_empty() == expect.is_empty(), "{said:?}");
+    }
+
+    #[tokio::test]
+    async fn what_is_not_in_the_script_fails_the_test() {
+        let echo = || ScriptedCommand::new(["echo", "a"]).exit(0);
+        check(vec![echo()], &["echo", "a"], "").await;
+        check(vec![], &["ls"], r#"unexpected command: ["ls"] in "." with {}"#).await;
+        check(vec![echo(), echo()], &["echo", "a"], r#"not started: ["echo", "a"] in ".""#).await;
+        check(vec![echo()], &["echo", "b"], r#"but ["echo", "b"] in "." with {} came"#).await;
+        check(vec![echo().terminal()], &["echo", "a"], "on a terminal, but").await;
+    }
+
+    #[tokio::test]
+    async fn a_fault_that_is_not_met_fails_the_test() {
+        let sandbox = ScriptedSandbox::with_files(MemoryFiles::default().file("a", "text"), []);
+        let path = WorkspacePath::new("a").unwrap();
+        sandbox.memory().fail("read", "a", 5);
+        let error = sandbox.files().read(&path, 0, 9).await.unwrap_err();
+        assert!(matches!(error, SandboxError::File { errno: 5, .. }), "{error:?}");
+        assert_eq!(sandbox.files().read(&path, 1, 2).await.unwrap(), "ex");
+        sandbox.memory().fail("write", "a", 28);
+        catch_unwind(AssertUnwindSafe(|| sandbox.finish())).unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn dropping_a_process_kills_it_once() {
+        let sandbox = ScriptedSandbox::new([ScriptedCommand::new(["sleep"])]);
+        let process = sandbox.exec(ExecRequest::program(["sleep"])).await.unwrap();
+        let control = process.control();
+        drop(process);
+        control.kill_tree().await.unwrap();
+        assert_eq!(sandbox.killed(), [1]);
+        sandbox.close().await.unwrap();
+        assert!(sandbox.lost().await.is_loss());
+        assert!(sandbox.exec(ExecRequest::program(["x"])).await.unwrap_err().is_loss());
+        sandbox.finish();
+    }
+
+    #[tokio::test]
+    async fn trees_round_trip() {
+        let files =
+            MemoryFiles::default().executable("a/run", "x").file("a/b/c", "").link("l", "a");
+        let from = ScriptedSandbox::with_files(files, []);
+        let to = ScriptedSandbox::new([ScriptedCommand::new(["true"]).exit(0)]);
+        let root = WorkspacePath::root();
+        let entries = from.tree().download(&root, &Default::default()).await.unwrap();
+        to.tree().upload(&root, entries).await.unwrap();
+        assert_eq!(from.memory().render(), to.memory().render());
+        let output = to.run(ExecRequest::program(["true"]), 10).await.unwrap();
+        assert_eq!(output.status, Some(ExitStatus::Code(0)));
+        from.finish();
+        to.finish();
+    }
+}
