@@ -1,0 +1,7 @@
+//! The command from outside: what it prints, what it returns, what it leaves.
+
+mod bad_input;
+mod exec;
+mod other;
+mod run;
+mod support;
