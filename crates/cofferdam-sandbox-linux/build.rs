@@ -1,35 +1,66 @@
-//! Compiles `launcher/` with the same `rustc` to a small static program, which `src/programs.rs` embeds.
+//! Compiles `launcher/` to one static executable for the target and leaves it in `OUT_DIR`, where `src/programs.rs` embeds
+//! it.
+//!
+//! Cargo cannot yet build a program for another linkage and embed it in a library (`-Z bindeps`), so this calls the same
+//! `rustc`. The launcher has no dependencies.
 
-use std::{env, error::Error, path::PathBuf, process::Command};
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a build script is told by its environment what to build, and runs the compiler"
+)]
 
-fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo::rerun-if-changed=launcher");
-    if env::var("CARGO_CFG_TARGET_OS")? != "linux" {
+use std::{env, ffi::OsString, path::PathBuf, process::Command};
+
+type Result<T> = std::result::Result<T, String>;
+
+fn main() -> Result<()> {
+    emit("rerun-if-changed=launcher");
+    emit("rerun-if-changed=build.rs");
+    if variable("CARGO_CFG_TARGET_OS")? != "linux" {
         // The crate is empty there.
         return Ok(());
     }
-    let output = PathBuf::from(env::var_os("OUT_DIR").ok_or("no OUT_DIR")?).join("cofferdam-launcher");
-    let mut rustc = Command::new(env::var_os("RUSTC").ok_or("no RUSTC")?);
-    rustc
-        .args(["--edition=2024", "--crate-type=bin", "--crate-name=cofferdam_launcher"])
-        .arg(format!("--target={}", env::var("TARGET")?))
-        // Static and at a fixed place: no loader, no relocation, no library to be found inside.
-        .args(["-Ctarget-feature=+crt-static", "-Crelocation-model=static"])
-        .args(["-Copt-level=2", "-Ccodegen-units=1", "-Cpanic=abort", "-Cstrip=symbols"])
+    let target = variable("TARGET")?;
+    let mut command = Command::new(variable("RUSTC")?);
+    command
+        .arg("launcher/main.rs")
         .arg("-o")
-        .arg(&output)
-        .arg("launcher/main.rs");
-    if let Some(linker) = env::var_os("RUSTC_LINKER") {
-        let mut argument = std::ffi::OsString::from("-Clinker=");
-        argument.push(linker);
-        rustc.arg(argument);
+        .arg(PathBuf::from(variable("OUT_DIR")?).join("cofferdam-launcher"))
+        .arg(format!("--target={target}"))
+        // Lints are the business of cargo's own build of the same sources.
+        .args(["--edition=2024", "--crate-name=cofferdam_launcher", "--cap-lints=allow"])
+        .args([
+            "-Copt-level=2",
+            "-Cpanic=abort",
+            "-Ccodegen-units=1",
+            "-Clto=fat",
+            "-Cstrip=symbols",
+        ])
+        // Static and at a fixed place: no loader, no relocation, no library to be found.
+        .args(["-Ctarget-feature=+crt-static", "-Crelocation-model=static"]);
+    let name = format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace(['-', '.'], "_"));
+    emit(&format!("rerun-if-env-changed={name}"));
+    if let Some(linker) = env::var_os(&name) {
+        let mut option = OsString::from("-Clinker=");
+        option.push(linker);
+        command.arg(option);
     }
-    let status = rustc.status()?;
-    if !status.success() {
-        return Err(format!(
-            "rustc could not make the static launcher ({status}); a static C library (libc.a) is needed"
-        )
-        .into());
+    let output = command.output().map_err(|error| format!("cannot run {command:?}: {error}"))?;
+    if output.status.success() {
+        return Ok(());
     }
-    Ok(())
+    Err(format!(
+        "cannot compile the static launcher for {target}.\n\
+         If the linker did not find `-lc`, install the static C library (Debian and Ubuntu: libc6-dev; \
+         Fedora: glibc-static).\n{command:?}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    ))
+}
+
+fn variable(name: &str) -> Result<String> {
+    env::var(name).map_err(|_| format!("cargo did not set {name}"))
+}
+
+fn emit(instruction: &str) {
+    println!("cargo::{instruction}");
 }

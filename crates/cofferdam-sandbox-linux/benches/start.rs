@@ -1,1 +1,181 @@
-fn main(){}
+//! Start times beside their floors, as JSON lines: `{"case", "median_ms", "min_ms", "n", "floor", "ratio", "bar"}`.
+//!
+//! A floor is another case of the same run, so a busy machine slows both. `ratio` is the quotient of the medians, `bar` the
+//! greatest one that is accepted; a case without a floor has neither. Run it on a quiet machine with
+//! `cargo bench -p cofferdam-sandbox-linux`.
+
+use std::{
+    error::Error,
+    io::Write,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use cofferdam_sandbox::{ExecRequest, Sandbox, SandboxBackend, SandboxExt, SandboxSpec};
+use cofferdam_sandbox_linux::LinuxBackend;
+use serde_json::{Value, json};
+
+const ROUNDS: usize = 100;
+const PARALLEL: usize = 8;
+
+const BWRAP: &str =
+    "--unshare-all --ro-bind / / --dev /dev --proc /proc --tmpfs /tmp --new-session";
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> Result<()> {
+    let backend = LinuxBackend::new();
+    let mut report = Report::default();
+
+    report.add("plain spawn of true", None, &repeat(|| async { plain("true", &[]) }).await?);
+    let bwrap: Vec<&str> = BWRAP.split(' ').chain(["true"]).collect();
+    let bubblewrap = plain("bwrap", &bwrap).is_ok();
+    if bubblewrap {
+        report.add(
+            "bwrap, all namespaces, true",
+            None,
+            &repeat(|| async { plain("bwrap", &bwrap) }).await?,
+        );
+    } else {
+        report.skip("bwrap, all namespaces, true", "bwrap is not installed or does not work here");
+    }
+    let floor = if bubblewrap { "bwrap, all namespaces, true" } else { "plain spawn of true" };
+    let bar = if bubblewrap { 1.0 } else { 6.0 };
+    report.add("create, true, close", Some((floor, bar)), &repeat(|| whole(&backend)).await?);
+    report.add("create", None, &create_only(&backend).await?);
+
+    let sandbox = backend.create(&SandboxSpec::default()).await?;
+    let live = repeat(|| run_true(&*sandbox)).await?;
+    report.add("true in a live sandbox", Some(("plain spawn of true", 2.0)), &live);
+    sandbox.close().await?;
+
+    if bubblewrap {
+        let started = Instant::now();
+        let workers: Vec<_> = (0..PARALLEL)
+            .map(|_| {
+                let arguments: Vec<String> = bwrap.iter().map(ToString::to_string).collect();
+                tokio::task::spawn_blocking(move || {
+                    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+                    (0..ROUNDS / 2)
+                        .try_for_each(|_| plain("bwrap", &arguments).map_err(|e| e.to_string()))
+                })
+            })
+            .collect();
+        for worker in workers {
+            worker.await??;
+        }
+        report.add("bwrap, 8 in parallel, each", None, &[per_run(started)]);
+    }
+    let started = Instant::now();
+    let workers: Vec<_> = (0..PARALLEL)
+        .map(|_| {
+            let backend = backend.clone();
+            tokio::spawn(async move {
+                for _ in 0..ROUNDS / 2 {
+                    whole(&backend).await.map_err(|error| error.to_string())?;
+                }
+                Ok::<_, String>(())
+            })
+        })
+        .collect();
+    for worker in workers {
+        worker.await??;
+    }
+    let floor = bubblewrap.then_some(("bwrap, 8 in parallel, each", 1.0));
+    report.add("create, true, close, 8 in parallel, each", floor, &[per_run(started)]);
+    Ok(())
+}
+
+/// Starts a program of the host and waits for it.
+fn plain(program: &str, arguments: &[&str]) -> Result<()> {
+    #[expect(clippy::disallowed_methods, reason = "the floor is a plain process")]
+    let status = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()?;
+    if status.success() { Ok(()) } else { Err(format!("{program}: {status}").into()) }
+}
+
+async fn run_true(sandbox: &dyn Sandbox) -> Result<()> {
+    let output = sandbox.run(ExecRequest::program(["true"]), 1024).await?;
+    if output.status.is_some_and(|status| status.success()) {
+        Ok(())
+    } else {
+        Err(format!("{output:?}").into())
+    }
+}
+
+async fn whole(backend: &LinuxBackend) -> Result<()> {
+    let sandbox = backend.create(&SandboxSpec::default()).await?;
+    run_true(&*sandbox).await?;
+    Ok(sandbox.close().await?)
+}
+
+async fn create_only(backend: &LinuxBackend) -> Result<Vec<Duration>> {
+    let mut times = Vec::with_capacity(ROUNDS);
+    for _ in 0..ROUNDS {
+        let started = Instant::now();
+        let sandbox = backend.create(&SandboxSpec::default()).await?;
+        times.push(started.elapsed());
+        sandbox.close().await?;
+    }
+    Ok(times)
+}
+
+/// Runs a case after a few rounds to warm up.
+async fn repeat<F: Future<Output = Result<()>>>(case: impl Fn() -> F) -> Result<Vec<Duration>> {
+    for _ in 0..5 {
+        case().await?;
+    }
+    let mut times = Vec::with_capacity(ROUNDS);
+    for _ in 0..ROUNDS {
+        let started = Instant::now();
+        case().await?;
+        times.push(started.elapsed());
+    }
+    Ok(times)
+}
+
+fn per_run(started: Instant) -> Duration {
+    started.elapsed() / u32::try_from(PARALLEL * (ROUNDS / 2)).unwrap_or(u32::MAX)
+}
+
+/// The lines, and the medians that later cases are compared with.
+#[derive(Debug, Default)]
+struct Report(Vec<(String, f64)>);
+
+impl Report {
+    fn add(&mut self, case: &str, floor: Option<(&str, f64)>, times: &[Duration]) {
+        let mut sorted: Vec<f64> = times.iter().map(|time| time.as_secs_f64() * 1000.0).collect();
+        sorted.sort_by(f64::total_cmp);
+        let median = sorted[sorted.len() / 2];
+        let ratio = floor
+            .and_then(|(name, _)| Some(median / self.0.iter().find(|(case, _)| case == name)?.1));
+        self.0.push((case.to_owned(), median));
+        line(&json!({
+            "case": case,
+            "median_ms": rounded(median),
+            "min_ms": rounded(sorted[0]),
+            "n": times.len(),
+            "floor": floor.map(|(name, _)| name),
+            "ratio": ratio.map(rounded),
+            "bar": floor.map(|(_, bar)| bar),
+        }));
+    }
+
+    fn skip(&self, case: &str, reason: &str) {
+        line(&json!({ "case": case, "skipped": reason }));
+    }
+}
+
+fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
+fn line(value: &Value) {
+    // A reader that is gone needs no lines.
+    let _ = writeln!(std::io::stdout(), "{value}");
+}

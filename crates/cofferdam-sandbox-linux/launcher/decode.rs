@@ -19,9 +19,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Plan> {
     let plan = Plan {
         fault: match (r.u8()?, r.u32()?) {
             (0, _) => None,
-            (step, errno) => {
-                Some((Step::from_code(step).ok_or(BadPlan)?, errno.cast_signed()))
-            }
+            (step, errno) => Some((Step::from_code(step).ok_or(BadPlan)?, errno.cast_signed())),
         },
         hostname: r.bytes()?,
         own_network: r.flag()?,
@@ -36,9 +34,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Plan> {
         oom_counter: if r.flag()? { Some(r.bytes()?) } else { None },
         wall_time_ms: r.u64()?,
         staging: r.text()?,
-        trees: r.list(|r| {
-            Ok(HostTree { source: r.text()?, target: r.text()?, devices: r.flag()? })
-        })?,
+        trees: r
+            .list(|r| Ok(HostTree { source: r.text()?, target: r.text()?, devices: r.flag()? }))?,
         entries: r.list(|r| match r.u8()? {
             0 => Ok(Entry::Directory(r.text()?)),
             1 => Ok(Entry::Link(r.text()?, r.text()?)),

@@ -65,8 +65,19 @@ pub(crate) fn restrict(plan: &Plan, steps: &Steps) -> Result<i32, Failure> {
             & match rule.access {
                 LandlockAccess::Read => EXECUTE | READ_FILE | READ_DIR,
                 LandlockAccess::Write => {
-                    EXECUTE | WRITE_FILE | READ_FILE | READ_DIR | REMOVE_DIR | REMOVE_FILE
-                        | MAKE_DIR | MAKE_REG | MAKE_SOCK | MAKE_FIFO | MAKE_SYM | REFER | TRUNCATE
+                    EXECUTE
+                        | WRITE_FILE
+                        | READ_FILE
+                        | READ_DIR
+                        | REMOVE_DIR
+                        | REMOVE_FILE
+                        | MAKE_DIR
+                        | MAKE_REG
+                        | MAKE_SOCK
+                        | MAKE_FIFO
+                        | MAKE_SYM
+                        | REFER
+                        | TRUNCATE
                 }
                 LandlockAccess::Device => WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV,
             };

@@ -79,20 +79,29 @@ fn run(report: &File) -> Result<(), Failure> {
     match steps.run(Step::CreateNamespaces, b"", || sys::clone_process(namespaces))? {
         Side::Child => {
             drop((go_writer, said_reader));
-            let failure = child::run(&plan, &steps, child::Descriptors {
-                stream,
-                guest,
-                said: said_writer,
-                go: go_reader,
-                report: report.as_fd(),
-            });
+            let failure = child::run(
+                &plan,
+                &steps,
+                child::Descriptors {
+                    stream,
+                    guest,
+                    said: said_writer,
+                    go: go_reader,
+                    report: report.as_fd(),
+                },
+            );
             failure.send(report);
             sys::exit_now(1);
         }
         Side::Parent(pid, pidfd) => {
             // The guest must be the only holder of its stream, so that the host sees its end.
             drop((guest, stream, said_writer, go_reader));
-            monitor::run(&plan, &steps, monitor::Child { pid, pidfd, go: go_writer, said: said_reader }, report)
+            monitor::run(
+                &plan,
+                &steps,
+                monitor::Child { pid, pidfd, go: go_writer, said: said_reader },
+                report,
+            )
         }
     }
 }

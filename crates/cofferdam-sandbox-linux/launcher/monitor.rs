@@ -34,12 +34,7 @@ pub(crate) struct Child {
 const MAX_SAID: usize = 4096;
 
 /// Sees the sandbox through to its end.
-pub(crate) fn run(
-    plan: &Plan,
-    steps: &Steps,
-    child: Child,
-    report: &File,
-) -> Result<(), Failure> {
+pub(crate) fn run(plan: &Plan, steps: &Steps, child: Child, report: &File) -> Result<(), Failure> {
     let Child { pid, pidfd, go, said } = child;
     let mut go = File::from(go);
     let started = admit(plan, steps, pid, &mut go);
@@ -51,6 +46,8 @@ pub(crate) fn run(
     let _ = sys::kill_process(pidfd.as_fd());
     let status = sys::wait_for(pid);
     let out_of_memory = plan.oom_counter.as_deref().is_some_and(|file| oom_kills(file) > 0);
+    plan.cgroup_directories.iter().for_each(|directory| remove_cgroup(directory));
+    // Last, so that nothing is left when the host hears of the end.
     if let (Ok((cause, said)), Ok(status)) = (&outcome, status) {
         let (cause, number) = match cause {
             Some(cause) => (*cause, 0),
@@ -60,7 +57,6 @@ pub(crate) fn run(
         };
         step::send(report, report::ENDED, cause as u8, number, said);
     }
-    plan.cgroup_directories.iter().for_each(|directory| remove_cgroup(directory));
     outcome.map(drop)
 }
 
@@ -83,7 +79,9 @@ fn admit(plan: &Plan, steps: &Steps, pid: i32, go: &mut File) -> Result<(), Fail
         steps.run(Step::JoinCgroup, procs, || fs::write(path(procs), pid.to_string()))?;
     }
     steps.run(Step::Descriptors, b"silence", || {
-        silence_standard(&OwnedFd::from(File::options().read(true).write(true).open("/dev/null")?))?;
+        silence_standard(&OwnedFd::from(
+            File::options().read(true).write(true).open("/dev/null")?,
+        ))?;
         // Others of the same user may not look into this process or steal its descriptors.
         sys::process_control(sys::PR_SET_DUMPABLE, [0, 0, 0, 0])
     })?;
@@ -108,11 +106,7 @@ fn wait_for_end(
         });
         let mut fds = [
             sys::PollFd { fd: pidfd.as_raw_fd(), events: sys::POLLIN, ready: 0 },
-            sys::PollFd {
-                fd: report.as_raw_fd(),
-                events: sys::POLLIN | sys::POLLRDHUP,
-                ready: 0,
-            },
+            sys::PollFd { fd: report.as_raw_fd(), events: sys::POLLIN | sys::POLLRDHUP, ready: 0 },
             sys::PollFd {
                 fd: said.as_ref().map_or(-1, AsRawFd::as_raw_fd),
                 events: sys::POLLIN,

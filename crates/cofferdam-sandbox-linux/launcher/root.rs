@@ -33,8 +33,8 @@ pub(crate) fn open_trees<'a>(
     plan.trees
         .iter()
         .map(|tree| {
-            let opened =
-                steps.run(Step::OpenTree, tree.source.to_bytes(), || sys::open_tree(&tree.source))?;
+            let opened = steps
+                .run(Step::OpenTree, tree.source.to_bytes(), || sys::open_tree(&tree.source))?;
             Ok((tree, opened))
         })
         .collect()
@@ -104,18 +104,10 @@ fn make_entry(entry: &Entry) -> io::Result<()> {
 /// Mounts one bounded file system and binds a directory of it to each writable place.
 fn mount_scratch(plan: &Plan) -> io::Result<()> {
     let scratch = &plan.scratch;
-    let data = CString::new(format!(
-        "size={},nr_inodes={},mode=0755",
-        scratch.bytes, scratch.inodes
-    ))?;
+    let data =
+        CString::new(format!("size={},nr_inodes={},mode=0755", scratch.bytes, scratch.inodes))?;
     fs::create_dir(path(SCRATCH))?;
-    sys::mount_at(
-        c"tmpfs",
-        SCRATCH,
-        Some(c"tmpfs"),
-        sys::MS_NOSUID | sys::MS_NODEV,
-        Some(&data),
-    )?;
+    sys::mount_at(c"tmpfs", SCRATCH, Some(c"tmpfs"), sys::MS_NOSUID | sys::MS_NODEV, Some(&data))?;
     for (index, target) in scratch.directories.iter().enumerate() {
         let source = CString::new(format!(".scratch/{index}"))?;
         fs::create_dir(path(&source))?;

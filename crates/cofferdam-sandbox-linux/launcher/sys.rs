@@ -361,10 +361,8 @@ pub(crate) fn close_from(first: c_uint) -> io::Result<()> {
 pub(crate) fn close_on_exec_from(first: c_uint) -> io::Result<()> {
     const CLOSE_RANGE_CLOEXEC: c_uint = 4;
     // SAFETY: only sets a flag of descriptors.
-    check_long(unsafe {
-        syscall(numbers::CLOSE_RANGE, first, c_uint::MAX, CLOSE_RANGE_CLOEXEC)
-    })
-    .map(drop)
+    check_long(unsafe { syscall(numbers::CLOSE_RANGE, first, c_uint::MAX, CLOSE_RANGE_CLOEXEC) })
+        .map(drop)
 }
 
 /// Waits until one of the descriptors is ready; false means that the time is over.
@@ -381,13 +379,7 @@ pub(crate) fn poll_all(fds: &mut [PollFd], timeout_ms: c_int) -> io::Result<bool
 pub(crate) fn kill_process(pidfd: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: the descriptor is borrowed; the information pointer may be null.
     check_long(unsafe {
-        syscall(
-            numbers::PIDFD_SEND_SIGNAL,
-            pidfd.as_raw_fd(),
-            SIGKILL,
-            ptr::null::<c_void>(),
-            0,
-        )
+        syscall(numbers::PIDFD_SEND_SIGNAL, pidfd.as_raw_fd(), SIGKILL, ptr::null::<c_void>(), 0)
     })
     .map(drop)
 }

@@ -94,7 +94,9 @@ impl LinuxBackend {
             match Launcher::start(&plan, group.clone()) {
                 Ok((launcher, stream)) => Ok((id, launcher, stream, group)),
                 Err(error) => {
-                    group.remove().map_err(host("remove the cgroups of a sandbox that did not start"))?;
+                    group
+                        .remove()
+                        .map_err(host("remove the cgroups of a sandbox that did not start"))?;
                     Err(host("start the sandbox's launcher")(error))
                 }
             }
@@ -220,15 +222,17 @@ impl Inner {
     fn prepare(&self, spec: &SandboxSpec) -> Result<Prepared, SandboxError> {
         let found = self.host()?;
         let limits = &spec.limits;
-        if let (Some(_), Err(reason)) = (limits.cpu_millis, found.cgroups.version(Controller::Cpu)) {
+        if let (Some(_), Err(reason)) = (limits.cpu_millis, found.cgroups.version(Controller::Cpu))
+        {
             return Err(unenforceable(Wall::CpuLimit, reason));
         }
         let mut random = [0; 16];
         rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
             .map_err(|errno| host("get random numbers")(errno.into()))?;
+        let [pick @ .., _, _, _, _, _, _, _, _, _, _, _, _] = random;
         let random = u128::from_le_bytes(random);
         let id = SandboxId::new(format!("{random:032x}"));
-        let identity = identity::choose(&found.facts, (random & u128::from(u32::MAX)) as u32)
+        let identity = identity::choose(&found.facts, u32::from_le_bytes(pick))
             .map_err(|reason| unenforceable(Wall::Privileges, reason))?;
         let layout = match (&spec.root, spec.network) {
             (RootFilesystem::HostSystem, NetworkAccess::None) => found.layout.clone(),
@@ -347,6 +351,9 @@ mod tests {
         assert_eq!(guarantees.weaknesses().count(), 11);
         let spec = SandboxSpec { strict: true, ..SandboxSpec::default() };
         let error = backend.create(&spec).await.expect_err("refused");
-        assert!(matches!(error, SandboxError::Unenforceable { wall: Wall::Filesystem, .. }), "{error}");
+        assert!(
+            matches!(error, SandboxError::Unenforceable { wall: Wall::Filesystem, .. }),
+            "{error}"
+        );
     }
 }

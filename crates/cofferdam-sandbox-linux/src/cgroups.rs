@@ -157,7 +157,8 @@ impl Cgroups {
             let Ok(entries) = fs::read_dir(directory) else { continue };
             for entry in entries.filter_map(Result::ok) {
                 let name = entry.file_name();
-                let dead = name.to_str().is_some_and(|name| owner_of(name).is_some_and(|o| !o.lives()));
+                let dead =
+                    name.to_str().is_some_and(|name| owner_of(name).is_some_and(|o| !o.lives()));
                 if dead && fs::remove_dir(entry.path()).is_ok() {
                     removed += 1;
                 }
@@ -176,7 +177,9 @@ impl Cgroups {
             .values()
             .flat_map(|place| fs::read_dir(&place.directory).into_iter().flatten())
             .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&prefix)))
+            .filter(|path| {
+                path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&prefix))
+            })
             .collect()
     }
 }
@@ -329,7 +332,8 @@ fn find_place(
     for mount in mounts.lines().filter_map(Mount::parse) {
         let (version, own_path) = if mount.kind == "cgroup2" {
             (Version::V2, own_cgroup(own, None))
-        } else if mount.kind == "cgroup" && mount.options.split(',').any(|o| o == controller.name()) {
+        } else if mount.kind == "cgroup" && mount.options.split(',').any(|o| o == controller.name())
+        {
             (Version::V1, own_cgroup(own, Some(controller.name())))
         } else {
             continue;
@@ -345,15 +349,15 @@ fn find_place(
             // A group with processes cannot hand controllers to children, unless it is the root: so beside our own.
             (None, Version::V2) => {
                 let beside = own_directory.parent().filter(|beside| beside.starts_with(top));
-                std::iter::once(own_directory.clone())
-                    .chain(beside.map(Path::to_owned))
-                    .collect()
+                std::iter::once(own_directory.clone()).chain(beside.map(Path::to_owned)).collect()
             }
         };
         for directory in candidates {
             match usable(controller, version, &directory) {
                 Ok(()) => return Ok(Place { version, directory }),
-                Err(reason) => reasons.push(format!("{version} at {}: {reason}", directory.display())),
+                Err(reason) => {
+                    reasons.push(format!("{version} at {}: {reason}", directory.display()))
+                }
             }
         }
     }
@@ -368,8 +372,9 @@ fn find_place(
 fn usable(controller: Controller, version: Version, directory: &Path) -> Result<(), String> {
     if version == Version::V2 {
         let has = |file: &str| {
-            fs::read_to_string(directory.join(file))
-                .is_ok_and(|list| list.split_ascii_whitespace().any(|name| name == controller.name()))
+            fs::read_to_string(directory.join(file)).is_ok_and(|list| {
+                list.split_ascii_whitespace().any(|name| name == controller.name())
+            })
         };
         if !has("cgroup.controllers") {
             return Err(format!("the {} controller is not available", controller.name()));

@@ -118,11 +118,7 @@ mod tests {
             oom_counter: Some(b"/cg/memory.events".to_vec()),
             wall_time_ms: u64::MAX,
             staging: c"/tmp".into(),
-            trees: vec![HostTree {
-                source: c"/usr".into(),
-                target: c"usr".into(),
-                devices: false,
-            }],
+            trees: vec![HostTree { source: c"/usr".into(), target: c"usr".into(), devices: false }],
             entries: vec![
                 Entry::Directory(c"etc".into()),
                 Entry::Link(c"bin".into(), c"usr/bin".into()),

@@ -166,11 +166,7 @@ const REFUSED: &[Group] = &[
     },
     Group {
         reason: "asynchronous rings: they do system calls that no filter sees",
-        calls: &[
-            libc::SYS_io_uring_setup,
-            libc::SYS_io_uring_enter,
-            libc::SYS_io_uring_register,
-        ],
+        calls: &[libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register],
     },
     Group {
         reason: "pausing the kernel in the middle of a page fault, the helper of many exploits",

@@ -55,11 +55,12 @@ pub(crate) fn choose(facts: &Facts, random: u32) -> Result<Identity, &'static st
         outer_group: facts.group,
         drop_groups: facts.may_map,
     };
-    if facts.may_map {
-        if let (Some(users), Some(groups)) = (free_range(&facts.uid_map), free_range(&facts.gid_map)) {
-            let pick = |range: Range<u32>| range.start + random % (range.end - range.start);
-            return Ok(Identity { outer_user: pick(users), outer_group: pick(groups), ..own });
-        }
+    if facts.may_map
+        && let Some(users) = free_range(&facts.uid_map)
+        && let Some(groups) = free_range(&facts.gid_map)
+    {
+        let pick = |range: Range<u32>| range.start + random % (range.end - range.start);
+        return Ok(Identity { outer_user: pick(users), outer_group: pick(groups), ..own });
     }
     // User 0 of a namespace in which it is an ordinary user of the host is as good as that user.
     let is_host_root = facts.user == 0 && extents(&facts.uid_map).any(|(_, outer, _)| outer == 0);
@@ -100,8 +101,7 @@ mod tests {
     const ROOTLESS_CONTAINER: &str = "0 1000 1\n";
 
     fn check(user: u32, may_map: bool, map: &str, random: u32) -> Result<u32, &'static str> {
-        let facts =
-            Facts { user, group: user, may_map, uid_map: map.into(), gid_map: map.into() };
+        let facts = Facts { user, group: user, may_map, uid_map: map.into(), gid_map: map.into() };
         let identity = choose(&facts, random)?;
         assert_eq!(identity.inner, INNER_ID);
         assert_eq!(identity.outer_group, identity.outer_user);

@@ -3,10 +3,7 @@
 use std::{
     io::{self, Write},
     net::Shutdown,
-    os::{
-        fd::OwnedFd,
-        unix::net::UnixStream as StdStream,
-    },
+    os::{fd::OwnedFd, unix::net::UnixStream as StdStream},
     process::{Child, Command, Stdio},
     sync::Arc,
 };
@@ -154,22 +151,28 @@ fn launcher_died() -> SandboxError {
     }
 }
 
-/// Reads reports until the launcher has ended, waits for it, so that it never stays as a zombie, and tells the end when
-/// nothing is left.
+/// Reads reports until the launcher has ended, tells the end when nothing of the sandbox is left, and waits for the
+/// launcher, so that it never stays as a zombie.
 async fn follow(
     mut report: UnixStream,
     mut child: Child,
     group: Group,
     publish: watch::Sender<Stage>,
 ) {
-    let mut last = None;
+    let mut failure = None;
+    let mut told = false;
     while let Ok(message) = read_report(&mut report).await {
         match message.kind {
             report::READY => {
                 publish.send_replace(Stage::Ready { landlock_abi: message.number });
             }
             // The first failure is the cause; what follows from it is not told.
-            report::FAILED | report::ENDED if last.is_none() => last = Some(message),
+            report::FAILED if failure.is_none() => failure = Some(message),
+            // The launcher says this last: the processes and the cgroups are gone.
+            report::ENDED if failure.is_none() => {
+                publish.send_replace(Stage::Ended(loss_reason(&message)));
+                told = true;
+            }
             _ => {}
         }
     }
@@ -183,16 +186,18 @@ async fn follow(
     if let Err(error) = group.remove() {
         tracing::warn!(%group, %error, "could not remove the cgroups of a sandbox");
     }
-    publish.send_replace(match last {
-        Some(message) if message.kind == report::FAILED => Stage::Failed(Arc::new(SetupFailure {
+    if told {
+        return;
+    }
+    publish.send_replace(match failure {
+        Some(message) => Stage::Failed(Arc::new(SetupFailure {
             code: message.code,
             errno: message.number,
             object: message.detail,
         })),
-        Some(message) => Stage::Ended(loss_reason(&message)),
-        None => Stage::Ended(LossReason::GuestEnded {
-            detail: "its launcher was killed".to_owned(),
-        }),
+        None => {
+            Stage::Ended(LossReason::GuestEnded { detail: "its launcher was killed".to_owned() })
+        }
     });
 }
 
@@ -222,14 +227,23 @@ fn loss_reason(message: &Report) -> LossReason {
         "" => String::new(),
         said => format!(": {said}"),
     };
-    match message.code {
-        code if code == EndCause::WallTime as u8 => LossReason::WallTime,
-        code if code == EndCause::HostClosed as u8 => LossReason::Closed,
-        code if code == EndCause::OutOfMemory as u8 => LossReason::OutOfMemory,
-        code if code == EndCause::Exited as u8 => {
+    let causes = [
+        EndCause::Exited,
+        EndCause::Signalled,
+        EndCause::WallTime,
+        EndCause::HostClosed,
+        EndCause::OutOfMemory,
+    ];
+    match causes.into_iter().find(|&cause| cause as u8 == message.code) {
+        Some(EndCause::WallTime) => LossReason::WallTime,
+        Some(EndCause::HostClosed) => LossReason::Closed,
+        Some(EndCause::OutOfMemory) => LossReason::OutOfMemory,
+        Some(EndCause::Exited) => {
             LossReason::GuestEnded { detail: format!("exit code {}{said}", message.number) }
         }
-        _ => LossReason::GuestEnded { detail: format!("signal {}{said}", message.number) },
+        Some(EndCause::Signalled) | None => {
+            LossReason::GuestEnded { detail: format!("signal {}{said}", message.number) }
+        }
     }
 }
 

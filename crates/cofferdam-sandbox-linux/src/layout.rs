@@ -3,7 +3,10 @@
 use std::{
     ffi::{CStr, CString},
     fs, io,
-    os::unix::ffi::{OsStrExt, OsStringExt},
+    os::unix::{
+        ffi::{OsStrExt, OsStringExt},
+        fs::PermissionsExt,
+    },
     path::{Path, PathBuf},
 };
 
@@ -55,6 +58,9 @@ const ETC: [&str; 22] = [
     "terminfo",
 ];
 
+/// Files up to this many bytes are copied: that is cheaper than a mount.
+const SMALL: u64 = 16 << 10;
+
 /// Device nodes: nothing behind them but the kernel itself. `tty` is the process's own terminal, if it has one.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
@@ -102,10 +108,7 @@ impl Layout {
     /// # Errors
     ///
     /// [`SandboxError::InvalidRequest`] if a given root directory cannot be one.
-    pub(crate) fn of(
-        root: &RootFilesystem,
-        network: NetworkAccess,
-    ) -> Result<Self, SandboxError> {
+    pub(crate) fn of(root: &RootFilesystem, network: NetworkAccess) -> Result<Self, SandboxError> {
         let mut layout = Self {
             trees: Vec::new(),
             entries: Vec::new(),
@@ -117,7 +120,19 @@ impl Layout {
             landlock: landlock_rules(),
             staging: staging(),
         };
-        for directory in ["dev", "dev/pts", "dev/shm", "proc", "tmp", "workspace", "home", "home/sandbox", "run", "var", "var/empty"] {
+        for directory in [
+            "dev",
+            "dev/pts",
+            "dev/shm",
+            "proc",
+            "tmp",
+            "workspace",
+            "home",
+            "home/sandbox",
+            "run",
+            "var",
+            "var/empty",
+        ] {
             layout.directory(directory);
         }
         layout.link("var/tmp", "../tmp");
@@ -137,7 +152,9 @@ impl Layout {
         match root {
             RootFilesystem::HostSystem => layout.host_system(network),
             RootFilesystem::Directory(directory) => layout.root_directory(directory)?,
-            other => return Err(invalid(format!("the linux backend does not know the root {other:?}"))),
+            other => {
+                return Err(invalid(format!("the linux backend does not know the root {other:?}")));
+            }
         }
         Ok(layout)
     }
@@ -180,7 +197,18 @@ impl Layout {
     /// The directories at the top of a given root, but those that every sandbox has of its own.
     fn root_directory(&mut self, directory: &Path) -> Result<(), SandboxError> {
         const OWN: [&str; 12] = [
-            "dev", "home", "lost+found", "mnt", "proc", "root", "run", "sys", "tmp", "var", "workspace", "boot",
+            "dev",
+            "home",
+            "lost+found",
+            "mnt",
+            "proc",
+            "root",
+            "run",
+            "sys",
+            "tmp",
+            "var",
+            "workspace",
+            "boot",
         ];
         let refuse = |error: io::Error| {
             invalid(format!("the root directory {} cannot be used: {error}", directory.display()))
@@ -223,14 +251,19 @@ impl Layout {
     fn host_copy(&mut self, source: &Path, target: &str) {
         let Ok(metadata) = fs::symlink_metadata(source) else { return };
         if metadata.is_symlink() {
-            if let Ok(link) = fs::read_link(source) {
-                if let (Some(target), Some(link)) = (text(target), bytes(link)) {
-                    self.entries.push(Entry::Link(target, link));
-                }
+            if let Ok(link) = fs::read_link(source)
+                && let (Some(target), Some(link)) = (text(target), bytes(link))
+            {
+                self.entries.push(Entry::Link(target, link));
             }
         } else if metadata.is_dir() {
             self.directory(target);
             self.host_tree(source, target, false);
+        } else if metadata.is_file() && metadata.len() <= SMALL {
+            // Readable for others only: what is not must not be read on their behalf.
+            if metadata.permissions().mode() & 0o004 != 0 {
+                self.file(target, &fs::read(source).unwrap_or_default());
+            }
         } else if metadata.is_file() {
             self.host_tree(source, target, false);
         }
@@ -252,7 +285,8 @@ impl Layout {
     }
 
     fn link(&mut self, path: &str, target: &str) {
-        self.entries.extend(text(path).zip(text(target)).map(|(path, target)| Entry::Link(path, target)));
+        self.entries
+            .extend(text(path).zip(text(target)).map(|(path, target)| Entry::Link(path, target)));
     }
 
     fn file(&mut self, path: &str, content: &[u8]) {
@@ -271,7 +305,10 @@ fn landlock_rules() -> Vec<LandlockRule> {
     rules.push(rule(c"/dev/pts", LandlockAccess::Device));
     let devices = DEVICES.iter().filter(|device| Path::new("/dev").join(device).exists());
     rules.extend(devices.filter_map(|device| {
-        Some(LandlockRule { path: text(&format!("/dev/{device}"))?, access: LandlockAccess::Device })
+        Some(LandlockRule {
+            path: text(&format!("/dev/{device}"))?,
+            access: LandlockAccess::Device,
+        })
     }));
     rules
 }
@@ -319,10 +356,22 @@ mod tests {
 
     #[test]
     fn the_host_system_shows_no_directory_of_people_or_services() {
-        let layout = Layout::of(&RootFilesystem::HostSystem, NetworkAccess::None).expect("a layout");
+        let layout =
+            Layout::of(&RootFilesystem::HostSystem, NetworkAccess::None).expect("a layout");
         let targets = targets(&layout);
         assert!(targets.contains(&"usr"));
-        for secret in ["etc", "root", "home", "var", "run", "boot", "sys", "etc/shadow", "etc/passwd", "etc/ssl"] {
+        for secret in [
+            "etc",
+            "root",
+            "home",
+            "var",
+            "run",
+            "boot",
+            "sys",
+            "etc/shadow",
+            "etc/passwd",
+            "etc/ssl",
+        ] {
             assert!(!targets.contains(&secret), "{secret} is shown");
         }
         for tree in &layout.trees {
@@ -337,11 +386,9 @@ mod tests {
             fs::create_dir(root.path().join(name)).expect("make");
         }
         std::os::unix::fs::symlink("usr/bin", root.path().join("bin")).expect("link");
-        let layout = Layout::of(
-            &RootFilesystem::Directory(root.path().to_owned()),
-            NetworkAccess::None,
-        )
-        .expect("a layout");
+        let layout =
+            Layout::of(&RootFilesystem::Directory(root.path().to_owned()), NetworkAccess::None)
+                .expect("a layout");
         let shown: Vec<_> =
             targets(&layout).into_iter().filter(|target| !target.starts_with("dev/")).collect();
         assert_eq!(shown, ["etc", "opt", "usr", "var/lib"]);
@@ -351,7 +398,10 @@ mod tests {
     #[test]
     fn a_root_directory_that_cannot_be_one_is_refused() {
         for (path, expect) in [
-            ("relative", "invalid sandbox request: the root directory relative is not an absolute path"),
+            (
+                "relative",
+                "invalid sandbox request: the root directory relative is not an absolute path",
+            ),
             (
                 "/no/such",
                 "invalid sandbox request: the root directory /no/such cannot be used: No such file or directory (os error 2)",

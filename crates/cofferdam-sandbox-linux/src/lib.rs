@@ -1,5 +1,84 @@
-//! Sealed Linux sandboxes from namespaces, Landlock, seccomp and cgroups; no daemon, root or rootless.
+//! Sealed Linux sandboxes from namespaces, Landlock, seccomp and cgroups; no daemon, as root or as an ordinary user.
+//!
+//! ```no_run
+//! use cofferdam_sandbox::{ExecRequest, SandboxBackend, SandboxExt, SandboxSpec};
+//! use cofferdam_sandbox_linux::LinuxBackend;
+//!
+//! # async fn example() -> Result<(), cofferdam_sandbox::SandboxError> {
+//! let backend = LinuxBackend::new();
+//! for weakness in backend.guarantees().await?.weaknesses() {
+//!     println!("{}: {:?}", weakness.wall, weakness.enforcement);
+//! }
+//! let sandbox = backend.create(&SandboxSpec::default()).await?;
+//! let output = sandbox.run(ExecRequest::shell("id -un; ls -A"), 64 * 1024).await?;
+//! assert_eq!(output.stdout.to_text(), "sandbox\n");
+//! sandbox.close().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What a command finds
+//!
+//! | Place | What it is |
+//! |---|---|
+//! | `/usr`, `/bin`, `/sbin`, `/lib*` | the host's, read-only; or all of a given root directory |
+//! | `/etc` | made: users, hosts, resolver; of the host only the loader's cache, alternatives, certificates, time zone, tables and the like |
+//! | `/workspace`, `/home/sandbox`, `/tmp`, `/dev/shm` | writable, in memory; one bound on bytes and files for all four |
+//! | `/proc` | of its own processes only, read-only, with parts that tell of the host masked |
+//! | `/dev` | `null zero full random urandom tty`, terminals of its own, links to the standard streams |
+//! | `/sys`, `/root`, `/boot`, other homes, services below `/var` and `/run` | not there |
+//! | environment | `PATH`, `HOME`, `LANG`, `TERM`, and what the spec names |
+//! | network | loopback of its own; the host's only if [`NetworkAccess::Host`] opened it |
+//!
+//! # What stands in the way
+//!
+//! | Wall | Mechanism | What it denies |
+//! |---|---|---|
+//! | files | mount namespace, `pivot_root`, `nosuid,nodev` everywhere | files, devices and set-id programs of the host |
+//! | files again | Landlock | paths outside of the sandbox's own root, however they were found |
+//! | processes | pid and ipc namespaces, fresh `/proc` | seeing, signalling, tracing, sharing memory with the host |
+//! | network | network namespace, Landlock scope | addresses, abstract sockets, loopback of the host |
+//! | privileges | user namespace without a user 0, empty capability sets, locked secure bits, `no_new_privs` | becoming anybody else |
+//! | system calls | seccomp allow-list, see below | mounts, namespaces, tracing, key rings, BPF, io_uring, modules, clocks, odd sockets |
+//! | memory, processes, processor | cgroup v1 or v2; otherwise `RLIMIT_AS` and `RLIMIT_NPROC` | exhausting the host |
+//! | disk | size and inode limit of one in-memory file system, `RLIMIT_FSIZE` | filling the host's disk |
+//! | descriptors | `close_range`, close-on-exec, one stream | what the host forgot to close |
+//! | end | pid namespace, launcher, parent death signal | outliving the sandbox |
+//!
+//! [`SandboxBackend::guarantees`] says which of them stand on a host, found by building a sandbox, and in words what is
+//! weaker. A limit that was asked for and cannot be enforced is refused by name; `strict` refuses any weakness.
+//!
+//! # How it is built
+//!
+//! The host process only computes a *plan* (`plan`, `layout`, `identity`, `filter`, `cgroups`) and starts the *launcher*,
+//! a small static program of this crate, from a sealed memory file. The launcher clones a child into new namespaces, which
+//! builds the root, drops everything and becomes the guest ([`cofferdam_guest::PROGRAM`]); the launcher itself stays outside
+//! and ends the child when the host closes, dies, or the wall time is over. Nothing of it is on a file system, and no code runs
+//! between `fork` and `exec` in the host process, which has threads.
+//!
+//! # The user
+//!
+//! Inside, everything is user 1000. Started by root, this is a user of a high range of the host that nothing else uses, another
+//! one for each sandbox; started by an ordinary user, it is that user, and its supplementary groups stay, as the kernel wants
+//! it. It is never user 0 of the host.
+//!
+//! # Why an allow-list of system calls?
+//!
+//! A list of bad calls is out of date with each kernel, and must name each call once for every ABI. Here, what is not known
+//! fails with `ENOSYS`, as on an older kernel, and programs fall back. What is known and bad fails with `EPERM`.
+//!
+//! # What it does not do
+//!
+//! - It shares the host's kernel: a hole in a system call that is allowed is a hole in the sandbox.
+//! - Memory cgroups aside, the workspace is lost with the sandbox; snapshots are another crate's.
+//! - A sandbox ends with the process that made it; [`SandboxBackend::attach`] is refused.
+//! - Linux 5.14 or later on x86-64 or arm64; on other systems the crate is empty.
+//!
+//! [`NetworkAccess::Host`]: cofferdam_core::NetworkAccess::Host
+//! [`SandboxBackend::guarantees`]: cofferdam_sandbox::SandboxBackend::guarantees
+//! [`SandboxBackend::attach`]: cofferdam_sandbox::SandboxBackend::attach
 #![cfg(target_os = "linux")]
+#![forbid(unsafe_code)]
 
 mod backend;
 mod cgroups;

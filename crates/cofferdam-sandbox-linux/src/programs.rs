@@ -32,7 +32,11 @@ impl Programs {
             launcher: sealed(c"cofferdam-launcher", LAUNCHER, Mode::from_raw_mode(0o555))?,
             // Not readable: the kernel then keeps whoever runs it from being looked into by others of the same user,
             // from its first instruction on.
-            guest: sealed(c"cofferdam-guest", cofferdam_guest::PROGRAM, Mode::from_raw_mode(0o111))?,
+            guest: sealed(
+                c"cofferdam-guest",
+                cofferdam_guest::PROGRAM,
+                Mode::from_raw_mode(0o111),
+            )?,
         };
         Ok(PROGRAMS.get_or_init(|| programs))
     }

@@ -1,12 +1,14 @@
 //! [`LinuxSandbox`]: the guest's stream and the launcher's handle as one live sandbox.
 
-use std::{collections::BTreeMap, os::unix::net::UnixStream as StdStream, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap, os::unix::net::UnixStream as StdStream, sync::Arc, time::Duration,
+};
 
 use async_trait::async_trait;
 use cofferdam_core::SandboxId;
 use cofferdam_sandbox::{
-    ExecEvent, ExecRequest, ExitStatus, Files, GuestClient, GuestOptions, LossReason, Process, Sandbox,
-    SandboxError, SandboxSpec, SandboxState, Tree, exec::ExceededLimit,
+    ExecEvent, ExecRequest, ExitStatus, Files, GuestClient, GuestOptions, LossReason, Process,
+    Sandbox, SandboxError, SandboxSpec, SandboxState, Tree, exec::ExceededLimit,
 };
 use futures::StreamExt;
 use serde_json::json;

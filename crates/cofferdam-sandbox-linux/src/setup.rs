@@ -22,9 +22,8 @@ pub(crate) struct HostSettings {
 
 impl HostSettings {
     pub(crate) fn read() -> Self {
-        let read = |path: &str| {
-            fs::read_to_string(format!("/proc/sys/{path}")).ok()?.trim().parse().ok()
-        };
+        let read =
+            |path: &str| fs::read_to_string(format!("/proc/sys/{path}")).ok()?.trim().parse().ok();
         Self {
             unprivileged_userns_clone: read("kernel/unprivileged_userns_clone"),
             max_user_namespaces: read("user/max_user_namespaces"),
@@ -90,7 +89,8 @@ fn remedy(step: Step, errno: i32, host: HostSettings) -> String {
     let denied = matches!(errno, libc::EPERM | libc::EACCES);
     let unknown = matches!(errno, libc::ENOSYS | libc::EINVAL);
     // Ubuntu lets the namespace be made and then denies what needs a capability in it, at whichever step comes first.
-    let in_namespace = !matches!(step, Step::ReadPlan | Step::DropGroups | Step::JoinCgroup | Step::StartGuest);
+    let in_namespace =
+        !matches!(step, Step::ReadPlan | Step::DropGroups | Step::JoinCgroup | Step::StartGuest);
     if denied && in_namespace && host.apparmor_restrict == Some(1) {
         return format!(
             "AppArmor restricts user namespaces here: set kernel.apparmor_restrict_unprivileged_userns=0, give the \

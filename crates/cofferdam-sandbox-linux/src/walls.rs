@@ -30,7 +30,10 @@ const BUILT: [(Wall, &str); 7] = [
         "user namespace without a user 0, mapped to one unprivileged user of the host; no capabilities, no_new_privs",
     ),
     (Wall::SystemCalls, "seccomp allow-list"),
-    (Wall::DiskLimit, "one in-memory file system of bounded bytes and inodes for all writable places"),
+    (
+        Wall::DiskLimit,
+        "one in-memory file system of bounded bytes and inodes for all writable places",
+    ),
     (
         Wall::Teardown,
         "the end of the first process ends its pid namespace; the launcher ends it when the host closes or dies, and the \
@@ -54,12 +57,8 @@ pub(crate) fn guarantees(probe: &Probe<'_>) -> Guarantees {
             .collect(),
         Err(error) => {
             let (reason, remedy) = missing(error);
-            let rest = [
-                Wall::FilesystemSecondWall,
-                Wall::MemoryLimit,
-                Wall::ProcessLimit,
-                Wall::CpuLimit,
-            ];
+            let rest =
+                [Wall::FilesystemSecondWall, Wall::MemoryLimit, Wall::ProcessLimit, Wall::CpuLimit];
             BUILT
                 .into_iter()
                 .map(|(wall, _)| wall)
@@ -109,7 +108,10 @@ fn landlock(abi: i32) -> Enforcement {
     match abi {
         0 => Enforcement::Missing {
             reason: "this kernel does not have Landlock, or does not start it".to_owned(),
-            remedy: Some("use a kernel with CONFIG_SECURITY_LANDLOCK and `landlock` in its `lsm=` list".to_owned()),
+            remedy: Some(
+                "use a kernel with CONFIG_SECURITY_LANDLOCK and `landlock` in its `lsm=` list"
+                    .to_owned(),
+            ),
         },
         1 | 2 => weak("truncation, device control, abstract sockets and signals are not covered"),
         3 | 4 => weak("device control, abstract sockets and signals are not covered"),

@@ -127,20 +127,23 @@ impl Targets {
 
         let tcp = TcpListener::bind("127.0.0.1:0").expect("a listener");
         let udp = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-        let (tcp_port, udp_port) = (
-            tcp.local_addr().expect("bound").port(),
-            udp.local_addr().expect("bound").port(),
-        );
+        let (tcp_port, udp_port) =
+            (tcp.local_addr().expect("bound").port(), udp.local_addr().expect("bound").port());
         let name = SocketAddr::from_abstract_name(&token).expect("a name");
         let local = UnixListener::bind_addr(&name).expect("a listener");
         let path_socket = UnixListener::bind(path.join("socket")).expect("a listener");
         fs::set_permissions(path.join("socket"), fs::Permissions::from_mode(0o777)).expect("open");
         let answer = token.clone();
-        thread::spawn(move || tcp.incoming().flatten().for_each(|mut s| drop(s.write_all(answer.as_bytes()))));
+        thread::spawn(move || {
+            tcp.incoming().flatten().for_each(|mut s| drop(s.write_all(answer.as_bytes())))
+        });
         for listener in [local, path_socket] {
             let answer = token.clone();
             thread::spawn(move || {
-                listener.incoming().flatten().for_each(|mut s| drop(s.write_all(answer.as_bytes())));
+                listener
+                    .incoming()
+                    .flatten()
+                    .for_each(|mut s| drop(s.write_all(answer.as_bytes())));
             });
         }
         thread::spawn(move || {

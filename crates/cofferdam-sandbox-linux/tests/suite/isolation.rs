@@ -56,64 +56,154 @@ fn attempts() -> Vec<(&'static str, String)> {
         ("see the host's other directories", attempt("ls -d /var/lib /boot /sys /opt")),
         ("change a mode below /usr", attempt("f=$(command -v env) && chmod $(stat -c %a $f) $f")),
         ("write below /usr", attempt("t=/usr/cofferdam-probe; touch $t && rm $t")),
-        ("read the disk", attempt("for d in /dev/vda /dev/sda /dev/nvme0n1; do head -c 1 $d && exit 0; done; exit 1")),
+        (
+            "read the disk",
+            attempt(
+                "for d in /dev/vda /dev/sda /dev/nvme0n1; do head -c 1 $d && exit 0; done; exit 1",
+            ),
+        ),
         ("make a device node", attempt("mknod disk b 1 0")),
-        ("use a leaked descriptor", attempt("grep -q @TOKEN /proc/self/fd/@LEAKED /dev/fd/@LEAKED")),
-        ("a Unix socket of the host by path", connect("PF_UNIX", "sockaddr_un(\"@OUTSIDE/socket\")")),
+        (
+            "use a leaked descriptor",
+            attempt("grep -q @TOKEN /proc/self/fd/@LEAKED /dev/fd/@LEAKED"),
+        ),
+        (
+            "a Unix socket of the host by path",
+            connect("PF_UNIX", "sockaddr_un(\"@OUTSIDE/socket\")"),
+        ),
         ("see the host's shared memory", attempt("ls /dev/shm/cofferdam-@TOKEN")),
         ("chroot", attempt("chroot / true")),
         ("mount", attempt("mkdir m; mount -t tmpfs none m && umount m")),
         ("mount in a new user namespace", attempt("unshare -Urm mount -t tmpfs none /tmp")),
         ("a new user namespace", attempt("unshare -U true")),
         ("enter the first process's namespaces", attempt("nsenter -t 1 -u true")),
-        ("open a file by handle", call(libc::SYS_name_to_handle_at, "-100, \"/usr\", pack(\"L2 x128\", 128, 0), pack(\"L\", 0), 0")),
+        (
+            "open a file by handle",
+            call(
+                libc::SYS_name_to_handle_at,
+                "-100, \"/usr\", pack(\"L2 x128\", 128, 0), pack(\"L\", 0), 0",
+            ),
+        ),
         ("a new mount by descriptor", call(libc::SYS_fsopen, "\"tmpfs\", 0")),
         ("clone a mount tree", call(libc::SYS_open_tree, "-100, \"/\", 1")),
         // Processes.
-        ("see a process of the host", attempt("cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' | grep -q victim[-]@TOKEN")),
-        ("read a secret of the host's environment", attempt("cat /proc/[0-9]*/environ | tr '\\0' '\\n' | grep -v '^_' | grep -q CANARY=@TOKEN")),
+        (
+            "see a process of the host",
+            attempt("cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' | grep -q victim[-]@TOKEN"),
+        ),
+        (
+            "read a secret of the host's environment",
+            attempt(
+                "cat /proc/[0-9]*/environ | tr '\\0' '\\n' | grep -v '^_' | grep -q CANARY=@TOKEN",
+            ),
+        ),
         ("have a secret in the environment", attempt("env | grep -q CANARY")),
         ("signal a process of the host", attempt("kill -0 @VICTIM")),
         ("trace a process of the host", call(libc::SYS_ptrace, "0x4206, @VICTIM, 0, 0")),
-        ("trace a child", attempt("perl -e 'my $p = fork; if (!$p) { sleep 5; exit } my $r = syscall(101, 0x4206, $p, 0, 0); kill 9, $p; exit($r == -1)'")),
-        ("read the memory of a child", attempt("perl -e 'my $p = fork; if (!$p) { sleep 5; exit } my $b = \"\\0\" x 8; my $r = sysopen(M, \"/proc/$p/mem\", 2); kill 9, $p; exit(!$r)'")),
+        (
+            "trace a child",
+            attempt(
+                "perl -e 'my $p = fork; if (!$p) { sleep 5; exit } my $r = syscall(101, 0x4206, $p, 0, 0); kill 9, $p; exit($r == -1)'",
+            ),
+        ),
+        (
+            "read the memory of a child",
+            attempt(
+                "perl -e 'my $p = fork; if (!$p) { sleep 5; exit } my $b = \"\\0\" x 8; my $r = sysopen(M, \"/proc/$p/mem\", 2); kill 9, $p; exit(!$r)'",
+            ),
+        ),
         ("a shared memory segment of System V of the host", call(libc::SYS_shmget, "@KEY, 0, 0")),
         // The kernel.
         ("the pattern of core files", attempt("[ -w /proc/sys/kernel/core_pattern ]")),
         ("the magic key", attempt("[ -w /proc/sysrq-trigger ]")),
-        ("the host's name by file", attempt("h=$(cat /proc/sys/kernel/hostname) && echo $h > /proc/sys/kernel/hostname")),
+        (
+            "the host's name by file",
+            attempt("h=$(cat /proc/sys/kernel/hostname) && echo $h > /proc/sys/kernel/hostname"),
+        ),
         ("the host's name by call", attempt("hostname $(hostname)")),
         ("the clock", attempt("date -s @$(date +%s)")),
         ("the kernel's log", attempt("dmesg")),
         ("the kernel's memory", attempt("head -c 1 /proc/kcore")),
-        ("the kernel's symbols", attempt("[ -s /proc/kallsyms ] && head -c 1 /proc/kallsyms | grep -q .")),
+        (
+            "the kernel's symbols",
+            attempt("[ -s /proc/kallsyms ] && head -c 1 /proc/kallsyms | grep -q ."),
+        ),
         ("the kernel's command line", attempt("grep -q . /proc/cmdline")),
         ("the list of keys", attempt("grep -q . /proc/keys")),
-        ("a cgroup of the host", attempt("for f in /sys/fs/cgroup/cgroup.procs /sys/fs/cgroup/*/cgroup.procs; do [ -w $f ] && exit 0; done; exit 1")),
+        (
+            "a cgroup of the host",
+            attempt(
+                "for f in /sys/fs/cgroup/cgroup.procs /sys/fs/cgroup/*/cgroup.procs; do [ -w $f ] && exit 0; done; exit 1",
+            ),
+        ),
         ("a key ring", call(libc::SYS_keyctl, "0, -3, 0")),
         ("a key", call(libc::SYS_add_key, "\"user\", \"cofferdam-probe\", \"x\", 1, -3")),
         ("a BPF map", call(libc::SYS_bpf, "0, pack(\"L4 x56\", 2, 4, 4, 1), 72")),
-        ("a performance counter", call(libc::SYS_perf_event_open, "pack(\"L2 Q x24 Q x64\", 1, 112, 1, 0x60), 0, -1, -1, 0")),
+        (
+            "a performance counter",
+            call(
+                libc::SYS_perf_event_open,
+                "pack(\"L2 Q x24 Q x64\", 1, 112, 1, 0x60), 0, -1, -1, 0",
+            ),
+        ),
         ("an io_uring", call(libc::SYS_io_uring_setup, "1, \"\\0\" x 120")),
         ("a userfaultfd", call(libc::SYS_userfaultfd, "1")),
-        ("a module", attempt(&format!("perl -e 'my $p = \"\"; syscall({}, -1, $p, 0); exit($! == 1 || $! == 13 || $! == 38)'", libc::SYS_finit_module))),
+        (
+            "a module",
+            attempt(&format!(
+                "perl -e 'my $p = \"\"; syscall({}, -1, $p, 0); exit($! == 1 || $! == 13 || $! == 38)'",
+                libc::SYS_finit_module
+            )),
+        ),
         ("a file system watch", call(libc::SYS_fanotify_init, "0, 0")),
         ("a personality without random addresses", call(libc::SYS_personality, "0x0040000")),
-        ("a swap file", attempt(&format!("perl -e 'my $p = \"/nowhere\"; syscall({}, $p); exit($! == 1 || $! == 38)'", libc::SYS_swapoff))),
-        ("typing into a terminal", attempt("perl -e 'use POSIX; my $fd = POSIX::open(\"/dev/ptmx\", 2); open(T, \"+<&=\", $fd) or exit 1; my $c = \" \"; $! = 0; ioctl(T, 0x5412, $c); exit($! == 1)'")),
+        (
+            "a swap file",
+            attempt(&format!(
+                "perl -e 'my $p = \"/nowhere\"; syscall({}, $p); exit($! == 1 || $! == 38)'",
+                libc::SYS_swapoff
+            )),
+        ),
+        (
+            "typing into a terminal",
+            attempt(
+                "perl -e 'use POSIX; my $fd = POSIX::open(\"/dev/ptmx\", 2); open(T, \"+<&=\", $fd) or exit 1; my $c = \" \"; $! = 0; ioctl(T, 0x5412, $c); exit($! == 1)'",
+            ),
+        ),
         // The network.
         ("loopback of the host", connect("PF_INET", "sockaddr_in(@TCP, inet_aton(\"127.0.0.1\"))")),
-        ("an abstract socket of the host", connect("PF_UNIX", "pack(\"Sa*\", AF_UNIX, \"\\0@TOKEN\")")),
-        ("a resolver of the host", attempt("perl -MSocket -e 'alarm 5; socket(S, PF_INET, SOCK_DGRAM, 0); send(S, \"query\", 0, sockaddr_in(@UDP, inet_aton(\"127.0.0.1\"))) or exit 1; my $r = \"\"; vec($r, fileno(S), 1) = 1; select($r, undef, undef, 2) or exit 1; recv(S, my $a, 512, 0); exit($a ne \"query\")'")),
-        ("a route out", attempt("perl -MSocket -e 'socket(S, PF_INET, SOCK_DGRAM, 0); connect(S, sockaddr_in(53, inet_aton(\"169.254.169.254\"))) or exit 1'")),
+        (
+            "an abstract socket of the host",
+            connect("PF_UNIX", "pack(\"Sa*\", AF_UNIX, \"\\0@TOKEN\")"),
+        ),
+        (
+            "a resolver of the host",
+            attempt(
+                "perl -MSocket -e 'alarm 5; socket(S, PF_INET, SOCK_DGRAM, 0); send(S, \"query\", 0, sockaddr_in(@UDP, inet_aton(\"127.0.0.1\"))) or exit 1; my $r = \"\"; vec($r, fileno(S), 1) = 1; select($r, undef, undef, 2) or exit 1; recv(S, my $a, 512, 0); exit($a ne \"query\")'",
+            ),
+        ),
+        (
+            "a route out",
+            attempt(
+                "perl -MSocket -e 'socket(S, PF_INET, SOCK_DGRAM, 0); connect(S, sockaddr_in(53, inet_aton(\"169.254.169.254\"))) or exit 1'",
+            ),
+        ),
         ("a packet socket", socket("17, 3, 0")),
         ("a raw socket", socket("2, 3, 1")),
         ("a vsock", socket("40, 1, 0")),
         ("a crypto socket", socket("38, 5, 0")),
         ("a netfilter socket", socket("16, 3, 12")),
         // Privileges.
-        ("a set-uid program of the host", attempt("grep -q '^NoNewPrivs:.0' /proc/self/status && find /usr/bin /bin -maxdepth 1 -user root -perm -4001 | grep -q .")),
-        ("a capability in the bounding set", attempt("grep -q '^CapBnd:.*[1-9a-f]' /proc/self/status")),
+        (
+            "a set-uid program of the host",
+            attempt(
+                "grep -q '^NoNewPrivs:.0' /proc/self/status && find /usr/bin /bin -maxdepth 1 -user root -perm -4001 | grep -q .",
+            ),
+        ),
+        (
+            "a capability in the bounding set",
+            attempt("grep -q '^CapBnd:.*[1-9a-f]' /proc/self/status"),
+        ),
         ("no filter of system calls", attempt("grep -q '^Seccomp:.0' /proc/self/status")),
         ("core files", attempt("[ \"$(ulimit -H -c)\" != 0 ]")),
     ];
@@ -135,7 +225,9 @@ async fn no_attempt_to_get_out_works() {
         let outside = targets.run_outside(&script);
         targets.was_made("made");
         // Each in a directory of its own, so that none finds what another left.
-        let inside = run(&*sealed, &format!("mkdir -p /tmp/a && cd $(mktemp -d -p /tmp/a) && {script}")).await;
+        let inside =
+            run(&*sealed, &format!("mkdir -p /tmp/a && cd $(mktemp -d -p /tmp/a) && {script}"))
+                .await;
         if inside.stdout.to_text().contains("OPEN") || targets.was_made("made") {
             open.push(name);
         }
@@ -159,20 +251,35 @@ async fn no_attempt_to_get_out_works() {
 async fn what_programs_need_works() {
     let sealed = sandbox(&small()).await;
     for (name, script) in [
-        ("its own loopback", "perl -MIO::Socket::INET -e 'my $l = IO::Socket::INET->new(Listen => 1, LocalAddr => \"127.0.0.1\") or die; my $c = IO::Socket::INET->new(PeerAddr => \"127.0.0.1\", PeerPort => $l->sockport) or die; print \"ok\"'"),
-        ("a Unix socket in the workspace", "perl -MIO::Socket::UNIX -e 'my $l = IO::Socket::UNIX->new(Listen => 1, Local => \"s\") or die; IO::Socket::UNIX->new(Peer => \"s\") or die; print \"ok\"'"),
-        ("pipes and devices", "head -c 4 /dev/urandom | wc -c | grep -q 4 && echo x > /dev/null && printf ok"),
+        (
+            "its own loopback",
+            "perl -MIO::Socket::INET -e 'my $l = IO::Socket::INET->new(Listen => 1, LocalAddr => \"127.0.0.1\") or die; my $c = IO::Socket::INET->new(PeerAddr => \"127.0.0.1\", PeerPort => $l->sockport) or die; print \"ok\"'",
+        ),
+        (
+            "a Unix socket in the workspace",
+            "perl -MIO::Socket::UNIX -e 'my $l = IO::Socket::UNIX->new(Listen => 1, Local => \"s\") or die; IO::Socket::UNIX->new(Peer => \"s\") or die; print \"ok\"'",
+        ),
+        (
+            "pipes and devices",
+            "head -c 4 /dev/urandom | wc -c | grep -q 4 && echo x > /dev/null && printf ok",
+        ),
         ("shared memory", "echo x > /dev/shm/x && printf ok"),
         ("temporary files", "f=$(mktemp) && rm $f && printf ok"),
         ("a home", "cd && touch .profile && printf ok"),
         ("its user's name", "[ $(id -un) = sandbox ] && printf ok"),
         ("threads", "perl -e 'use Config; print \"ok\"'"),
         ("a program of its own", "cp $(command -v env) t && ./t >/dev/null && printf ok"),
-        ("links and renames between directories", "mkdir a b && touch a/f && mv a/f b/g && ln b/g a/h && ln -s a/h l && printf ok"),
+        (
+            "links and renames between directories",
+            "mkdir a b && touch a/f && mv a/f b/g && ln b/g a/h && ln -s a/h l && printf ok",
+        ),
         ("a fifo", "mkfifo p && (echo x > p &) && read x < p && printf ok"),
         ("signals to its own", "sleep 60 & kill $! && printf ok"),
         ("its own process list", "ps -o pid= | grep -q . && printf ok"),
-        ("the processors and the memory", "[ $(nproc) -ge 1 ] && grep -q MemTotal /proc/meminfo && printf ok"),
+        (
+            "the processors and the memory",
+            "[ $(nproc) -ge 1 ] && grep -q MemTotal /proc/meminfo && printf ok",
+        ),
         ("standard streams by name", "echo ok > /dev/stdout"),
         ("the time zone", "date +%Z | grep -q . && printf ok"),
     ] {
@@ -191,7 +298,8 @@ async fn what_programs_need_works() {
 async fn the_hosts_network_is_reached_only_if_it_was_opened() {
     let targets = Targets::new();
     let script = targets.fill(&connect("PF_INET", "sockaddr_in(@TCP, inet_aton(\"127.0.0.1\"))"));
-    let abstract_socket = targets.fill(&connect("PF_UNIX", "pack(\"Sa*\", AF_UNIX, \"\\0@TOKEN\")"));
+    let abstract_socket =
+        targets.fill(&connect("PF_UNIX", "pack(\"Sa*\", AF_UNIX, \"\\0@TOKEN\")"));
     for (network, expect) in [(NetworkAccess::None, "SHUT"), (NetworkAccess::Host, "OPEN")] {
         let sealed = sandbox(&SandboxSpec { network, ..small() }).await;
         assert_eq!(run(&*sealed, &script).await.stdout.to_text().trim(), expect, "{network:?}");
@@ -206,10 +314,7 @@ async fn two_sandboxes_share_nothing() {
     let (one, two) = (sandbox(&small()).await, sandbox(&small()).await);
     run(&*one, "touch /workspace/x /tmp/x /dev/shm/x ~/x; (sleep 61 &)").await;
     let seen = run(&*two, "ls -A /workspace /tmp /dev/shm ~; ps ax | grep -c '[s]leep 61'").await;
-    assert_eq!(
-        seen.stdout.to_text(),
-        "/dev/shm:\n\n/home/sandbox:\n\n/tmp:\n\n/workspace:\n0\n"
-    );
+    assert_eq!(seen.stdout.to_text(), "/dev/shm:\n\n/home/sandbox:\n\n/tmp:\n\n/workspace:\n0\n");
     one.close().await.expect("closes");
     two.close().await.expect("closes");
 }

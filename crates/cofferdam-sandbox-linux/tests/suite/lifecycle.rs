@@ -8,8 +8,8 @@ use std::{
 
 use cofferdam_core::SandboxLimits;
 use cofferdam_sandbox::{
-    Enforcement, ExecEvent, ExecRequest, ExitStatus, LossReason, Process, RootFilesystem, Sandbox, SandboxBackend,
-    SandboxError, SandboxSpec, Signal, Wall,
+    Enforcement, ExecEvent, ExecRequest, ExitStatus, LossReason, Process, RootFilesystem, Sandbox,
+    SandboxBackend, SandboxError, SandboxSpec, Signal, Wall,
 };
 use cofferdam_sandbox_linux::LinuxBackend;
 use futures::StreamExt;
@@ -20,14 +20,16 @@ use crate::host::{cgroups_of, eventually, processes_with, run, sandbox, small, u
 /// command would end it too, so the caller keeps it.
 async fn leave_behind(sandbox: &dyn Sandbox) -> (String, Process) {
     let seconds = format!("600.{}", unique());
-    let script = format!("trap '' TERM HUP INT; setsid sleep {seconds} </dev/null >/dev/null 2>&1 &");
+    let script =
+        format!("trap '' TERM HUP INT; setsid sleep {seconds} </dev/null >/dev/null 2>&1 &");
     let mut process = sandbox.exec(ExecRequest::shell(script)).await.expect("starts");
     while let Some(event) = process.next().await {
         if matches!(event.expect("an event"), ExecEvent::Exited(_)) {
             break;
         }
     }
-    eventually("it runs, so that it can be gone", || processes_with(&["sleep", &seconds]) == 1).await;
+    eventually("it runs, so that it can be gone", || processes_with(&["sleep", &seconds]) == 1)
+        .await;
     (seconds, process)
 }
 
@@ -78,11 +80,9 @@ async fn a_dropped_creation_leaves_nothing() {
 /// Runs a test in a process of its own, in which there is no sandbox but its own; returns true there.
 fn alone(test: &str) -> bool {
     const ALONE: &str = "COFFERDAM_TEST_ALONE";
-    #[expect(clippy::disallowed_methods, reason = "a test tells its copy what to be")]
     if std::env::var_os(ALONE).is_some() {
         return true;
     }
-    #[expect(clippy::disallowed_methods, reason = "the copy is a process")]
     let output = Command::new(std::env::current_exe().expect("this program"))
         .args(["--exact", test])
         .env(ALONE, "1")
@@ -115,14 +115,12 @@ const VICTIM: &str = "COFFERDAM_TEST_KILLED_PARENT";
 
 #[tokio::test]
 async fn a_killed_parent_leaves_nothing() {
-    #[expect(clippy::disallowed_methods, reason = "a test tells its copy what to be")]
     if std::env::var_os(VICTIM).is_some() {
         let sealed = sandbox(&small()).await;
         let (seconds, _command) = leave_behind(&*sealed).await;
         println!("\nleft {seconds}");
         return std::future::pending().await;
     }
-    #[expect(clippy::disallowed_methods, reason = "the parent that dies is a process")]
     let mut parent = Command::new(std::env::current_exe().expect("this program"))
         .args(["--exact", "lifecycle::a_killed_parent_leaves_nothing", "--nocapture"])
         .env(VICTIM, "1")
@@ -152,7 +150,10 @@ async fn a_killed_launcher_takes_the_sandbox_with_it() {
     let pid = rustix::process::Pid::from_raw(launcher).expect("a pid");
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("killed");
     let error = sealed.lost().await;
-    assert!(matches!(error, SandboxError::Lost { reason: LossReason::GuestEnded { .. } }), "{error}");
+    assert!(
+        matches!(error, SandboxError::Lost { reason: LossReason::GuestEnded { .. } }),
+        "{error}"
+    );
     eventually("its processes end", || processes_with(&["sleep", &seconds]) == 0).await;
     sealed.close().await.expect("nothing is left to close");
     assert_eq!(cgroups_of(std::process::id()), Vec::<String>::new());
@@ -161,7 +162,9 @@ async fn a_killed_launcher_takes_the_sandbox_with_it() {
 #[tokio::test]
 async fn a_command_cannot_end_the_sandbox() {
     let sealed = sandbox(&small()).await;
-    for attack in ["kill -9 1", "sleep 0.1; kill -9 -1", "kill -TERM 1", "kill -STOP 1", "kill -SEGV 1"] {
+    for attack in
+        ["kill -9 1", "sleep 0.1; kill -9 -1", "kill -TERM 1", "kill -STOP 1", "kill -SEGV 1"]
+    {
         run(&*sealed, attack).await;
         assert_eq!(run(&*sealed, "echo alive").await.stdout.to_text(), "alive\n", "{attack}");
     }
@@ -182,7 +185,9 @@ async fn wall_time_ends_a_sandbox_by_itself() {
 async fn a_command_that_ignores_signals_is_killed_with_its_children() {
     let sealed = sandbox(&small()).await;
     let seconds = format!("600.{}", unique());
-    let script = format!("trap '' TERM INT HUP; setsid sleep {seconds} & echo ready; while :; do sleep 1; done");
+    let script = format!(
+        "trap '' TERM INT HUP; setsid sleep {seconds} & echo ready; while :; do sleep 1; done"
+    );
     let mut process = sealed.exec(ExecRequest::shell(script)).await.expect("starts");
     while let Some(event) = process.next().await {
         if matches!(event.expect("an event"), ExecEvent::Stdout(_)) {
@@ -230,11 +235,13 @@ async fn a_given_root_is_the_root() {
     let program = root.path().join("bin/only");
     std::fs::write(&program, cofferdam_guest::PROGRAM).expect("written");
     for path in [root.path(), &program] {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("open to all");
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
+            .expect("open to all");
     }
     let spec = SandboxSpec { root: RootFilesystem::Directory(root.path().to_owned()), ..small() };
     let sealed = LinuxBackend::new().create(&spec).await.expect("a sandbox");
-    let error = sealed.exec(ExecRequest::shell("true")).await.expect_err("the host's shell is not there");
+    let error =
+        sealed.exec(ExecRequest::shell("true")).await.expect_err("the host's shell is not there");
     assert!(matches!(&error, SandboxError::NotStarted { errno: 2, .. }), "{error}");
     let mut process = sealed.exec(ExecRequest::program(["/bin/only"])).await.expect("starts");
     let mut status = None;
@@ -252,10 +259,8 @@ async fn what_cannot_be_enforced_is_refused_by_name() {
     let backend = LinuxBackend::new();
     let path = cofferdam_core::WorkspacePath::new("src").expect("a path");
     let read_only = SandboxSpec { read_only: vec![path], ..small() };
-    let no_memory = SandboxSpec {
-        limits: SandboxLimits { memory_bytes: 0, ..small().limits },
-        ..small()
-    };
+    let no_memory =
+        SandboxSpec { limits: SandboxLimits { memory_bytes: 0, ..small().limits }, ..small() };
     for (spec, expect) in [
         (
             read_only,

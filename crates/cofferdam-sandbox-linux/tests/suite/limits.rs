@@ -11,7 +11,8 @@ use futures::StreamExt;
 use crate::host::{run, sandbox, small};
 
 /// Fills memory with pages that cannot be shared, up to some MiB.
-const MEMORY_BOMB: &str = "perl -e 'my @a; for (1..1024) { push @a, chr($_ & 127) x (1 << 20) } print scalar @a'";
+const MEMORY_BOMB: &str =
+    "perl -e 'my @a; for (1..1024) { push @a, chr($_ & 127) x (1 << 20) } print scalar @a'";
 
 async fn memory_is_full() -> bool {
     let guarantees = LinuxBackend::new().guarantees().await.expect("a report");
@@ -21,7 +22,11 @@ async fn memory_is_full() -> bool {
 #[tokio::test]
 async fn a_memory_bomb_is_stopped_and_named() {
     let sealed = sandbox(&small()).await;
-    let request = ExecRequest::program(["perl", "-e", "my @a; for (1..1024) { push @a, chr($_ & 127) x (1 << 20) } print 1"]);
+    let request = ExecRequest::program([
+        "perl",
+        "-e",
+        "my @a; for (1..1024) { push @a, chr($_ & 127) x (1 << 20) } print 1",
+    ]);
     let output = cofferdam_sandbox::SandboxExt::run(&*sealed, request, 1 << 20).await.expect("ran");
     if memory_is_full().await {
         assert_eq!(output.status, Some(ExitStatus::Limit(ExceededLimit::Memory)));
@@ -39,7 +44,9 @@ async fn a_memory_bomb_is_stopped_and_named() {
 #[tokio::test]
 async fn files_count_as_memory() {
     if !memory_is_full().await {
-        println!("not proven here: without a memory cgroup files are bounded by the disk limit alone");
+        println!(
+            "not proven here: without a memory cgroup files are bounded by the disk limit alone"
+        );
         return;
     }
     let limits = SandboxLimits { memory_bytes: 64 << 20, disk_bytes: 1 << 30, ..small().limits };
@@ -89,7 +96,8 @@ async fn files_are_bounded_in_number_and_in_claimed_size() {
     let output = run(&*sealed, "perl -e 'for (1..5000) { open(F, \">\", \"f$_\") or last; close F } opendir(D, \".\"); print scalar(readdir D)' >/dev/null; ls | wc -l").await;
     let files: u64 = output.stdout.to_text().trim().parse().expect("a number");
     assert!((1900..2000).contains(&files), "{files} files with a limit of 2000");
-    let sparse = run(&*sealed, "rm -f f*; truncate -s 1T huge; echo $?; [ -s huge ] || echo none").await;
+    let sparse =
+        run(&*sealed, "rm -f f*; truncate -s 1T huge; echo $?; [ -s huge ] || echo none").await;
     assert!(sparse.stdout.to_text().ends_with("none\n"), "{sparse:?}");
     sealed.close().await.expect("closes");
 }
@@ -114,14 +122,20 @@ async fn the_processor_is_bounded_where_there_is_a_cgroup() {
     let created = backend.create(&spec).await;
     if !matches!(guarantees.enforcement(Wall::CpuLimit), Enforcement::Full { .. }) {
         let error = created.expect_err("it cannot be enforced");
-        assert!(error.to_string().starts_with("the linux backend cannot enforce the cpu limit"), "{error}");
+        assert!(
+            error.to_string().starts_with("the linux backend cannot enforce the cpu limit"),
+            "{error}"
+        );
         return;
     }
     let sealed = created.expect("a sandbox");
     // A fifth of a processor: a second of time gives two tenths of work.
     let output = run(&*sealed, "perl -MTime::HiRes=time -e 'my $t = time; 1 while time < $t + 1; my ($u, $s) = times; printf \"%d\", 100 * ($u + $s)'").await;
     let hundredths: u32 = output.stdout.to_text().parse().expect("a number");
-    assert!((5..=40).contains(&hundredths), "{hundredths} hundredths of a second of work in a second");
+    assert!(
+        (5..=40).contains(&hundredths),
+        "{hundredths} hundredths of a second of work in a second"
+    );
     sealed.close().await.expect("closes");
 }
 

@@ -1,6 +1,10 @@
 //! All tests once more as an ordinary user, when they are run by root.
 
-use std::{fs, os::unix::{fs::PermissionsExt, process::CommandExt}, process::Command};
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    process::Command,
+};
 
 /// `nobody`: exists everywhere and owns nothing.
 const ORDINARY: u32 = 65534;
@@ -16,7 +20,6 @@ fn everything_holds_as_an_ordinary_user() {
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("open to all");
     let program = directory.path().join("suite");
     fs::copy(std::env::current_exe().expect("this program"), &program).expect("copied");
-    #[expect(clippy::disallowed_methods, reason = "another user is another process")]
     let output = Command::new(&program)
         .args(["--skip", "everything_holds_as_an_ordinary_user", "--test-threads=2"])
         .current_dir("/")
@@ -32,6 +35,7 @@ fn everything_holds_as_an_ordinary_user() {
         String::from_utf8_lossy(&output.stderr)
     );
     // All of them, not an empty selection.
-    let ran = text.lines().filter(|line| line.starts_with("test ") && line.ends_with("... ok")).count();
+    let ran =
+        text.lines().filter(|line| line.starts_with("test ") && line.ends_with("... ok")).count();
     assert!(ran >= 20, "only {ran} tests ran:\n{text}");
 }
