@@ -33,7 +33,7 @@ enum Source {
 const BENCHES: &[Bench] = &[
     Bench { name: "apply-patch", source: Source::Package("cofferdam-apply-patch") },
     Bench { name: "sandbox-linux", source: Source::Package("cofferdam-sandbox-linux") },
-    Bench { name: "harness", source: Source::Package("cofferdam-harness") },
+    Bench { name: "runs", source: Source::Package("cofferdam") },
     Bench { name: "peers", source: Source::Peers(peers::start) },
 ];
 

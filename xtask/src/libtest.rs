@@ -11,31 +11,53 @@ pub(crate) struct TestRun {
     pub(crate) failures: Vec<String>,
     /// Name and reason of tests that carry `#[ignore]`.
     pub(crate) ignored: Vec<(String, String)>,
-    /// Inside a test program, after `running N tests` and before its result.
-    open: bool,
+    /// The test program whose output is being read: after `running N tests` and before its result.
+    open: Option<Program>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Program {
+    passed: u64,
+    failed: u64,
+    /// After its tests: what follows up to the result is what failed tests printed, which may look like anything.
+    telling: bool,
 }
 
 impl TestRun {
     /// Takes in one line of standard output.
     pub(crate) fn read(&mut self, line: &str) {
-        if is_start(line) {
+        let telling = self.open.as_ref().is_some_and(|program| program.telling);
+        if let Some(counts) = line.strip_prefix("test result: ") {
+            let (passed, failed) = (count(counts, " passed"), count(counts, " failed"));
+            let own = |program: &Program| (program.passed, program.failed) == (passed, failed);
+            if !telling || self.open.as_ref().is_some_and(own) {
+                self.open = None;
+                self.passed_count += passed;
+            }
+        } else if is_start(line) && !telling {
             self.close();
-            self.open = true;
-        } else if let Some(counts) = line.strip_prefix("test result: ") {
-            self.open = false;
-            self.passed_count += count(counts, " passed");
-        } else if self.open
-            && let Some((name, verdict)) =
+            self.open = Some(Program::default());
+        } else if let Some(program) = self.open.as_mut().filter(|_| !telling) {
+            if line == "failures:" {
+                program.telling = true;
+            } else if let Some((name, verdict)) =
                 line.strip_prefix("test ").and_then(|line| line.rsplit_once(" ... "))
-        {
-            match verdict
-                .split_once(',')
-                .map_or((verdict, ""), |(verdict, why)| (verdict, why.trim()))
             {
-                ("ok", _) => _ = self.passed.insert(name.to_owned()),
-                ("FAILED", _) => self.failures.push(name.to_owned()),
-                ("ignored", why) => self.ignored.push((name.to_owned(), why.to_owned())),
-                _ => {}
+                match verdict
+                    .split_once(',')
+                    .map_or((verdict, ""), |(verdict, why)| (verdict, why.trim()))
+                {
+                    ("ok", _) => {
+                        program.passed += 1;
+                        self.passed.insert(name.to_owned());
+                    }
+                    ("FAILED", _) => {
+                        program.failed += 1;
+                        self.failures.push(name.to_owned());
+                    }
+                    ("ignored", why) => self.ignored.push((name.to_owned(), why.to_owned())),
+                    _ => {}
+                }
             }
         }
     }
@@ -51,7 +73,7 @@ impl TestRun {
     }
 
     fn close(&mut self) {
-        if std::mem::take(&mut self.open) {
+        if self.open.take().is_some() {
             self.failures.push("a test program ended before it printed its result".to_owned());
         }
     }
@@ -109,6 +131,10 @@ test src/lib.rs - Thing (line 3) - compile fail ... ok
 failures:
 
 ---- b stdout ----
+running 2 tests
+test inner ... FAILED
+test other ... ok
+test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s
 test result: this line is the test's own
 running out of ideas
 

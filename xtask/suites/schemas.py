@@ -15,6 +15,7 @@ import warnings
 
 import openai
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.chat.completion_create_params import CompletionCreateParamsBase
 from openai.types.responses import Response, ResponseInputItem, ResponseStreamEvent
 from openai.types.responses.response_create_params import ResponseCreateParamsBase
 from pydantic import TypeAdapter
@@ -23,6 +24,7 @@ PINNED = "3.54.0"
 TYPES = {
     "ChatCompletion": ChatCompletion,
     "ChatCompletionChunk": ChatCompletionChunk,
+    "ChatCompletionCreateParams": CompletionCreateParamsBase,
     "Response": Response,
     "ResponseCreateParams": ResponseCreateParamsBase,
     "ResponseInputItem": ResponseInputItem,
