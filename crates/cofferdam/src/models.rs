@@ -115,37 +115,32 @@ pub fn open(
 
 #[cfg(feature = "openai")]
 fn live(choice: &ModelChoice, options: &ModelOptions) -> Result<Arc<dyn Model>, OpenModelError> {
-    use cofferdam_model_openai::{ChatModel, ResponsesModel};
+    use cofferdam_model_openai::{ChatModel, Endpoint, EndpointError, ResponsesModel};
 
-    let client = |model: &str| {
-        let model = model.to_owned();
-        |source: cofferdam_core::BoxError| OpenModelError::Client { model, source }
+    let (name, own_address) = match choice {
+        ModelChoice::OpenAi { name } => (name, Some(Endpoint::OPENAI)),
+        ModelChoice::Chat { name } => (name, None),
+        other => return Err(OpenModelError::NotBuiltIn { model: other.to_string() }),
     };
-    match choice {
-        ModelChoice::OpenAi { name } => {
-            let key = key(name, options, true)?;
-            let mut builder = ResponsesModel::builder(name.as_str());
-            if let Some(url) = &options.base_url {
-                builder = builder.base_url(url.as_str());
-            }
-            if let Some(key) = key {
-                builder = builder.api_key(key);
-            }
-            Ok(Arc::new(builder.build().map_err(|error| client(name)(error.into()))?))
-        }
-        ModelChoice::Chat { name } => {
-            let url = options
-                .base_url
-                .as_deref()
-                .ok_or_else(|| OpenModelError::NoAddress { model: name.clone() })?;
-            let mut builder = ChatModel::builder(name.as_str()).base_url(url);
-            if let Some(key) = key(name, options, false)? {
-                builder = builder.api_key(key);
-            }
-            Ok(Arc::new(builder.build().map_err(|error| client(name)(error.into()))?))
-        }
-        other => Err(OpenModelError::NotBuiltIn { model: other.to_string() }),
+    let failed = |source: EndpointError| OpenModelError::Client {
+        model: name.clone(),
+        source: source.into(),
+    };
+    let address = options
+        .base_url
+        .as_deref()
+        .or(own_address)
+        .ok_or_else(|| OpenModelError::NoAddress { model: name.clone() })?;
+    let mut endpoint = Endpoint::new(address).map_err(failed)?;
+    if let Some(key) = key(name, options)? {
+        endpoint = endpoint.api_key(key);
     }
+    Ok(match choice {
+        ModelChoice::Chat { .. } => {
+            Arc::new(ChatModel::builder(name.as_str()).build(&endpoint).map_err(failed)?)
+        }
+        _ => Arc::new(ResponsesModel::builder(name.as_str()).build(&endpoint).map_err(failed)?),
+    })
 }
 
 #[cfg(not(feature = "openai"))]
@@ -153,25 +148,24 @@ fn live(choice: &ModelChoice, _: &ModelOptions) -> Result<Arc<dyn Model>, OpenMo
     Err(OpenModelError::NotBuiltIn { model: choice.to_string() })
 }
 
-/// Returns the provider's key. The default reference may be missing where the server is one's own.
+/// Returns the provider's key. The vendor's own key is not sent to an address that is not the vendor's.
 #[cfg(feature = "openai")]
 fn key(
     model: &str,
     options: &ModelOptions,
-    required: bool,
 ) -> Result<Option<cofferdam_core::Secret>, OpenModelError> {
-    let failed = |source| OpenModelError::Key { model: model.to_owned(), source };
-    if let Some(reference) = &options.api_key {
-        return secrets::resolve(reference).map(Some).map_err(failed);
-    }
-    // The vendor's key is not sent to an address that is not the vendor's.
-    if options.base_url.is_some() {
-        return Ok(None);
-    }
-    let Ok(reference) = "env:OPENAI_API_KEY".parse() else { return Ok(None) };
-    match secrets::resolve(&reference) {
-        Ok(key) => Ok(Some(key)),
-        Err(source) if required => Err(failed(source)),
-        Err(_) => Ok(None),
-    }
+    let reference = match &options.api_key {
+        Some(reference) => reference.clone(),
+        None if options.base_url.is_some() => return Ok(None),
+        None => VENDOR_KEY.parse().map_err(|error: cofferdam_core::SecretRefError| {
+            OpenModelError::Client { model: model.to_owned(), source: error.into() }
+        })?,
+    };
+    secrets::resolve(&reference)
+        .map(Some)
+        .map_err(|source| OpenModelError::Key { model: model.to_owned(), source })
 }
+
+/// Where the vendor's key is unless something else is said.
+#[cfg(feature = "openai")]
+const VENDOR_KEY: &str = "env:OPENAI_API_KEY";
