@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::items;
 use crate::{
     error_map::{ProviderError, from_stream},
+    json::take,
     sse::SseEvent,
     transport::Decoder,
 };
@@ -48,7 +49,7 @@ impl ResponsesDecoder {
         mut event: Value,
         out: &mut VecDeque<ModelEvent>,
     ) -> Result<(), ModelError> {
-        let delta = |event: &mut Value| match event["delta"].take() {
+        let delta = |event: &mut Value| match take(event, "delta") {
             Value::String(delta) => delta,
             _ => String::new(),
         };
@@ -72,14 +73,14 @@ impl ResponsesDecoder {
             "response.output_item.added" => self.note_call(&event),
             "response.output_item.done" => {
                 // Without an index an item takes the next place, unless it is there already.
-                let item = event["item"].take();
+                let item = take(&mut event, "item");
                 let place = event["output_index"].as_u64().or_else(|| self.next_place(&item));
                 if let Some(place) = place {
                     self.take_item(place, item, out);
                 }
             }
             "response.completed" | "response.incomplete" => {
-                self.complete(event["response"].take(), out)?;
+                self.complete(take(&mut event, "response"), out)?;
             }
             "response.failed" => return Err(self.error(&event["response"])),
             "error" => return Err(self.error(&event)),
@@ -145,7 +146,7 @@ impl ResponsesDecoder {
         }
         self.start(&response, out);
         // Items that came one by one are whole; the response's list fills in those that did not.
-        if let Value::Array(output) = response["output"].take()
+        if let Value::Array(output) = take(&mut response, "output")
             && output.len() > self.items.len()
         {
             for (place, raw) in (0..).zip(output) {
@@ -265,5 +266,56 @@ fn usage(usage: &Value) -> Usage {
         cached_input_tokens: count(&usage["input_tokens_details"]["cached_tokens"]),
         output_tokens: count(&usage["output_tokens"]),
         reasoning_tokens: count(&usage["output_tokens_details"]["reasoning_tokens"]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::json::strategy::any_event;
+
+    proptest! {
+        #[test]
+        fn no_event_makes_it_panic(events in prop::collection::vec(any_event(), 0..8)) {
+            let mut decoder = ResponsesDecoder::new("m", 0);
+            let mut out = VecDeque::new();
+            for event in &events {
+                let data = event.to_string();
+                let _ = decoder.event(SseEvent { data, ..SseEvent::default() }, &mut out);
+            }
+            for event in events {
+                let _ = ResponsesDecoder::new("m", 0).whole(event, &mut out);
+            }
+            let completed = out.iter().filter_map(|event| match event {
+                ModelEvent::Completed(response) => Some(response),
+                _ => None,
+            });
+            for response in completed {
+                prop_assert!(
+                    response.stop == StopReason::Done
+                        || !response.items.iter().any(items::is_unfinished)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn unfinished_calls_go_with_their_reasoning() {
+        let item = |raw: &str| items::read(serde_json::from_str(raw).unwrap(), "x");
+        let reasoning = item(r#"{"type":"reasoning","id":"r","summary":[]}"#);
+        let whole = item(
+            r#"{"type":"function_call","call_id":"a","name":"f","arguments":"{}",
+                             "status":"completed"}"#,
+        );
+        let half = item(
+            r#"{"type":"function_call","call_id":"b","name":"f","arguments":"{",
+                            "status":"incomplete"}"#,
+        );
+        let mut items =
+            vec![reasoning.clone(), whole.clone(), reasoning.clone(), reasoning.clone(), half];
+        drop_unfinished(&mut items);
+        assert_eq!(items, [reasoning, whole]);
     }
 }

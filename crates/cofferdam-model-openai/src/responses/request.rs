@@ -5,7 +5,7 @@ use cofferdam_model::{ModelRequest, OutputFormat, ToolChoice};
 use serde_json::{Value, json};
 
 use super::{NativeTools, RequestOptions, items};
-use crate::body::Body;
+use crate::json::Body;
 
 /// Writes a request.
 pub(super) fn body(options: &RequestOptions, request: &ModelRequest) -> Value {

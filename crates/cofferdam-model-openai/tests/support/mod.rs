@@ -3,11 +3,9 @@
 
 use std::{path::Path, sync::LazyLock, time::Duration};
 
-use cofferdam_core::{
-    CallId, Grammar, Item, ToolCall, ToolInputSpec, ToolOutput, ToolResult, ToolSpec,
-};
+use cofferdam_core::{Grammar, Item, ToolCall, ToolInputSpec, ToolOutput, ToolResult, ToolSpec};
 use cofferdam_model::{Model, ModelError, ModelEvent, ModelRequest, ModelResponse};
-use cofferdam_model_openai::{Endpoint, ResponsesModel, Timeouts};
+use cofferdam_model_openai::{ChatModel, Endpoint, ResponsesModel, Timeouts};
 use cofferdam_testkit::mock_server::{MockItem, MockModelServer, MockScript, MockTurn};
 use futures::StreamExt;
 use jsonschema::Validator;
@@ -25,6 +23,7 @@ macro_rules! schemas {
 schemas! {
     CHAT_COMPLETION: "ChatCompletion",
     CHAT_COMPLETION_CHUNK: "ChatCompletionChunk",
+    CHAT_COMPLETION_CREATE_PARAMS: "ChatCompletionCreateParams",
     RESPONSE: "Response",
     RESPONSE_CREATE_PARAMS: "ResponseCreateParams",
     RESPONSE_INPUT_ITEM: "ResponseInputItem",
@@ -77,6 +76,10 @@ pub(crate) fn endpoint(server: &MockModelServer) -> Endpoint {
 
 pub(crate) fn responses(server: &MockModelServer) -> ResponsesModel {
     ResponsesModel::builder("mock").build(&endpoint(server)).unwrap()
+}
+
+pub(crate) fn chat(server: &MockModelServer) -> ChatModel {
+    ChatModel::builder("mock").build(&endpoint(server)).unwrap()
 }
 
 pub(crate) fn request(items: impl IntoIterator<Item = Item>) -> ModelRequest {
@@ -143,10 +146,6 @@ pub(crate) fn result(call: &ToolCall, output: ToolOutput) -> Item {
         kind: call.kind.clone(),
         output,
     })
-}
-
-pub(crate) fn call_id(id: &str) -> CallId {
-    CallId::new(id)
 }
 
 /// Serves one fixed HTTP answer to each request, for servers that no mock script describes.
