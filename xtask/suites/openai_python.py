@@ -137,17 +137,74 @@ def chat_completions_stream_builds_the_same_call():
     equal((names, json.loads(arguments), reasons), (["exec_command"], {"cmd": "echo grüße"}, ["tool_calls"]))
 
 
+def scripted(name, **options):
+    """A client of another script of the server; each of its faults happens once."""
+    return client.with_options(base_url=sys.argv[1].replace("/v1", f"/{name}/v1"), **options)
+
+
+def raises(kind, function):
+    try:
+        function()
+    except kind as error:
+        return error
+    raise AssertionError(f"no {kind.__name__}")
+
+
+@check
+def a_rate_limit_is_understood_and_then_over():
+    limited = scripted("limited")
+    error = raises(openai.RateLimitError, lambda: limited.responses.create(model=MODEL, input=PROMPT))
+    equal((error.status_code, error.code), (429, "rate_limit_exceeded"))
+    equal(limited.responses.create(model=MODEL, input=PROMPT).output_text, "ok")
+
+
+@check
+def a_refusal_is_understood():
+    refused = scripted("refused", max_retries=2)
+    error = raises(openai.BadRequestError, lambda: refused.responses.create(model=MODEL, input=PROMPT))
+    equal((error.code, error.param), ("context_length_exceeded", "input"))
+
+
+@check
+def an_unpaired_call_is_refused():
+    call = {"type": "function_call", "call_id": "call_t0_0", "name": "f", "arguments": "{}"}
+    error = raises(openai.BadRequestError, lambda: client.responses.create(model=MODEL, input=[call]))
+    equal("no tool output found for call call_t0_0" in str(error), True)
+
+
+@check
+def an_error_in_a_stream_is_understood():
+    def stream():
+        return list(scripted("broken").responses.create(model=MODEL, input=PROMPT, stream=True))
+
+    last = stream()[-1]
+    equal((last.type, last.code, last.message), ("error", "server_error", "oops"))
+    # The nested form is the one that the client raises.
+    error = raises(openai.APIError, stream)
+    equal((error.message, error.code), ("oops", "server_error"))
+
+
+@check
+def faults_of_the_wire_change_nothing():
+    split = scripted("split")
+    for _ in range(4):
+        stream = split.responses.create(model=MODEL, input=PROMPT, stream=True)
+        deltas = [event.delta for event in stream if event.type == "response.output_text.delta"]
+        equal("".join(deltas), "größer 😀")
+
+
 def main():
-    failed = False
+    failed = 0
     for function in checks:
         try:
             function()
             print(f"ok {function.__name__}", flush=True)
         except Exception as error:
-            failed = True
+            failed += 1
             traceback.print_exc()
             print(f"FAILED {function.__name__}: {type(error).__name__}: {str(error).splitlines()[:1]}", flush=True)
-    sys.exit(failed)
+    print(f"{len(checks) - failed} passed, {failed} failed", flush=True)
+    sys.exit(failed > 0)
 
 
 main()
