@@ -4,6 +4,8 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::display::Price;
+
 /// Runs agents and their commands in sealed sandboxes.
 #[derive(Debug, Parser)]
 #[command(name = "cofferdam", version, about, max_term_width = 100)]
@@ -47,6 +49,9 @@ pub(crate) struct RunArguments {
     /// Directory below which the run's outputs go, in one named after the run.
     #[arg(long, default_value = "out")]
     pub(crate) out: PathBuf,
+    /// Prices of a million input and output tokens, such as `1.25:10`, to show what the run costs.
+    #[arg(long, value_name = "INPUT:OUTPUT")]
+    pub(crate) price: Option<Price>,
     /// Print events as JSON Lines on standard output.
     #[arg(long)]
     pub(crate) json: bool,

@@ -2,11 +2,14 @@
 
 mod json;
 mod lines;
+mod price;
 mod terminal;
 
 use std::{io::IsTerminal, sync::Arc};
 
 use cofferdam::harness::RunObserver;
+
+pub(crate) use price::Price;
 
 /// How a run is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,11 +34,11 @@ impl Style {
         }
     }
 
-    /// Makes the observer.
-    pub(crate) fn observer(self) -> Arc<dyn RunObserver> {
+    /// Makes the observer; with a price it shows what the run costs.
+    pub(crate) fn observer(self, price: Option<Price>) -> Arc<dyn RunObserver> {
         match self {
-            Self::Terminal => Arc::new(terminal::TerminalObserver::new()),
-            Self::Lines => Arc::new(lines::LineObserver),
+            Self::Terminal => Arc::new(terminal::TerminalObserver::new(price)),
+            Self::Lines => Arc::new(lines::LineObserver(price)),
             Self::Json => Arc::new(json::JsonObserver),
         }
     }

@@ -36,7 +36,7 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<Exit, Failure> {
 
     let session = agent.open().await.map_err(failure)?;
     tell(style, &filled(&session));
-    let request = RunRequest { observer: style.observer(), ..session.request(task) };
+    let request = RunRequest { observer: style.observer(arguments.price), ..session.request(task) };
     let cancel = request.cancel.clone();
     let interrupted = tokio::spawn(async move {
         if tokio::signal::ctrl_c().await.is_ok() {

@@ -9,14 +9,16 @@ use cofferdam::{
 };
 use serde_json::Value;
 
+use super::Price;
+
 /// Writes a line for each event that a person wants to see.
 #[derive(Debug)]
-pub(super) struct LineObserver;
+pub(super) struct LineObserver(pub(super) Option<Price>);
 
 #[async_trait]
 impl RunObserver for LineObserver {
     async fn event(&self, event: RunEvent) {
-        for line in render(&event) {
+        for line in render(&event, self.0) {
             let _ = writeln!(std::io::stderr().lock(), "{line}");
         }
     }
@@ -29,7 +31,7 @@ const WIDTH: usize = 110;
 const FAILURE_LINES: usize = 4;
 
 /// Returns the lines that show an event; none for events that tell a person nothing.
-pub(super) fn render(event: &RunEvent) -> Vec<String> {
+pub(super) fn render(event: &RunEvent, price: Option<Price>) -> Vec<String> {
     match event {
         RunEvent::RunStarted { run, agent, model } => {
             let scripted = if model.starts_with("scripted:") {
@@ -42,7 +44,7 @@ pub(super) fn render(event: &RunEvent) -> Vec<String> {
         RunEvent::ModelAnswered { turn, text, usage, .. } => {
             let tokens = match usage.total_tokens() {
                 0 => String::new(),
-                total => format!(" [{total} tokens]"),
+                _ => format!(" [{}]", Price::show(price, *usage)),
             };
             let mut lines = text.lines().filter(|line| !line.trim().is_empty());
             match lines.next() {
@@ -135,7 +137,7 @@ mod tests {
     use super::*;
 
     fn check(event: &RunEvent, expect: &str) {
-        assert_eq!(render(event).join("\n"), expect);
+        assert_eq!(render(event, None).join("\n"), expect);
     }
 
     #[test]

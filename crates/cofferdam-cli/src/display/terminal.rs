@@ -12,12 +12,16 @@ use cofferdam::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::lines::{render, shorten, summary};
+use super::{
+    Price,
+    lines::{render, shorten, summary},
+};
 
 /// Draws on standard error.
 #[derive(Debug)]
 pub(super) struct TerminalObserver {
     bar: ProgressBar,
+    price: Option<Price>,
     state: Mutex<State>,
 }
 
@@ -29,27 +33,27 @@ struct State {
 }
 
 impl TerminalObserver {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(price: Option<Price>) -> Self {
         let bar = ProgressBar::new_spinner();
         if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}") {
             bar.set_style(style);
         }
         bar.enable_steady_tick(Duration::from_millis(120));
-        Self { bar, state: Mutex::default() }
+        Self { bar, price, state: Mutex::default() }
     }
 
     fn update(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut state);
-        let tokens = state.usage.total_tokens();
-        self.bar.set_message(format!("turn {}, {tokens} tokens: {}", state.turn, state.doing));
+        let cost = Price::show(self.price, state.usage);
+        self.bar.set_message(format!("turn {}, {cost}: {}", state.turn, state.doing));
     }
 }
 
 #[async_trait]
 impl RunObserver for TerminalObserver {
     async fn event(&self, event: RunEvent) {
-        for line in render(&event) {
+        for line in render(&event, self.price) {
             self.bar.println(line);
         }
         match event {

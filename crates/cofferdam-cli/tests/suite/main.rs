@@ -2,6 +2,8 @@
 
 mod bad_input;
 mod exec;
+#[cfg(feature = "openai")]
+mod live_model;
 mod other;
 mod run;
 mod support;
