@@ -3,7 +3,7 @@
 //! - [`fixed`]: [`FixedClock`] and [`CountingEntropy`], so that ids and times are the same in each run of a test.
 //! - [`scripted_sandbox`]: [`ScriptedSandbox`], a strict sandbox without processes.
 //! - [`mock_server`]: [`MockModelServer`], a model server on loopback that plays a script, with faults.
-//! - [`skip`]: says aloud that a test cannot run here, and why.
+//! - [`mod@skip`]: says aloud that a test cannot run here, and why.
 //! - [`tools`]: [`FunctionTool`], a tool made of a closure.
 #![forbid(unsafe_code)]
 

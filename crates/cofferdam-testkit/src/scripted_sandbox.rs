@@ -5,8 +5,8 @@
 //! are in memory. [`ScriptedSandbox::finish`] fails the test on anything that came unexpected or did not come, and
 //! dropping a sandbox that was not finished fails it too.
 //!
-//! - [`command`]: [`ScriptedCommand`], what one command is to be and to do.
-//! - [`memory_files`]: [`MemoryFiles`], the workspace, with faults on demand.
+//! - `command`: [`ScriptedCommand`], what one command is to be and to do.
+//! - `memory_files`: [`MemoryFiles`], the workspace, with faults on demand.
 //!
 //! ```
 //! use cofferdam_sandbox::{ExecRequest, ExitStatus, Sandbox, SandboxExt};
