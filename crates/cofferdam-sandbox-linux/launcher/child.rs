@@ -6,9 +6,13 @@
 //! otherwise; Landlock comes after the last path is opened, seccomp after the last call it refuses.
 
 use std::{
+    ffi::OsStr,
     fs::File,
     io::{self, Read},
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
 };
 
 use crate::{
@@ -28,7 +32,7 @@ pub(crate) struct Descriptors<'a> {
     pub(crate) guest: OwnedFd,
     /// Where the guest's diagnostics go: its descriptor 2.
     pub(crate) said: OwnedFd,
-    /// One byte arrives here when the user is mapped and the cgroups are joined; then it stays open.
+    /// One byte arrives here when the user is mapped; then it stays open.
     pub(crate) go: OwnedFd,
     /// The report socket.
     pub(crate) report: BorrowedFd<'a>,
@@ -53,6 +57,11 @@ fn build(
     // If the launcher dies from here on, this process dies with it, and with this process the whole pid namespace. If
     // it died before, the pipe is at its end.
     steps.run(Step::MapUser, b"parent death signal", die_with_parent)?;
+    // It joins by itself, and while the launcher maps its user: only for a thread that moves itself does the kernel
+    // not wait until all processors have noticed, which takes milliseconds.
+    for join in &plan.cgroup_joins {
+        steps.run(Step::JoinCgroup, join, || std::fs::write(OsStr::from_bytes(join), "0"))?;
+    }
     steps.run(Step::MapUser, b"go", || go.read_exact(&mut [0]))?;
 
     steps.run(Step::Descriptors, b"session", sys::new_session)?;

@@ -29,7 +29,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Plan> {
             outer_group: r.u32()?,
             drop_groups: r.flag()?,
         },
-        cgroup_procs: r.list(Reader::bytes)?,
+        cgroup_joins: r.list(Reader::bytes)?,
         cgroup_directories: r.list(Reader::bytes)?,
         oom_counter: if r.flag()? { Some(r.bytes()?) } else { None },
         wall_time_ms: r.u64()?,

@@ -5,8 +5,8 @@
 //! the guest program; 2 is a socket for [`report`]s, whose closing tells that the host is gone.
 //!
 //! ```text
-//! launcher ── clone(user, mount, pid, net, ipc, uts) ──► child: waits for its user map and cgroups
-//!    │ maps the user, joins the cgroups, says go ───────►   │ builds the root, drops everything, becomes the guest
+//! launcher ── clone(user, mount, pid, net, ipc, uts) ──► child: joins the cgroups, waits for its user map
+//!    │ maps the user, says go ──────────────────────────►   │ builds the root, drops everything, becomes the guest
 //!    │ waits for: child ended │ host gone │ wall time       ▼
 //!    └ kills the child (and with pid 1 its whole pid namespace), reports, removes the cgroups
 //! ```

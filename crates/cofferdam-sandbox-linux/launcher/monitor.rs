@@ -60,7 +60,7 @@ pub(crate) fn run(plan: &Plan, steps: &Steps, child: Child, report: &File) -> Re
     outcome.map(drop)
 }
 
-/// Maps the child's user, puts it to its cgroups and lets it go.
+/// Maps the child's user and lets it go.
 fn admit(plan: &Plan, steps: &Steps, pid: i32, go: &mut File) -> Result<(), Failure> {
     let identity = &plan.identity;
     let write = |name: &str, content: String| {
@@ -75,9 +75,6 @@ fn admit(plan: &Plan, steps: &Steps, pid: i32, go: &mut File) -> Result<(), Fail
     // When the host runs out of memory, sandboxes go first. It also undoes a host's protection from being killed,
     // with which a sandbox at its memory limit would hang.
     write("oom_score_adj", "500".to_owned())?;
-    for procs in &plan.cgroup_procs {
-        steps.run(Step::JoinCgroup, procs, || fs::write(path(procs), pid.to_string()))?;
-    }
     steps.run(Step::Descriptors, b"silence", || {
         silence_standard(&OwnedFd::from(
             File::options().read(true).write(true).open("/dev/null")?,

@@ -18,8 +18,8 @@ pub(crate) struct Plan {
     pub(crate) own_network: bool,
     /// How its user is mapped.
     pub(crate) identity: Identity,
-    /// The `cgroup.procs` files that the sandbox is written to.
-    pub(crate) cgroup_procs: Vec<Vec<u8>>,
+    /// The files of cgroups to which the sandbox's first process writes itself.
+    pub(crate) cgroup_joins: Vec<Vec<u8>>,
     /// The cgroup directories to remove at the end, innermost first.
     pub(crate) cgroup_directories: Vec<Vec<u8>>,
     /// The file whose `oom_kill` line counts the kills for memory.
@@ -32,7 +32,7 @@ pub(crate) struct Plan {
     pub(crate) trees: Vec<HostTree>,
     /// What else is in the new root.
     pub(crate) entries: Vec<Entry>,
-    /// The writable places.
+    /// The file system of the root and its writable places.
     pub(crate) scratch: Scratch,
     /// Paths below the new root that are hidden: a directory by an empty one, a file by the null device.
     pub(crate) masks: Vec<CString>,
@@ -79,14 +79,15 @@ pub(crate) enum Entry {
     File(CString, Vec<u8>),
 }
 
-/// The writable places: directories of one bounded in-memory file system, so that they share one limit.
+/// The in-memory file system that is the root. Only the writable places of it can be written to, so its size bounds them
+/// all together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Scratch {
-    /// Bytes of all of them together.
+    /// Bytes, those of the plan's entries included.
     pub(crate) bytes: u64,
-    /// Files and directories of all of them together.
+    /// Files and directories, the plan's entries included.
     pub(crate) inodes: u64,
-    /// Where they appear below the new root.
+    /// The writable directories, below the new root; made by an [`Entry`].
     pub(crate) directories: Vec<CString>,
 }
 

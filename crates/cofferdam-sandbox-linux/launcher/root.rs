@@ -1,4 +1,5 @@
-//! The root of the sandbox: a small in-memory file system with read-only trees of the host and bounded writable places.
+//! The root of the sandbox: one bounded in-memory file system, sealed but for the writable places, with read-only trees
+//! of the host.
 //!
 //! All of it is made in the child's own mount namespace, at a staging directory of the host that nobody else sees
 //! covered, and becomes the root by `pivot_root`.
@@ -14,14 +15,12 @@ use std::{
 };
 
 use crate::{
-    plan::{Entry, HostTree, Plan},
+    plan::{Entry, HostTree, Plan, Scratch},
     report::Step,
     step::{Failure, Steps},
     sys,
 };
 
-/// Where the writable file system is mounted until its directories are bound to their places.
-const SCRATCH: &CStr = c".scratch";
 /// An empty directory that hides others; an entry of every plan.
 const EMPTY: &CStr = c"var/empty";
 
@@ -51,8 +50,9 @@ pub(crate) fn build(
         sys::mount_at(c"none", c"/", None, sys::MS_REC | sys::MS_PRIVATE, None)
     })?;
     steps.run(Step::MountRoot, plan.staging.to_bytes(), || {
-        let data = c"size=4m,nr_inodes=1k,mode=0755";
-        sys::mount_at(c"tmpfs", &plan.staging, Some(c"tmpfs"), SAFE, Some(data))?;
+        let Scratch { bytes, inodes, .. } = plan.scratch;
+        let data = CString::new(format!("size={bytes},nr_inodes={inodes},mode=0755"))?;
+        sys::mount_at(c"tmpfs", &plan.staging, Some(c"tmpfs"), SAFE, Some(&data))?;
         std::env::set_current_dir(path(&plan.staging))
     })?;
     for entry in &plan.entries {
@@ -69,8 +69,14 @@ pub(crate) fn build(
             sys::attach_tree(opened.as_fd(), &tree.target)
         })?;
     }
-    steps.run(Step::MountScratch, b"", || mount_scratch(plan))?;
-    // Before anything of it is bound elsewhere, since a bound directory takes the attributes of its source along.
+    // The writable places are mounts of their own, of the same bounded file system, and stay as they are when the root
+    // is sealed.
+    for place in &plan.scratch.directories {
+        steps.run(Step::MountScratch, place.to_bytes(), || {
+            sys::mount_at(place, place, None, sys::MS_BIND, None)
+        })?;
+    }
+    // Before the empty directory is bound, since a bound directory takes the attributes of its mount along.
     steps.run(Step::SealRoot, b"", || {
         let attributes = sys::MOUNT_ATTR_RDONLY | sys::MOUNT_ATTR_NOSUID | sys::MOUNT_ATTR_NODEV;
         sys::restrict_mount(c".", attributes)
@@ -99,22 +105,6 @@ fn make_entry(entry: &Entry) -> io::Result<()> {
         Entry::Link(at, target) => symlink(path(target), path(at)),
         Entry::File(at, content) => fs::write(path(at), content),
     }
-}
-
-/// Mounts one bounded file system and binds a directory of it to each writable place.
-fn mount_scratch(plan: &Plan) -> io::Result<()> {
-    let scratch = &plan.scratch;
-    let data =
-        CString::new(format!("size={},nr_inodes={},mode=0755", scratch.bytes, scratch.inodes))?;
-    fs::create_dir(path(SCRATCH))?;
-    sys::mount_at(c"tmpfs", SCRATCH, Some(c"tmpfs"), sys::MS_NOSUID | sys::MS_NODEV, Some(&data))?;
-    for (index, target) in scratch.directories.iter().enumerate() {
-        let source = CString::new(format!(".scratch/{index}"))?;
-        fs::create_dir(path(&source))?;
-        sys::mount_at(&source, target, None, sys::MS_BIND, None)?;
-    }
-    sys::detach(SCRATCH)?;
-    fs::remove_dir(path(SCRATCH))
 }
 
 fn mask(plan: &Plan, steps: &Steps) -> Result<(), Failure> {

@@ -242,12 +242,13 @@ impl Inner {
             .cgroups
             .create(&found.owner.directory_name(id.as_str()), limits)
             .map_err(host("make the sandbox's cgroups"))?;
+        let (layout_bytes, layout_inodes) = layout.cost();
         let plan = Plan {
             fault: self.fault,
             hostname: b"sandbox".to_vec(),
             own_network: spec.network == NetworkAccess::None,
             identity,
-            cgroup_procs: group.procs(),
+            cgroup_joins: group.joins(),
             cgroup_directories: group.directories.iter().map(|d| path_bytes(d)).collect(),
             oom_counter: group.oom_counter.as_deref().map(path_bytes),
             wall_time_ms: u64::try_from(limits.wall_time.as_millis()).unwrap_or(u64::MAX),
@@ -255,8 +256,8 @@ impl Inner {
             trees: layout.trees,
             entries: layout.entries,
             scratch: Scratch {
-                bytes: limits.disk_bytes,
-                inodes: limits.disk_inodes,
+                bytes: limits.disk_bytes.saturating_add(layout_bytes),
+                inodes: limits.disk_inodes.saturating_add(layout_inodes),
                 directories: WRITABLE.map(Into::into).into(),
             },
             masks: layout.masks,

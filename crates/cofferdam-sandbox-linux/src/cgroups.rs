@@ -75,6 +75,7 @@ pub(crate) struct Cgroups {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Group {
     pub(crate) directories: Vec<PathBuf>,
+    joins: Vec<PathBuf>,
     pub(crate) oom_counter: Option<PathBuf>,
 }
 
@@ -129,6 +130,11 @@ impl Cgroups {
             if !group.directories.contains(&directory) {
                 fs::create_dir(&directory)?;
                 group.directories.push(directory.clone());
+                // `tasks` takes a single thread, which is much cheaper than a process; version 2 has no such file.
+                group.joins.push(directory.join(match place.version {
+                    Version::V1 => "tasks",
+                    Version::V2 => "cgroup.procs",
+                }));
             }
             for (file, value) in settings(controller, place.version, limits) {
                 write_setting(&directory, file, &value)?;
@@ -185,9 +191,9 @@ impl Cgroups {
 }
 
 impl Group {
-    /// Returns the files to which the sandbox's first process is written.
-    pub(crate) fn procs(&self) -> Vec<Vec<u8>> {
-        self.directories.iter().map(|d| path_bytes(&d.join("cgroup.procs"))).collect()
+    /// Returns the files to which the sandbox's first process writes itself.
+    pub(crate) fn joins(&self) -> Vec<Vec<u8>> {
+        self.joins.iter().map(|join| path_bytes(join)).collect()
     }
 
     /// Returns how often the kernel has killed something in the sandbox for memory.

@@ -14,7 +14,7 @@ pub(crate) fn encode(plan: &Plan) -> Vec<u8> {
     w.u32(plan.identity.outer_user);
     w.u32(plan.identity.outer_group);
     w.flag(plan.identity.drop_groups);
-    w.list(&plan.cgroup_procs, |w, path| w.bytes(path));
+    w.list(&plan.cgroup_joins, |w, path| w.bytes(path));
     w.list(&plan.cgroup_directories, |w, path| w.bytes(path));
     w.flag(plan.oom_counter.is_some());
     if let Some(path) = &plan.oom_counter {
@@ -113,7 +113,7 @@ mod tests {
             hostname: b"sandbox".to_vec(),
             own_network: true,
             identity: Identity { inner: 1000, outer_user: 7, outer_group: 8, drop_groups: true },
-            cgroup_procs: vec![b"/cg/cgroup.procs".to_vec()],
+            cgroup_joins: vec![b"/cg/cgroup.procs".to_vec()],
             cgroup_directories: vec![b"/cg".to_vec()],
             oom_counter: Some(b"/cg/memory.events".to_vec()),
             wall_time_ms: u64::MAX,

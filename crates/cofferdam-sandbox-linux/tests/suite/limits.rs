@@ -95,7 +95,7 @@ async fn files_are_bounded_in_number_and_in_claimed_size() {
     let sealed = sandbox(&small()).await;
     let output = run(&*sealed, "perl -e 'for (1..5000) { open(F, \">\", \"f$_\") or last; close F } opendir(D, \".\"); print scalar(readdir D)' >/dev/null; ls | wc -l").await;
     let files: u64 = output.stdout.to_text().trim().parse().expect("a number");
-    assert!((1900..2000).contains(&files), "{files} files with a limit of 2000");
+    assert!((1900..=2000).contains(&files), "{files} files with a limit of 2000");
     let sparse =
         run(&*sealed, "rm -f f*; truncate -s 1T huge; echo $?; [ -s huge ] || echo none").await;
     assert!(sparse.stdout.to_text().ends_with("none\n"), "{sparse:?}");
