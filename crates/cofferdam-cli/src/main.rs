@@ -52,5 +52,8 @@ fn block_on(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Failed, error))?;
-    runtime.block_on(command)
+    let result = runtime.block_on(command);
+    // A thread that waits for the terminal's next line would hold the end of the process up until there is one.
+    runtime.shutdown_background();
+    result
 }

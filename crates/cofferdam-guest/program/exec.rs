@@ -287,9 +287,16 @@ impl Command {
                 }
             },
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            // The reaper is gone. If it said nothing of an end, somebody killed it.
+            // The reaper is gone. If it said nothing of an end, somebody killed it; before the command ran, that means
+            // that it never did.
             _ => {
                 self.report = None;
+                if self.command.is_none() {
+                    self.close_pipes();
+                    return Some(News::Failed(refused("start", &self.program)(sys::error(
+                        sys::ESRCH,
+                    ))));
+                }
                 self.ended(ExitStatus::Signal(sys::SIGKILL));
                 None
             }

@@ -1,4 +1,5 @@
 //! The default order as behaviour: what each layer sees, and what it costs.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     sync::{

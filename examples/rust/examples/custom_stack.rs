@@ -32,7 +32,9 @@ impl AuditSink for Print {
 async fn main() -> anyhow::Result<()> {
     let tools = ToolSet::default();
     let stacks = HandBuiltStacks {
-        model: Arc::new(ScriptedModel::from_yaml("name: demo\nturns: [{items: [{message: hello}]}]")?),
+        model: Arc::new(ScriptedModel::from_yaml(
+            "name: demo\nturns: [{items: [{message: hello}]}]",
+        )?),
         tools: tools.clone(),
         policy: Arc::new(RulePolicy::default()),
         audit: Arc::new(Print),

@@ -14,12 +14,17 @@ use futures::StreamExt as _;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let model = ScriptedModel::from_yaml("name: demo\nturns: [{items: [{message: Four.}]}]")?;
-    let request = ModelRequest { input: vec![Item::user("What is 2 + 2?").into()], ..ModelRequest::default() };
+    let request = ModelRequest {
+        input: vec![Item::user("What is 2 + 2?").into()],
+        ..ModelRequest::default()
+    };
     let mut events = model.stream(request).await?;
     while let Some(event) = events.next().await {
         match event? {
             ModelEvent::TextDelta(delta) => println!("… {delta}"),
-            ModelEvent::Completed(response) => println!("{} ({:?})", response.text(), response.usage),
+            ModelEvent::Completed(response) => {
+                println!("{} ({:?})", response.text(), response.usage)
+            }
             _ => {}
         }
     }

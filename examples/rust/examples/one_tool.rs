@@ -50,7 +50,9 @@ impl Tool for Glossary {
     async fn call(&self, _: &ToolContext, input: ToolInput) -> Result<ToolOutput, ToolError> {
         let word: String = input.decode_field("word")?;
         match word.as_str() {
-            "cofferdam" => Ok(ToolOutput::text("an enclosure, pumped dry, to work in below the waterline")),
+            "cofferdam" => {
+                Ok(ToolOutput::text("an enclosure, pumped dry, to work in below the waterline"))
+            }
             _ => Ok(ToolOutput::error(format!("the glossary does not have {word:?}"))),
         }
     }

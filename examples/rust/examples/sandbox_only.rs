@@ -17,7 +17,8 @@ async fn main() -> anyhow::Result<()> {
         .files()
         .write(&"numbers.txt".parse()?, "3\n1\n2\n".into(), &WriteOptions::default())
         .await?;
-    let output = sandbox.run(ExecRequest::shell("sort numbers.txt; id -u; ls /home"), 1 << 20).await?;
+    let output =
+        sandbox.run(ExecRequest::shell("sort numbers.txt; id -u; ls /home"), 1 << 20).await?;
     println!("{}", output.stdout.to_text());
     println!("{}", output.stderr.to_text());
     sandbox.close().await?;

@@ -8,8 +8,8 @@ use cofferdam::{
     SystemEntropy,
     harness::{ModelStack, RunScope, Stacks, ToolStack},
     layers::{
-        AuditLayer, AuditSink, Budget, BudgetLayer, DeadlineLayer, JournalLayer, ModelRetryLayer, ModelService,
-        PolicyLayer, RefuseAll, RetryPolicy, ToolRouter,
+        AuditLayer, AuditSink, Budget, BudgetLayer, DeadlineLayer, JournalLayer, ModelRetryLayer,
+        ModelService, PolicyLayer, RefuseAll, RetryPolicy, ToolRouter,
     },
     model::Model,
     policy::Policy,

@@ -1,4 +1,5 @@
 //! The facade's stacks and the hand-built ones do the same: same answers, same journal, same audit trail.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::{Arc, Mutex};
 
@@ -37,11 +38,14 @@ impl AuditSink for Sink {
 async fn observe(
     make: impl FnOnce(Arc<dyn Model>, ToolSet, Arc<RulePolicy>, Arc<Sink>) -> Arc<dyn Stacks>,
 ) -> (Vec<String>, Vec<String>) {
-    let echo: Arc<dyn Tool> = Arc::new(FunctionTool::new("echo", Effects::PURE, |_, input| async move {
-        Ok(ToolOutput::text(input.decode_field::<String>("text")?))
-    }));
+    let echo: Arc<dyn Tool> =
+        Arc::new(FunctionTool::new("echo", Effects::PURE, |_, input| async move {
+            Ok(ToolOutput::text(input.decode_field::<String>("text")?))
+        }));
     let forbidden: Arc<dyn Tool> =
-        Arc::new(FunctionTool::new("forbidden", Effects::PURE, |_, _| async { Ok(ToolOutput::default()) }));
+        Arc::new(FunctionTool::new("forbidden", Effects::PURE, |_, _| async {
+            Ok(ToolOutput::default())
+        }));
     let tools = ToolSet::new([echo, forbidden]).unwrap();
     let sink = Arc::new(Sink::default());
     let policy = Arc::new(RulePolicy::new([Rule::deny("forbidden", "not here")]));
@@ -78,8 +82,10 @@ async fn the_facade_knows_no_trick_that_its_users_do_not() {
         })
     })
     .await;
-    let by_hand =
-        observe(|model, tools, policy, audit| Arc::new(HandBuiltStacks { model, tools, policy, audit })).await;
+    let by_hand = observe(|model, tools, policy, audit| {
+        Arc::new(HandBuiltStacks { model, tools, policy, audit })
+    })
+    .await;
     assert_eq!(facade, by_hand);
     assert!(facade.0.len() > 8, "the script reaches every kind of record: {:#?}", facade.0);
     assert!(facade.1.iter().any(|line| line.contains("denied: not here")), "{:#?}", facade.1);
