@@ -12,12 +12,14 @@
 //! Most of the refused calls would fail anyhow, for want of a capability. They are refused here as well since they
 //! are where kernels have had holes that need none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
-    SeccompFilter, SeccompRule, TargetArch,
+    SeccompFilter, SeccompRule, TargetArch, sock_filter,
 };
+
+use crate::allow_list;
 
 /// Some system calls and why they are treated alike.
 struct Group {
@@ -28,16 +30,19 @@ struct Group {
 
 /// Returns the programs in the order in which they are installed; each instruction is 8 bytes.
 pub(crate) fn programs() -> Result<Vec<Vec<u8>>, BackendError> {
-    let known = groups(KNOWN).chain(groups(REFUSED)).map(|call| (call, Vec::new())).collect();
+    let known: BTreeSet<u32> =
+        groups(KNOWN).chain(groups(REFUSED)).filter_map(|call| u32::try_from(call).ok()).collect();
+    let allowed = allow_list::program(&known, ENOSYS, TARGET)
+        .ok_or(BackendError::FilterTooLarge(known.len()))?;
     let mut refused = refused_arguments()?;
     refused.extend(groups(REFUSED).map(|call| (call, Vec::new())));
-    let errno = |number: i32| SeccompAction::Errno(number.cast_unsigned());
-    let filters = [
-        SeccompFilter::new(known, errno(libc::ENOSYS), SeccompAction::Allow, TARGET)?,
-        SeccompFilter::new(refused, SeccompAction::Allow, errno(libc::EPERM), TARGET)?,
-    ];
-    filters.into_iter().map(|filter| BpfProgram::try_from(filter).map(|p| bytes(&p))).collect()
+    let refusal = SeccompAction::Errno(libc::EPERM.cast_unsigned());
+    let filter = SeccompFilter::new(refused, SeccompAction::Allow, refusal, TARGET)?;
+    Ok(vec![bytes(&allowed), bytes(&BpfProgram::try_from(filter)?)])
 }
+
+/// As an older kernel answers a call that it does not have.
+const ENOSYS: u16 = 38;
 
 #[cfg(target_arch = "x86_64")]
 const TARGET: TargetArch = TargetArch::x86_64;
@@ -48,7 +53,7 @@ fn groups(groups: &'static [Group]) -> impl Iterator<Item = libc::c_long> {
     groups.iter().flat_map(|group| group.calls.iter().copied())
 }
 
-fn bytes(program: &BpfProgram) -> Vec<u8> {
+fn bytes(program: &[sock_filter]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(program.len() * 8);
     for instruction in program {
         bytes.extend_from_slice(&instruction.code.to_ne_bytes());
@@ -583,8 +588,6 @@ const KNOWN: &[Group] = &[
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     #[test]

@@ -80,6 +80,7 @@
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
 
+mod allow_list;
 mod backend;
 mod cgroups;
 mod encode;

@@ -32,7 +32,7 @@ impl HostSettings {
     }
 }
 
-const OTHER_BACKEND: &str = "or use the docker backend";
+const OTHER_BACKEND: &str = "or use another backend, such as docker";
 
 /// Returns what a step does, for people.
 pub(crate) fn describe(step: Step) -> &'static str {
@@ -195,21 +195,21 @@ mod tests {
             .map(|(step, errno, object, host)| explain(step, errno, object, host).to_string())
             .into();
         insta::assert_snapshot!(text.join("\n"), @"
-        the linux backend cannot make a sandbox on this host: create namespaces failed: Operation not permitted (os error 1); user namespaces are forbidden here: in a container, allow `clone` with new namespaces in its seccomp profile, or use the docker backend
-        the linux backend cannot make a sandbox on this host: create namespaces failed: Operation not permitted (os error 1); set kernel.unprivileged_userns_clone=1, run as root, or use the docker backend
-        the linux backend cannot make a sandbox on this host: create namespaces failed: No space left on device (os error 28); set user.max_user_namespaces above 0, or use the docker backend
+        the linux backend cannot make a sandbox on this host: create namespaces failed: Operation not permitted (os error 1); user namespaces are forbidden here: in a container, allow `clone` with new namespaces in its seccomp profile, or use another backend, such as docker
+        the linux backend cannot make a sandbox on this host: create namespaces failed: Operation not permitted (os error 1); set kernel.unprivileged_userns_clone=1, run as root, or use another backend, such as docker
+        the linux backend cannot make a sandbox on this host: create namespaces failed: No space left on device (os error 28); set user.max_user_namespaces above 0, or use another backend, such as docker
         the linux backend cannot make a sandbox on this host: create namespaces failed: No space left on device (os error 28); a limit on namespaces is reached: raise the limits in /proc/sys/user, or close sandboxes
-        the linux backend cannot make a sandbox on this host: create namespaces failed: Invalid argument (os error 22); this kernel lacks a kind of namespace: use one with all of them, or use the docker backend
+        the linux backend cannot make a sandbox on this host: create namespaces failed: Invalid argument (os error 22); this kernel lacks a kind of namespace: use one with all of them, or use another backend, such as docker
         the host could not create namespaces
-        the linux backend cannot make a sandbox on this host: map the sandbox's user (uid_map) failed: Permission denied (os error 13); AppArmor restricts user namespaces here: set kernel.apparmor_restrict_unprivileged_userns=0, give the program an AppArmor profile that allows `userns`, or use the docker backend
-        the linux backend cannot make a sandbox on this host: bring loopback up failed: Operation not permitted (os error 1); AppArmor restricts user namespaces here: set kernel.apparmor_restrict_unprivileged_userns=0, give the program an AppArmor profile that allows `userns`, or use the docker backend
-        the linux backend cannot make a sandbox on this host: make mounts private failed: Operation not permitted (os error 1); something above this process forbids it, such as a container or a security module: run outside of it, or use the docker backend
-        the linux backend cannot make a sandbox on this host: mount /proc failed: Operation not permitted (os error 1); parts of /proc are covered here, as in most containers: start the container with its /proc unmasked (docker: --security-opt systempaths=unconfined), or use the docker backend
-        the linux backend cannot make a sandbox on this host: open a system directory (/usr) failed: Function not implemented (os error 38); Linux 5.14 or later is needed, or use the docker backend
-        the linux backend cannot make a sandbox on this host: attach a system directory (/usr) failed: Invalid argument (os error 22); this host answers as no supported one does: please report it, or use the docker backend
+        the linux backend cannot make a sandbox on this host: map the sandbox's user (uid_map) failed: Permission denied (os error 13); AppArmor restricts user namespaces here: set kernel.apparmor_restrict_unprivileged_userns=0, give the program an AppArmor profile that allows `userns`, or use another backend, such as docker
+        the linux backend cannot make a sandbox on this host: bring loopback up failed: Operation not permitted (os error 1); AppArmor restricts user namespaces here: set kernel.apparmor_restrict_unprivileged_userns=0, give the program an AppArmor profile that allows `userns`, or use another backend, such as docker
+        the linux backend cannot make a sandbox on this host: make mounts private failed: Operation not permitted (os error 1); something above this process forbids it, such as a container or a security module: run outside of it, or use another backend, such as docker
+        the linux backend cannot make a sandbox on this host: mount /proc failed: Operation not permitted (os error 1); parts of /proc are covered here, as in most containers: start the container with its /proc unmasked (docker: --security-opt systempaths=unconfined), or use another backend, such as docker
+        the linux backend cannot make a sandbox on this host: open a system directory (/usr) failed: Function not implemented (os error 38); Linux 5.14 or later is needed, or use another backend, such as docker
+        the linux backend cannot make a sandbox on this host: attach a system directory (/usr) failed: Invalid argument (os error 22); this host answers as no supported one does: please report it, or use another backend, such as docker
         the linux backend cannot make a sandbox on this host: join the cgroup (/sys/fs/cgroup/x/cgroup.procs) failed: Permission denied (os error 13); give this user write access to its cgroup, or name another parent with `cgroup_parent`
-        the linux backend cannot make a sandbox on this host: install the seccomp filter failed: Invalid argument (os error 22); a kernel with CONFIG_SECCOMP_FILTER is needed, or use the docker backend
-        the linux backend cannot make a sandbox on this host: start the guest failed: Permission denied (os error 13); something above this process forbids it, such as a container or a security module: run outside of it, or use the docker backend
+        the linux backend cannot make a sandbox on this host: install the seccomp filter failed: Invalid argument (os error 22); a kernel with CONFIG_SECCOMP_FILTER is needed, or use another backend, such as docker
+        the linux backend cannot make a sandbox on this host: start the guest failed: Permission denied (os error 13); something above this process forbids it, such as a container or a security module: run outside of it, or use another backend, such as docker
         ");
     }
 

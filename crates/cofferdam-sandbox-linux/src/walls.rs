@@ -200,6 +200,6 @@ mod tests {
         let probe = Probe { built, cgroups: &Cgroups::default(), own_user: false };
         assert_eq!(guarantees(&probe).weaknesses().count(), 11);
         let first = render(&probe).lines().next().map(str::to_owned);
-        insta::assert_snapshot!(first.unwrap_or_default(), @"file system: missing: no sandbox can be built: create namespaces: Operation not permitted (os error 1); set kernel.unprivileged_userns_clone=1, run as root, or use the docker backend");
+        insta::assert_snapshot!(first.unwrap_or_default(), @"file system: missing: no sandbox can be built: create namespaces: Operation not permitted (os error 1); set kernel.unprivileged_userns_clone=1, run as root, or use another backend, such as docker");
     }
 }
