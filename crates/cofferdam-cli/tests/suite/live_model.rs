@@ -70,6 +70,6 @@ fn what_a_failing_server_looks_like() {
         "refused the credentials: no such key",
     );
     check(Fault::error(429, "insufficient_quota", "pay first"), "has no quota left: pay first");
-    check(Fault::rate_limited("600"), "it asks to wait 600s");
+    check(Fault::rate_limited("600"), "it asks to wait longer than 120s");
     check(Fault::error(400, "context_length_exceeded", "too long"), "the conversation is too long");
 }

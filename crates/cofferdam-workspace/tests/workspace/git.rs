@@ -1,6 +1,12 @@
 //! Repositories, cloned from a directory of this host that the test grants.
 
-use std::{fs, os::unix::fs::symlink, path::Path, process::Command, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use cofferdam_manifest::Manifest;
 use cofferdam_workspace::{MaterializeError, Materialized, Materializer};
@@ -189,8 +195,16 @@ async fn a_git_that_hangs_or_is_missing_is_reported() {
     let error = run(&hanging).await;
     assert!(matches!(error, MaterializeError::GitTimeout { .. }), "{error}");
     let pid = fs::read_to_string(&started).unwrap();
-    let state = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
-    assert!(state.is_empty() || state.contains(") Z "), "git still runs: {state}");
+    // The kill has been sent; the kernel carries it out when it comes to it.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let state = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+        if state.is_empty() || state.contains(") Z ") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "git still runs: {state}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let error = run(&base.path().join("nowhere")).await.to_string();
     assert!(
         error.contains("did not start") && error.contains("install git on the host"),
