@@ -12,6 +12,7 @@
 //! - [`guest_client`]: [`GuestClient`], the host's side of the guest protocol.
 //! - [`guarantees`]: what a host truly enforces.
 //! - [`error`]: the one error, [`SandboxError`].
+//! - `conformance` (a feature): the cases that every backend must pass.
 //!
 //! # Why not one call per file operation on the host?
 //!
@@ -21,6 +22,8 @@
 #![forbid(unsafe_code)]
 
 pub mod backend;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod error;
 pub mod exec;
 pub mod files;

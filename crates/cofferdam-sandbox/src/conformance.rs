@@ -1,0 +1,145 @@
+//! The conformance suite of the seam: what every [`SandboxBackend`] must do, as cases that run on a live one.
+//!
+//! A backend from outside runs all of it in ten lines:
+//!
+//! ```no_run
+//! # use cofferdam_sandbox::SandboxBackend;
+//! # async fn conformance(backend: &dyn SandboxBackend) {
+//! use cofferdam_sandbox::conformance::{self, Options};
+//!
+//! let report = conformance::run(backend, &Options::default()).await;
+//! println!("{report}");
+//! report.assert_passed(); // panics with the table of what failed
+//! # }
+//! ```
+//!
+//! Each case makes its own sandboxes, has a bound of time, and looks only through the seam, so what it finds is what a
+//! caller would find. A panic in a case is a failure of that case alone. What a case made is closed after it, and a close
+//! that fails is a failure too. A case is skipped only for a wall that the backend itself reports as weaker than full, or
+//! for a tool that the root file system lacks; the report says which.
+//!
+//! The root file system needs a POSIX `sh` and the basic tools (`cat`, `head`, `ln`, `mkfifo`, `sleep`, `stty`,
+//! `truncate`), and `/proc` of the sandbox's own processes.
+//!
+//! - [`cases`]: the table, in the order of the files `exec`, `files`, `tree`, `lifecycle` and `limits`.
+//! - [`run`]: runs those that match [`Options::filter`].
+//! - [`Report`]: what came of each.
+
+mod exec;
+mod files;
+mod lifecycle;
+mod limits;
+mod report;
+mod support;
+mod tree;
+mod trial;
+
+use std::{panic::AssertUnwindSafe, time::Duration};
+
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
+
+pub use self::report::{CaseFailure, CaseReport, Outcome, Report};
+use self::trial::{Stop, Trial};
+use crate::{SandboxBackend, SandboxSpec};
+
+/// How the suite is run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Runs only the cases whose name contains this text, such as `files::`. Default: all.
+    pub filter: Option<String>,
+    /// Time that one case may take. Default 30 s.
+    pub case_timeout: Duration,
+    /// Cases at a time. Default 4.
+    pub parallel: usize,
+    /// What sandboxes are made of, such as a root file system of the backend's own; cases that test a limit change that
+    /// limit. Default: [`SandboxSpec::default`].
+    pub spec: SandboxSpec,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            filter: None,
+            case_timeout: Duration::from_secs(30),
+            parallel: 4,
+            spec: SandboxSpec::default(),
+        }
+    }
+}
+
+/// One rule of the seam and how it is tried.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Case {
+    /// Group and name, such as `exec::exit_codes`.
+    pub name: &'static str,
+    /// The rule, in words.
+    pub rule: &'static str,
+    run: for<'a> fn(&'a Trial<'a>) -> BoxFuture<'a, Result<(), Stop>>,
+}
+
+/// Writes the table of a group: each row is a function of the file and the rule that it tries.
+macro_rules! case_table {
+    ($group:literal: $($function:ident: $rule:literal,)+) => {
+        pub(super) const CASES: &[crate::conformance::Case] = &[$(crate::conformance::Case {
+            name: concat!($group, "::", stringify!($function)),
+            rule: $rule,
+            run: |trial| Box::pin($function(trial)),
+        }),+];
+    };
+}
+use case_table;
+
+/// Returns every case, in the order in which they are started.
+pub fn cases() -> impl Iterator<Item = &'static Case> {
+    [exec::CASES, files::CASES, tree::CASES, lifecycle::CASES, limits::CASES].into_iter().flatten()
+}
+
+/// Runs the suite on a backend.
+///
+/// # Cancel safety
+///
+/// If the future is dropped, the sandboxes of the cases under way are closed by being dropped.
+pub async fn run(backend: &dyn SandboxBackend, options: &Options) -> Report {
+    let chosen = cases().filter(|case| {
+        options.filter.as_ref().is_none_or(|text| case.name.contains(text.as_str()))
+    });
+    let cases = stream::iter(chosen)
+        .map(|case| async move {
+            CaseReport {
+                name: case.name,
+                rule: case.rule,
+                outcome: run_case(backend, options, case).await,
+            }
+        })
+        .buffered(options.parallel.max(1))
+        .collect()
+        .await;
+    Report { backend: backend.name().to_owned(), cases }
+}
+
+async fn run_case(backend: &dyn SandboxBackend, options: &Options, case: &Case) -> Outcome {
+    let trial = Trial::new(backend, &options.spec);
+    let tried = bounded(options.case_timeout, (case.run)(&trial)).await;
+    let closed = bounded(options.case_timeout, trial.close()).await;
+    match tried.and(closed) {
+        Ok(()) => Outcome::Passed,
+        Err(Stop::Failed(failure)) => Outcome::Failed(failure),
+        Err(Stop::Skipped(reason)) => Outcome::Skipped(reason),
+    }
+}
+
+async fn bounded(
+    limit: Duration,
+    tried: impl Future<Output = Result<(), Stop>>,
+) -> Result<(), Stop> {
+    match tokio::time::timeout(limit, AssertUnwindSafe(tried).catch_unwind()).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(panic)) => {
+            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+            Err(CaseFailure::Panicked(text.unwrap_or_else(|| "no text".to_owned())).into())
+        }
+        Err(_elapsed) => Err(CaseFailure::TimedOut(limit).into()),
+    }
+}

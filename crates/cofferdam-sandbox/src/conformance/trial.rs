@@ -1,0 +1,64 @@
+//! [`Trial`]: what one case works with, and how it stops.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::CaseFailure;
+use crate::{Enforcement, Sandbox, SandboxBackend, SandboxError, SandboxSpec, Wall};
+
+/// The backend as one case sees it. Sandboxes made through it are closed after the case.
+pub(super) struct Trial<'a> {
+    pub(super) backend: &'a dyn SandboxBackend,
+    pub(super) spec: &'a SandboxSpec,
+    made: Mutex<Vec<Arc<dyn Sandbox>>>,
+}
+
+/// Why a case ended early.
+pub(super) enum Stop {
+    Failed(CaseFailure),
+    Skipped(String),
+}
+
+impl<E: Into<CaseFailure>> From<E> for Stop {
+    fn from(failure: E) -> Self {
+        Self::Failed(failure.into())
+    }
+}
+
+impl<'a> Trial<'a> {
+    pub(super) fn new(backend: &'a dyn SandboxBackend, spec: &'a SandboxSpec) -> Self {
+        Self { backend, spec, made: Mutex::default() }
+    }
+
+    /// Makes a sandbox as the options say.
+    pub(super) async fn sandbox(&self) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        self.sandbox_with(|_| {}).await
+    }
+
+    /// Makes a sandbox from the options' specification with a change.
+    pub(super) async fn sandbox_with(
+        &self,
+        change: impl FnOnce(&mut SandboxSpec),
+    ) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        let mut spec = self.spec.clone();
+        change(&mut spec);
+        let sandbox = self.backend.create(&spec).await?;
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&sandbox));
+        Ok(sandbox)
+    }
+
+    /// Skips the case if the backend says that a wall is not full.
+    pub(super) async fn needs(&self, wall: Wall) -> Result<(), Stop> {
+        match self.backend.guarantees().await?.enforcement(wall) {
+            Enforcement::Full { .. } => Ok(()),
+            _ => Err(Stop::Skipped(format!("the backend does not claim the {wall} as full"))),
+        }
+    }
+
+    pub(super) async fn close(&self) -> Result<(), Stop> {
+        let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
+        for sandbox in made {
+            sandbox.close().await?;
+        }
+        Ok(())
+    }
+}
