@@ -57,7 +57,7 @@ fn split(events: Vec<ModelEvent>) -> (String, cofferdam_model::ModelResponse) {
 
 #[tokio::test]
 async fn chat_streams_text() {
-    let Some(endpoint) = server("local_model::chat_streams_text") else { return };
+    let Some(endpoint) = server("chat_streams_text") else { return };
     let model = ChatModel::builder(NAME).build(&endpoint).unwrap();
     let events = events(&model, question("Say hello.", 40)).await.unwrap();
     let (pieces, response) = split(events);
@@ -68,7 +68,7 @@ async fn chat_streams_text() {
 
 #[tokio::test]
 async fn responses_streams_text() {
-    let Some(endpoint) = server("local_model::responses_streams_text") else { return };
+    let Some(endpoint) = server("responses_streams_text") else { return };
     let model = ResponsesModel::builder(NAME).build(&endpoint).unwrap();
     let events = events(&model, question("Say hello.", 40)).await.unwrap();
     let (pieces, response) = split(events);
@@ -84,7 +84,7 @@ async fn responses_streams_text() {
 
 #[tokio::test]
 async fn a_bound_of_tokens_is_told() {
-    let Some(endpoint) = server("local_model::a_bound_of_tokens_is_told") else { return };
+    let Some(endpoint) = server("a_bound_of_tokens_is_told") else { return };
     let model = ChatModel::builder(NAME).build(&endpoint).unwrap();
     let response = answer(&model, question("Count from 1 to 100.", 8)).await.unwrap();
     assert_eq!(response.stop, StopReason::MaxOutputTokens);
@@ -93,7 +93,7 @@ async fn a_bound_of_tokens_is_told() {
 
 #[tokio::test]
 async fn forced_tools_are_called_in_form() {
-    let Some(endpoint) = server("local_model::forced_tools_are_called_in_form") else { return };
+    let Some(endpoint) = server("forced_tools_are_called_in_form") else { return };
     let model = ChatModel::builder(NAME).forced_tools(true).build(&endpoint).unwrap();
     let mut ask = request([Item::user("List the files of the current directory with a command.")]);
     ask.settings = ModelSettings {
@@ -120,7 +120,7 @@ async fn forced_tools_are_called_in_form() {
 
 #[tokio::test]
 async fn a_conversation_that_is_too_long_is_told() {
-    let Some(endpoint) = server("local_model::a_conversation_that_is_too_long_is_told") else {
+    let Some(endpoint) = server("a_conversation_that_is_too_long_is_told") else {
         return;
     };
     let model = ChatModel::builder(NAME).build(&endpoint).unwrap();

@@ -48,3 +48,8 @@ pub use cofferdam_workspace as workspace;
 pub use session::Session;
 pub use stacks::{DefaultStacks, StackLimits};
 pub use system::{SystemClock, SystemEntropy};
+
+/// The examples of the project's README, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct ReadmeExamples;
