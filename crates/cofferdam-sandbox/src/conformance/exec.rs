@@ -267,7 +267,8 @@ async fn signal_ends(trial: &Trial<'_>) -> CaseResult {
 
 /// Starts a child in a session of its own (a process group, where there is no `setsid`) and an orphan, tells their ids
 /// in this order, and stays.
-const TREE: &str = "if command -v setsid >/dev/null; then setsid sleep 600 & else set -m; sleep 600 & fi; \
+const TREE: &str = "if command -v setsid >/dev/null; then setsid sleep 600 >/dev/null 2>&1 & \
+                    else set -m; sleep 600 >/dev/null 2>&1 & fi; \
                     a=$!; b=$(sleep 600 >/dev/null 2>&1 & echo $!); echo $a $b; exec sleep 600";
 
 async fn kill_tree(trial: &Trial<'_>) -> CaseResult {
@@ -275,10 +276,13 @@ async fn kill_tree(trial: &Trial<'_>) -> CaseResult {
     let mut process = sandbox.exec(ExecRequest::shell(TREE)).await?;
     let pids = read_until(&mut process, "\n").await?;
     process.control().kill_tree().await?;
-    equal("the status", collect(process).await?.status, Some(ExitStatus::Signal(9)))?;
+    let next = process.next().await.transpose()?;
+    equal("the next event", next, Some(ExecEvent::Exited(ExitStatus::Signal(9))))?;
     for pid in pids.split_whitespace() {
         gone(&*sandbox, "a descendant", pid).await?;
     }
+    // Not earlier: dropping it would end the tree too.
+    drop(process);
     equal("the number of descendants", pids.split_whitespace().count(), 2)
 }
 

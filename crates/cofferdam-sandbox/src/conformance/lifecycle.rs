@@ -60,7 +60,7 @@ async fn closed_is_lost(trial: &Trial<'_>) -> CaseResult {
     write(&*sandbox, "file", "x").await?;
     sandbox.close().await?;
     let (files, file) = (sandbox.files(), path("file")?);
-    closed("exec", sandbox.exec(ExecRequest::program(["true"])).await)?;
+    closed("exec", sandbox.exec(ExecRequest::program(["true"])).await.map(drop))?;
     closed("read", files.read(&file, 0, 1).await)?;
     closed("write", files.write(&file, Bytes::new(), &WriteOptions::default()).await)?;
     closed("list", files.list(&path(".")?, &ListOptions::default()).await)?;
