@@ -18,8 +18,8 @@
 //! that fails is a failure too. A case is skipped only for a wall that the backend itself reports as weaker than full, or
 //! for a tool that the root file system lacks; the report says which.
 //!
-//! The root file system needs a POSIX `sh` and the basic tools (`cat`, `head`, `ln`, `mkfifo`, `sleep`, `stty`,
-//! `truncate`), and `/proc` of the sandbox's own processes.
+//! The root file system needs a POSIX `sh`, `find`, the file and text tools of coreutils or busybox, and `/proc` of the
+//! sandbox's own processes; a writable `/tmp` stands for what is outside of the workspace.
 //!
 //! - [`cases`]: the table, in the order of the files `exec`, `files`, `tree`, `lifecycle` and `limits`.
 //! - [`run`]: runs those that match [`Options::filter`].
