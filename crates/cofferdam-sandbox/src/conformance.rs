@@ -15,8 +15,8 @@
 //!
 //! Each case makes its own sandboxes, has a bound of time, and looks only through the seam, so what it finds is what a
 //! caller would find. A panic in a case is a failure of that case alone. What a case made is closed after it, and a close
-//! that fails is a failure too. A case is skipped only for a wall that the backend itself reports as weaker than full, or
-//! for a tool that the root file system lacks; the report says which.
+//! that fails is a failure too. A case is skipped only for a wall that the backend itself reports as weaker than full, for
+//! network access that it refuses by name, or for a tool that the root file system lacks; the report says which.
 //!
 //! The root file system needs a POSIX `sh`, `find`, the file and text tools of coreutils or busybox, and `/proc` of the
 //! sandbox's own processes; a writable `/tmp` stands for what is outside of the workspace.
