@@ -9,13 +9,21 @@ use std::collections::BTreeSet;
 use seccompiler::{TargetArch, sock_filter};
 
 /// Load the word at an offset of the call's data.
-const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+const LOAD: u16 = code(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS);
 /// Jump if the loaded word equals a constant.
-const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+const IF_EQUAL: u16 = code(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K);
 /// Jump if the loaded word is at least a constant, without a sign.
-const IF_AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
+const IF_AT_LEAST: u16 = code(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K);
 /// Answer.
-const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+const RETURN: u16 = code(libc::BPF_RET | libc::BPF_K);
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "codes of instructions have 16 bits, in constants of 32"
+)]
+const fn code(bits: u32) -> u16 {
+    bits as u16
+}
 
 /// Offsets in `struct seccomp_data`.
 const NUMBER: u32 = 0;

@@ -10,7 +10,7 @@ use cofferdam_sandbox::{
     ExecEvent, ExecRequest, ExitStatus, Files, GuestClient, GuestOptions, LossReason, Process,
     Sandbox, SandboxError, SandboxSpec, SandboxState, Tree, exec::ExceededLimit,
 };
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use serde_json::json;
 use tokio::net::UnixStream;
 
@@ -139,7 +139,13 @@ impl Sandbox for LinuxSandbox {
 
     async fn lost(&self) -> SandboxError {
         tokio::select! {
-            ended = self.launcher.watch().failed_or_ended() => ended,
+            ended = self.launcher.watch().failed_or_ended() => {
+                // A guest ends by itself when its stream is closed, which the launcher cannot tell from another end.
+                match self.client.lost().now_or_never() {
+                    Some(closed @ SandboxError::Lost { reason: LossReason::Closed }) => closed,
+                    _ => ended,
+                }
+            }
             error = self.client.lost() => {
                 // Nobody can talk to the sandbox any more, so it must not go on.
                 self.launcher.stop();
