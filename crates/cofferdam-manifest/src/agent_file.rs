@@ -58,7 +58,7 @@ pub struct AgentFile {
     /// Tools that the model gets. Default: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tools: Option<Vec<ToolName>>,
-    /// Rules on tool calls; the first that matches decides. Default: none.
+    /// Rules on tool calls; of those that match, the strictest decides. Default: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(default)]
     pub policy: Vec<PolicyRuleSpec>,
@@ -89,7 +89,7 @@ pub enum ToolName {
     Shell,
     /// Edits of many files at once.
     ApplyPatch,
-    /// Reading, writing, listing and searching of files.
+    /// Reading, listing and searching of files.
     Files,
     /// Images of the workspace for the model to look at.
     ViewImage,
