@@ -287,17 +287,16 @@ impl Command {
                 }
             },
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            // The reaper is gone. If it said nothing of an end, somebody killed it; before the command ran, that means
-            // that it never did.
+            // The reaper is gone. If it said nothing of an end, somebody killed it.
             _ => {
                 self.report = None;
-                if self.command.is_none() {
-                    self.close_pipes();
-                    return Some(News::Failed(refused("start", &self.program)(sys::error(
-                        sys::ESRCH,
-                    ))));
-                }
                 self.ended(ExitStatus::Signal(sys::SIGKILL));
+                if self.command.is_none() {
+                    // The command may have killed it before it could tell the number. It ran, so that is what the host
+                    // hears, with a number that no process has; nothing is sent to it, since it has ended.
+                    self.command = Some(0);
+                    return Some(News::Started(0));
+                }
                 None
             }
         }

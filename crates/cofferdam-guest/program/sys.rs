@@ -133,7 +133,6 @@ const AT_EMPTY_PATH: c_int = 0x1000;
 const RENAME_NOREPLACE: c_uint = 1;
 const STATX_BASIC: c_uint = 0x7ff;
 
-pub(crate) const ESRCH: i32 = 3;
 pub(crate) const ENOENT: i32 = 2;
 pub(crate) const EACCES: i32 = 13;
 pub(crate) const EEXIST: i32 = 17;
