@@ -17,6 +17,9 @@ pub struct SandboxLimits {
     pub processes: u32,
     /// Share of processors in thousandths: 1000 is one whole processor. Default `None`: no quota, only fair weight.
     pub cpu_millis: Option<u32>,
+    /// Weight when processors are wanted by more than there are, from 1 to 10 000, where other work has 100. Default `None`:
+    /// 100.
+    pub cpu_weight: Option<u32>,
     /// Bytes that the workspace and the other writable places may hold together. Default 1 GiB.
     pub disk_bytes: u64,
     /// Files and directories that the writable places may hold. Default 200 000.
@@ -27,6 +30,9 @@ pub struct SandboxLimits {
     pub output_bytes: u64,
     /// Time from creation after which the sandbox is closed. Default one day.
     pub wall_time: Duration,
+    /// Time without any operation and any running command after which the sandbox is closed. Default `None`: only
+    /// [`SandboxLimits::wall_time`] closes it.
+    pub idle_time: Option<Duration>,
 }
 
 impl Default for SandboxLimits {
@@ -35,11 +41,13 @@ impl Default for SandboxLimits {
             memory_bytes: 2 << 30,
             processes: 256,
             cpu_millis: None,
+            cpu_weight: None,
             disk_bytes: 1 << 30,
             disk_inodes: 200_000,
             open_files: 1024,
             output_bytes: 1 << 30,
             wall_time: Duration::from_secs(24 * 60 * 60),
+            idle_time: None,
         }
     }
 }

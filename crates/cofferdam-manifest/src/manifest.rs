@@ -197,6 +197,7 @@ impl WorkspaceLimits {
             open_files: self.open_files.unwrap_or(default.open_files),
             output_bytes: self.output.map_or(default.output_bytes, ByteSize::bytes),
             wall_time: self.wall_time.map_or(default.wall_time, HumanDuration::as_duration),
+            ..default
         }
     }
 }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use cofferdam_core::{NetworkAccess, SandboxId};
 use cofferdam_sandbox::{
     Enforcement, Guarantees, RootFilesystem, Sandbox, SandboxBackend, SandboxError, SandboxSpec,
-    SandboxState, Wall,
+    SandboxState, SystemCallProfile, Wall,
 };
 use tokio::sync::OnceCell;
 
@@ -125,17 +125,21 @@ impl LinuxBackend {
         }))
     }
 
-    /// Refuses the first wall that is not full.
-    async fn demand_all_walls(&self) -> Result<(), SandboxError> {
+    /// Refuses the first wall that was demanded in full and is not.
+    async fn demand_walls(&self, spec: &SandboxSpec) -> Result<(), SandboxError> {
+        if !spec.strict && spec.require.is_empty() {
+            return Ok(());
+        }
         let guarantees = self.guarantees().await?;
-        let Some(weakness) = guarantees.weaknesses().next() else { return Ok(()) };
+        let Some(weakness) = guarantees.unmet(spec) else { return Ok(()) };
         let (what, remedy) = match &weakness.enforcement {
             Enforcement::Weak { mechanism, gap, remedy } => (format!("{mechanism}: {gap}"), remedy),
             Enforcement::Missing { reason, remedy } => (reason.clone(), remedy),
             _ => return Ok(()),
         };
+        let asked = if spec.strict { "strict" } else { "require" };
         let remedy = remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
-        Err(unenforceable(weakness.wall, format!("{what} (asked for with `strict`){remedy}")))
+        Err(unenforceable(weakness.wall, format!("{what} (asked for with `{asked}`){remedy}")))
     }
 }
 
@@ -151,9 +155,7 @@ impl SandboxBackend for LinuxBackend {
 
     async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
         check(spec)?;
-        if spec.strict {
-            self.demand_all_walls().await?;
-        }
+        self.demand_walls(spec).await?;
         let (id, launcher, stream, group) = self.start(spec).await?;
         Ok(Arc::new(LinuxSandbox::connect(id, spec, launcher, stream, group).await?))
     }
@@ -180,6 +182,21 @@ fn check(spec: &SandboxSpec) -> Result<(), SandboxError> {
         if value == 0 {
             return Err(invalid(format!("the limit {name} is 0, which no sandbox can run with")));
         }
+    }
+    if spec.system_calls != SystemCallProfile::Default {
+        return Err(unenforceable(Wall::SystemCalls, "only the default profile is built"));
+    }
+    if limits.idle_time.is_some() {
+        return Err(unenforceable(Wall::IdleTimeLimit, "idle time is not measured"));
+    }
+    if limits.cpu_weight.is_some() {
+        return Err(unenforceable(Wall::CpuLimit, "weights are not set"));
+    }
+    if !spec.linger.is_zero() {
+        return Err(SandboxError::Unsupported {
+            backend: BACKEND,
+            operation: "lingering: its sandboxes end with the process that made them",
+        });
     }
     if let Some(path) = spec.read_only.first() {
         return Err(unenforceable(
@@ -349,7 +366,7 @@ mod tests {
         let _alone = ALONE.lock().await;
         let backend = LinuxBackend::with_fault(Step::PivotRoot, libc::EPERM);
         let guarantees = backend.guarantees().await.expect("a report");
-        assert_eq!(guarantees.weaknesses().count(), 11);
+        assert_eq!(guarantees.weaknesses().count(), 14);
         let spec = SandboxSpec { strict: true, ..SandboxSpec::default() };
         let error = backend.create(&spec).await.expect_err("refused");
         assert!(

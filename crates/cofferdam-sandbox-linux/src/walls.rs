@@ -18,7 +18,7 @@ pub(crate) struct Probe<'a> {
 }
 
 /// The walls that stand together or not at all, and what they are made of.
-const BUILT: [(Wall, &str); 7] = [
+const BUILT: [(Wall, &str); 10] = [
     (
         Wall::Filesystem,
         "mount namespace with a root of its own (pivot_root), read-only but for bounded writable places",
@@ -34,6 +34,9 @@ const BUILT: [(Wall, &str); 7] = [
         Wall::DiskLimit,
         "one in-memory file system of bounded bytes and inodes for all writable places",
     ),
+    (Wall::OpenFileLimit, "RLIMIT_NOFILE of each process"),
+    (Wall::OutputLimit, "counted by the host, which kills the command's tree"),
+    (Wall::WallTimeLimit, "clock of the launcher, outside of the sandbox"),
     (
         Wall::Teardown,
         "the end of the first process ends its pid namespace; the launcher ends it when the host closes or dies, and the \
@@ -189,6 +192,9 @@ mod tests {
         process limit: full: RLIMIT_NPROC, counted in the sandbox's user namespace
         cpu limit: missing: not looked for; give this user a cgroup to make others in (systemd: Delegate=yes), and name it with `cgroup_parent`
         disk limit: full: one in-memory file system of bounded bytes and inodes for all writable places
+        open file limit: full: RLIMIT_NOFILE of each process
+        output limit: full: counted by the host, which kills the command's tree
+        wall time limit: full: clock of the launcher, outside of the sandbox
         teardown: full: the end of the first process ends its pid namespace; the launcher ends it when the host closes or dies, and the kernel when the launcher dies
         ");
     }
@@ -198,7 +204,7 @@ mod tests {
         let host = HostSettings { unprivileged_userns_clone: Some(0), ..HostSettings::default() };
         let built = Err(explain(Step::CreateNamespaces, libc::EPERM, "", host));
         let probe = Probe { built, cgroups: &Cgroups::default(), own_user: false };
-        assert_eq!(guarantees(&probe).weaknesses().count(), 11);
+        assert_eq!(guarantees(&probe).weaknesses().count(), 14);
         let first = render(&probe).lines().next().map(str::to_owned);
         insta::assert_snapshot!(first.unwrap_or_default(), @"file system: missing: no sandbox can be built: create namespaces: Operation not permitted (os error 1); set kernel.unprivileged_userns_clone=1, run as root, or use another backend, such as docker");
     }

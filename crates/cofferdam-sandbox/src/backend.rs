@@ -1,12 +1,18 @@
 //! [`SandboxBackend`]: who makes sandboxes.
 
-use std::{collections::BTreeMap, fmt::Debug, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use cofferdam_core::{NetworkAccess, SandboxLimits, WorkspacePath};
 use serde::{Deserialize, Serialize};
 
-use crate::{Guarantees, Sandbox, SandboxError, SandboxState};
+use crate::{Guarantees, Sandbox, SandboxError, SandboxState, Wall};
 
 /// What a backend must do: report its walls, make a box, find a box again.
 #[async_trait]
@@ -61,8 +67,32 @@ pub struct SandboxSpec {
     pub labels: BTreeMap<String, String>,
     /// Refuse hosts on which any wall is weaker than on a current Linux with all of them.
     pub strict: bool,
+    /// Walls and limits without which the sandbox must not start: creating it fails with
+    /// [`SandboxError::Unenforceable`] if one of them is not full. `strict` demands all of them.
+    pub require: BTreeSet<Wall>,
+    /// Which system calls commands may make.
+    pub system_calls: SystemCallProfile,
+    /// How long the sandbox outlives its last connection, so that [`SandboxBackend::attach`] finds it. Default zero: it ends
+    /// with the connection or the process that made it.
+    pub linger: Duration,
     /// Workspace paths that commands can read and not write.
     pub read_only: Vec<WorkspacePath>,
+}
+
+/// A named set of system calls.
+///
+/// Every profile refuses what leads out of a sandbox; they differ in what commands may do to themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum SystemCallProfile {
+    /// What compilers, interpreters, package managers and test runners need.
+    #[default]
+    Default,
+    /// The default, and tracing of the sandbox's own processes, for `gdb`, `strace` and sanitizers.
+    Debugger,
+    /// The default without what most commands can do without, such as System V IPC, memory locking and odd socket types.
+    Strict,
 }
 
 /// Where the programs and libraries of a sandbox come from; always read-only.
@@ -75,4 +105,31 @@ pub enum RootFilesystem {
     HostSystem,
     /// A directory of the host that holds a root file system.
     Directory(PathBuf),
+    /// A tar file of a root file system; may be compressed with gzip or zstd.
+    Archive(PathBuf),
+    /// A container image.
+    Image(ImageSource),
+}
+
+/// Where a container image is found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ImageSource {
+    /// A directory in OCI image layout.
+    Layout {
+        /// The directory with `oci-layout` and `index.json`.
+        directory: PathBuf,
+        /// `org.opencontainers.image.ref.name` of the image. Default: the only one.
+        name: Option<String>,
+    },
+    /// A file made by `docker save` or `podman save`, or a tar of an OCI layout.
+    Archive {
+        /// The file.
+        file: PathBuf,
+        /// The name of the image in it, such as `debian:bookworm`. Default: the only one.
+        name: Option<String>,
+    },
+    /// A name that a container engine or a registry knows, such as `debian:bookworm` or `registry/name@sha256:…`.
+    Reference(String),
 }

@@ -32,6 +32,27 @@ pub enum SandboxError {
         /// What is missing, and what would supply it.
         reason: String,
     },
+    /// What the backend stands on does not answer (a daemon that does not run, a socket that may not be opened): start it, or
+    /// choose another backend.
+    #[error("the {backend} backend is not available: {reason}; {remedy}")]
+    Unavailable {
+        /// The backend.
+        backend: &'static str,
+        /// What was tried and how it failed.
+        reason: String,
+        /// What to do about it.
+        remedy: String,
+    },
+    /// The image cannot be used: fetch it, name another one, or correct the name.
+    #[error("the image {image} cannot be used: {reason}; {remedy}")]
+    Image {
+        /// The image, as it was asked for.
+        image: String,
+        /// What is wrong with it, such as that it is not there or for another architecture.
+        reason: String,
+        /// What to do about it.
+        remedy: String,
+    },
     /// The request makes no sense: correct it.
     #[error("invalid sandbox request: {reason}")]
     InvalidRequest {
@@ -138,6 +159,15 @@ pub enum LossReason {
     /// It lived longer than its limit.
     #[error("it exceeded its wall time")]
     WallTime,
+    /// Nothing was done with it for longer than its limit.
+    #[error("it was idle for longer than its limit")]
+    IdleTime,
+    /// Somebody else removed it, or the engine that kept it has stopped.
+    #[error("it was removed ({detail})")]
+    Removed {
+        /// By whom, as far as is known.
+        detail: String,
+    },
     /// The stream to the guest broke.
     #[error("the stream to the guest broke ({detail})")]
     StreamBroken {
@@ -151,7 +181,7 @@ impl SandboxError {
     #[must_use]
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Host { .. } | Self::Cleanup { .. } => Retry::Backoff,
+            Self::Host { .. } | Self::Cleanup { .. } | Self::Unavailable { .. } => Retry::Backoff,
             _ => Retry::Never,
         }
     }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::SandboxSpec;
+
 /// The walls of a backend on this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Guarantees {
@@ -20,6 +22,21 @@ impl Guarantees {
         const UNMENTIONED: &Enforcement =
             &Enforcement::Missing { reason: String::new(), remedy: None };
         self.walls.iter().find(|g| g.wall == wall).map_or(UNMENTIONED, |g| &g.enforcement)
+    }
+
+    /// Returns the first wall that a specification demands in full and that is weaker here: any for
+    /// [`SandboxSpec::strict`], else one of [`SandboxSpec::require`].
+    #[must_use]
+    pub fn unmet(&self, spec: &SandboxSpec) -> Option<Guarantee> {
+        if spec.strict
+            && let Some(weak) = self.weaknesses().next()
+        {
+            return Some(weak.clone());
+        }
+        spec.require.iter().find_map(|&wall| match self.enforcement(wall) {
+            Enforcement::Full { .. } => None,
+            weaker => Some(Guarantee { wall, enforcement: weaker.clone() }),
+        })
     }
 
     /// Returns the walls that are weaker than full, in order.
@@ -62,6 +79,14 @@ pub enum Wall {
     CpuLimit,
     /// [`cofferdam_core::SandboxLimits::disk_bytes`] and `disk_inodes`.
     DiskLimit,
+    /// [`cofferdam_core::SandboxLimits::open_files`].
+    OpenFileLimit,
+    /// [`cofferdam_core::SandboxLimits::output_bytes`].
+    OutputLimit,
+    /// [`cofferdam_core::SandboxLimits::wall_time`].
+    WallTimeLimit,
+    /// [`cofferdam_core::SandboxLimits::idle_time`].
+    IdleTimeLimit,
     /// Nothing lives on after close, or after the death of the parent.
     Teardown,
 }
@@ -79,6 +104,10 @@ impl fmt::Display for Wall {
             Self::ProcessLimit => "process limit",
             Self::CpuLimit => "cpu limit",
             Self::DiskLimit => "disk limit",
+            Self::OpenFileLimit => "open file limit",
+            Self::OutputLimit => "output limit",
+            Self::WallTimeLimit => "wall time limit",
+            Self::IdleTimeLimit => "idle time limit",
             Self::Teardown => "teardown",
         })
     }

@@ -32,7 +32,7 @@ pub mod guest_client;
 pub mod sandbox;
 pub mod tree;
 
-pub use backend::{RootFilesystem, SandboxBackend, SandboxSpec};
+pub use backend::{ImageSource, RootFilesystem, SandboxBackend, SandboxSpec, SystemCallProfile};
 pub use error::{LossReason, SandboxError};
 pub use exec::{
     ExecEvent, ExecOutput, ExecRequest, ExitStatus, Process, ProcessControl, Signal, TerminalSize,
