@@ -50,11 +50,13 @@
 //!
 //! # How it is built
 //!
-//! The host process only computes a *plan* (`plan`, `layout`, `identity`, `filter`, `cgroups`) and starts the *launcher*,
-//! a small static program of this crate, from a sealed memory file. The launcher clones a child into new namespaces, which
-//! builds the root, drops everything and becomes the guest ([`cofferdam_guest::PROGRAM`]); the launcher itself stays outside
-//! and ends the child when the host closes, dies, or the wall time is over. Nothing of it is on a file system, and no code runs
-//! between `fork` and `exec` in the host process, which has threads.
+//! The host process only computes a *plan* (`plan`, `layout`, `identity`, `filter`, `cgroups`) and hands it to the *launcher*,
+//! a small static program of this crate, which a backend starts once from a sealed memory file. For each root that is asked for,
+//! the launcher builds a *template*: a mount namespace in which this root, read-only, is all there is. For each sandbox it clones
+//! a child from inside the template into new namespaces; the child mounts what is its own (writable places, `/proc`, terminals),
+//! drops everything and becomes the guest ([`cofferdam_guest::PROGRAM`]). The launcher stays outside and ends the child when the
+//! host closes, dies, or the wall time is over; if the launcher dies, its children die. Nothing of it is on a file system, and
+//! no code runs between `fork` and `exec` in the host process, which has threads.
 //!
 //! # The user
 //!
@@ -87,6 +89,7 @@ mod encode;
 mod filter;
 mod identity;
 mod launch;
+mod launcher;
 mod layout;
 mod programs;
 mod sandbox;

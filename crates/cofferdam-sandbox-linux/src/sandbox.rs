@@ -16,7 +16,7 @@ use tokio::{net::UnixStream, time::Instant};
 
 use crate::{
     cgroups::Group,
-    launch::{Launcher, Watch},
+    launch::{Launched, Watch},
     layout::{HOME, WORKSPACE},
     setup::{BACKEND, host},
 };
@@ -27,7 +27,7 @@ pub(crate) struct LinuxSandbox {
     id: SandboxId,
     state: SandboxState,
     client: GuestClient,
-    launcher: Launcher,
+    launched: Launched,
     group: Arc<Group>,
 }
 
@@ -43,7 +43,7 @@ impl LinuxSandbox {
     pub(crate) async fn connect(
         id: SandboxId,
         spec: &SandboxSpec,
-        launcher: Launcher,
+        launched: Launched,
         stream: StdStream,
         group: Group,
     ) -> Result<Self, SandboxError> {
@@ -52,8 +52,8 @@ impl LinuxSandbox {
             Ok(client) => client,
             // A step that failed has also ended the stream; its name is the better answer.
             Err(error) if error.is_loss() => {
-                launcher.stop();
-                return Err(better_reason(error, launcher.watch()).await);
+                launched.stop();
+                return Err(better_reason(error, launched.watch()).await);
             }
             Err(error) => return Err(error),
         };
@@ -63,7 +63,7 @@ impl LinuxSandbox {
             id: id.clone(),
             data: json!({ "pid": std::process::id(), "labels": spec.labels }),
         };
-        Ok(Self { id, state, client, launcher, group: Arc::new(group) })
+        Ok(Self { id, state, client, launched, group: Arc::new(group) })
     }
 }
 
@@ -112,11 +112,11 @@ impl Sandbox for LinuxSandbox {
         let kills_before = self.group.oom_kills();
         let process = match self.client.exec(request).await {
             Ok(process) => process,
-            Err(error) => return Err(better_reason(error, self.launcher.watch()).await),
+            Err(error) => return Err(better_reason(error, self.launched.watch()).await),
         };
         let control = process.control();
         let group = Arc::clone(&self.group);
-        let watch = self.launcher.watch();
+        let watch = self.launched.watch();
         let events = process.then(move |event| {
             let (group, watch) = (Arc::clone(&group), watch.clone());
             async move {
@@ -142,7 +142,7 @@ impl Sandbox for LinuxSandbox {
 
     async fn lost(&self) -> SandboxError {
         tokio::select! {
-            ended = self.launcher.watch().failed_or_ended() => {
+            ended = self.launched.watch().failed_or_ended() => {
                 // A guest ends by itself when its stream is closed, which the launcher cannot tell from another end.
                 match self.client.lost().now_or_never() {
                     Some(closed @ SandboxError::Lost { reason: LossReason::Closed }) => closed,
@@ -151,16 +151,16 @@ impl Sandbox for LinuxSandbox {
             }
             error = self.client.lost() => {
                 // Nobody can talk to the sandbox any more, so it must not go on.
-                self.launcher.stop();
-                better_reason(error, self.launcher.watch()).await
+                self.launched.stop();
+                better_reason(error, self.launched.watch()).await
             }
         }
     }
 
     async fn close(&self) -> Result<(), SandboxError> {
         self.client.end(LossReason::Closed);
-        self.launcher.stop();
-        self.launcher.watch().ended().await?;
+        self.launched.stop();
+        self.launched.watch().ended().await?;
         let deadline = Instant::now() + REMOVE_TIMEOUT;
         loop {
             match self.group.remove() {
