@@ -189,8 +189,8 @@ fn check(spec: &SandboxSpec) -> Result<(), SandboxError> {
     if limits.idle_time.is_some() {
         return Err(unenforceable(Wall::IdleTimeLimit, "idle time is not measured"));
     }
-    if limits.cpu_weight.is_some() {
-        return Err(unenforceable(Wall::CpuLimit, "weights are not set"));
+    if limits.cpu_weight.is_some_and(|weight| !(1..=10_000).contains(&weight)) {
+        return Err(invalid("the limit cpu_weight is not between 1 and 10000".to_owned()));
     }
     if !spec.linger.is_zero() {
         return Err(SandboxError::Unsupported {
@@ -239,9 +239,9 @@ impl Inner {
     fn prepare(&self, spec: &SandboxSpec) -> Result<Prepared, SandboxError> {
         let found = self.host()?;
         let limits = &spec.limits;
-        if let (Some(_), Err(reason)) = (limits.cpu_millis, found.cgroups.version(Controller::Cpu))
-        {
-            return Err(unenforceable(Wall::CpuLimit, reason));
+        if limits.cpu_millis.is_some() || limits.cpu_weight.is_some() {
+            let driven = found.cgroups.version(Controller::Cpu);
+            driven.map_err(|reason| unenforceable(Wall::CpuLimit, reason))?;
         }
         let mut random = [0; 16];
         rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
@@ -315,9 +315,12 @@ mod tests {
         let host = backend.inner.host().expect("a host");
         match step {
             Step::DropGroups => host.facts.may_map,
-            Step::JoinCgroup => [Controller::Memory, Controller::Processes]
-                .into_iter()
-                .any(|controller| host.cgroups.version(controller).is_ok()),
+            Step::JoinCgroup => {
+                host.cgroups.has_tree()
+                    || [Controller::Memory, Controller::Processes]
+                        .into_iter()
+                        .any(|controller| host.cgroups.version(controller).is_ok())
+            }
             _ => true,
         }
     }

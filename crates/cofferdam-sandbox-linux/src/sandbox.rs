@@ -1,7 +1,7 @@
 //! [`LinuxSandbox`]: the guest's stream and the launcher's handle as one live sandbox.
 
 use std::{
-    collections::BTreeMap, io, os::unix::net::UnixStream as StdStream, sync::Arc, time::Duration,
+    collections::BTreeMap, os::unix::net::UnixStream as StdStream, sync::Arc, time::Duration,
 };
 
 use async_trait::async_trait;
@@ -12,7 +12,7 @@ use cofferdam_sandbox::{
 };
 use futures::{FutureExt, StreamExt};
 use serde_json::json;
-use tokio::{net::UnixStream, time::Instant};
+use tokio::net::UnixStream;
 
 use crate::{
     cgroups::Group,
@@ -161,22 +161,11 @@ impl Sandbox for LinuxSandbox {
         self.client.end(LossReason::Closed);
         self.launcher.stop();
         self.launcher.watch().ended().await?;
-        let deadline = Instant::now() + REMOVE_TIMEOUT;
-        loop {
-            match self.group.remove() {
-                Ok(()) => return Ok(()),
-                // The last processes have been killed, and the kernel is still at it.
-                Err(error)
-                    if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline =>
-                {
-                    tokio::time::sleep(Duration::from_millis(2)).await;
-                }
-                Err(source) => {
-                    let what = self.group.to_string();
-                    return Err(SandboxError::Cleanup { what, source: Box::new(source) });
-                }
-            }
-        }
+        let removed = self.group.remove_when_empty(REMOVE_TIMEOUT).await;
+        removed.map_err(|source| SandboxError::Cleanup {
+            what: self.group.to_string(),
+            source: Box::new(source),
+        })
     }
 }
 

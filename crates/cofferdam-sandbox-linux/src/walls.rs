@@ -146,7 +146,7 @@ fn processes(cgroups: &Cgroups) -> Enforcement {
 
 fn cpu(cgroups: &Cgroups) -> Enforcement {
     match cgroups.version(Controller::Cpu) {
-        Ok(version) => full(format!("{version} cpu")),
+        Ok(version) => full(format!("{version} cpu: quota and weight")),
         Err(reason) => {
             Enforcement::Missing { reason: reason.to_owned(), remedy: Some(DELEGATE.to_owned()) }
         }
