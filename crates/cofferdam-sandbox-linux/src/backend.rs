@@ -186,11 +186,11 @@ fn check(spec: &SandboxSpec) -> Result<(), SandboxError> {
     if spec.system_calls != SystemCallProfile::Default {
         return Err(unenforceable(Wall::SystemCalls, "only the default profile is built"));
     }
-    if limits.idle_time.is_some() {
-        return Err(unenforceable(Wall::IdleTimeLimit, "idle time is not measured"));
+    if limits.idle_time.is_some_and(|time| time.is_zero()) {
+        return Err(invalid("the limit idle_time is 0, which no sandbox can be used with"));
     }
     if limits.cpu_weight.is_some_and(|weight| !(1..=10_000).contains(&weight)) {
-        return Err(invalid("the limit cpu_weight is not between 1 and 10000".to_owned()));
+        return Err(invalid("the limit cpu_weight is not between 1 and 10000"));
     }
     if !spec.linger.is_zero() {
         return Err(SandboxError::Unsupported {
@@ -369,7 +369,7 @@ mod tests {
         let _alone = ALONE.lock().await;
         let backend = LinuxBackend::with_fault(Step::PivotRoot, libc::EPERM);
         let guarantees = backend.guarantees().await.expect("a report");
-        assert_eq!(guarantees.weaknesses().count(), 14);
+        assert_eq!(guarantees.weaknesses().count(), 15);
         let spec = SandboxSpec { strict: true, ..SandboxSpec::default() };
         let error = backend.create(&spec).await.expect_err("refused");
         assert!(

@@ -68,7 +68,7 @@ impl SetupFailure {
 /// A started launcher. Dropping it ends the sandbox in the background.
 #[derive(Debug)]
 pub(crate) struct Launcher {
-    control: StdStream,
+    control: Arc<StdStream>,
     stage: watch::Receiver<Stage>,
 }
 
@@ -94,7 +94,7 @@ impl Launcher {
             .spawn()?;
         let (publish, stage) = watch::channel(Stage::Building);
         tokio::spawn(follow(report, child, group, publish));
-        Ok((Self { control, stage }, host_stream))
+        Ok((Self { control: Arc::new(control), stage }, host_stream))
     }
 
     /// Returns a handle that waits for the launcher without keeping the sandbox alive.
@@ -106,6 +106,16 @@ impl Launcher {
     pub(crate) fn stop(&self) {
         // Fails only if it is closed already.
         let _ = self.control.shutdown(Shutdown::Write);
+    }
+
+    /// Returns what does [`Launcher::stop`] without keeping the sandbox alive.
+    pub(crate) fn stopper(&self) -> impl FnOnce() + Send + 'static + use<> {
+        let control = Arc::downgrade(&self.control);
+        move || {
+            if let Some(control) = control.upgrade() {
+                let _ = control.shutdown(Shutdown::Write);
+            }
+        }
     }
 }
 

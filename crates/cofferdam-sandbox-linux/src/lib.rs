@@ -86,6 +86,7 @@ mod cgroups;
 mod encode;
 mod filter;
 mod identity;
+mod idle;
 mod launch;
 mod layout;
 mod programs;

@@ -16,6 +16,7 @@ use tokio::net::UnixStream;
 
 use crate::{
     cgroups::Group,
+    idle::EndOfUse,
     launch::{Launcher, Watch},
     layout::{HOME, WORKSPACE},
     setup::{BACKEND, host},
@@ -29,6 +30,7 @@ pub(crate) struct LinuxSandbox {
     client: GuestClient,
     launcher: Launcher,
     group: Arc<Group>,
+    _end: EndOfUse,
 }
 
 /// How long the launcher may take to tell why the guest's stream ended. It tells at once, unless a hostile guest has
@@ -63,7 +65,11 @@ impl LinuxSandbox {
             id: id.clone(),
             data: json!({ "pid": std::process::id(), "labels": spec.labels }),
         };
-        Ok(Self { id, state, client, launcher, group: Arc::new(group) })
+        let (lost, watch) = (client.lost(), launcher.watch());
+        // The launcher may know why, if it is not told to stop first.
+        let reason = async move { better_reason(lost.await, watch).await };
+        let end = EndOfUse::watch(reason, launcher.stopper());
+        Ok(Self { id, state, client, launcher, group: Arc::new(group), _end: end })
     }
 }
 
@@ -82,6 +88,7 @@ fn options(spec: &SandboxSpec) -> GuestOptions {
         workspace: WORKSPACE.to_owned(),
         environment,
         max_output_bytes: spec.limits.output_bytes,
+        idle_time: spec.limits.idle_time,
         ..GuestOptions::default()
     }
 }
@@ -145,14 +152,19 @@ impl Sandbox for LinuxSandbox {
             ended = self.launcher.watch().failed_or_ended() => {
                 // A guest ends by itself when its stream is closed, which the launcher cannot tell from another end.
                 match self.client.lost().now_or_never() {
-                    Some(closed @ SandboxError::Lost { reason: LossReason::Closed }) => closed,
+                    Some(
+                        meant @ SandboxError::Lost {
+                            reason: LossReason::Closed | LossReason::IdleTime,
+                        },
+                    ) => meant,
                     _ => ended,
                 }
             }
             error = self.client.lost() => {
                 // Nobody can talk to the sandbox any more, so it must not go on.
+                let error = better_reason(error, self.launcher.watch()).await;
                 self.launcher.stop();
-                better_reason(error, self.launcher.watch()).await
+                error
             }
         }
     }

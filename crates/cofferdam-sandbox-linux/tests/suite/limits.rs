@@ -10,7 +10,7 @@ use cofferdam_sandbox::{
 use cofferdam_sandbox_linux::LinuxBackend;
 use futures::StreamExt;
 
-use crate::host::{run, sandbox, small};
+use crate::host::{cgroups_of, eventually, parent_of, processes_with, run, sandbox, small, unique};
 
 /// Fills memory with pages that cannot be shared, up to some MiB.
 const MEMORY_BOMB: &str =
@@ -165,5 +165,40 @@ async fn endless_output_is_bounded() {
     }
     assert_eq!(status, Some(ExitStatus::Limit(ExceededLimit::Output)));
     assert!((8 << 20..9 << 20).contains(&bytes), "{bytes} bytes with a limit of 8 MiB");
+    sealed.close().await.expect("closes");
+}
+
+#[tokio::test]
+async fn an_idle_sandbox_is_closed_and_says_so() {
+    let idle = Duration::from_millis(400);
+    let limits = SandboxLimits { idle_time: Some(idle), ..small().limits };
+    let sealed = sandbox(&SandboxSpec { limits, ..small() }).await;
+    // A running command is no idleness, however silent; nor is a pause shorter than the limit.
+    assert_eq!(run(&*sealed, "sleep 1; echo alive").await.stdout.to_text(), "alive\n");
+    let mut ended = sealed.exec(ExecRequest::shell("true")).await.expect("starts");
+    while ended.next().await.is_some() {}
+    let since = Instant::now();
+    let error = sealed.lost().await;
+    assert_eq!(error.to_string(), "the sandbox is lost: it was idle for longer than its limit");
+    assert!(since.elapsed() >= idle / 2, "{:?}", since.elapsed());
+    let error = sealed.exec(ExecRequest::shell("true")).await.expect_err("it is gone");
+    assert_eq!(error.to_string(), "the sandbox is lost: it was idle for longer than its limit");
+    sealed.close().await.expect("closes");
+    let left = cgroups_of(std::process::id());
+    assert!(!left.iter().any(|directory| directory.ends_with(sealed.id().as_str())), "{left:?}");
+}
+
+#[tokio::test]
+async fn an_idle_sandbox_is_closed_also_if_its_guest_is_stopped() {
+    let limits = SandboxLimits { idle_time: Some(Duration::from_millis(300)), ..small().limits };
+    let sealed = sandbox(&SandboxSpec { limits, ..small() }).await;
+    let seconds = format!("600.{}", unique());
+    let started = "until grep -q sleep /proc/$!/comm; do :; done";
+    run(&*sealed, &format!("sleep {seconds} </dev/null >/dev/null 2>&1 & {started}")).await;
+    // The guest is the parent of what is left behind.
+    let guest = parent_of(&["sleep", &seconds]).expect("it runs");
+    rustix::process::kill_process(guest, rustix::process::Signal::STOP).expect("stopped");
+    // Nobody asks for the loss.
+    eventually("its processes end", || processes_with(&["sleep", &seconds]) == 0).await;
     sealed.close().await.expect("closes");
 }
