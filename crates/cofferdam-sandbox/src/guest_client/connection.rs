@@ -12,7 +12,10 @@ use tokio::{
     sync::{Notify, Semaphore, watch},
 };
 
-use super::operation::{Channel, Operation};
+use super::{
+    idle::Activity,
+    operation::{Channel, Operation},
+};
 use crate::{LossReason, SandboxError};
 
 /// Frames that may wait to be written; who wants to add more waits.
@@ -36,6 +39,7 @@ pub(super) struct Connection {
     outbox_slots: Semaphore,
     channel_slots: Arc<Semaphore>,
     loss: watch::Sender<Option<Loss>>,
+    pub(super) activity: Activity,
 }
 
 #[derive(Default)]
@@ -63,6 +67,7 @@ impl Connection {
             outbox_slots: Semaphore::new(OUTBOX_FRAMES),
             channel_slots: Arc::new(Semaphore::new(operations.min(Semaphore::MAX_PERMITS))),
             loss: watch::Sender::new(None),
+            activity: Activity::new(),
         }
     }
 
@@ -93,7 +98,7 @@ impl Connection {
             if self.loss.borrow().is_some() {
                 return Err(self.loss_error());
             }
-            let channel = Arc::new(Channel::new(id, message));
+            let channel = Arc::new(Channel::new(id, message, self.activity.begin()));
             state.last_channel = id;
             state.channels.insert(id, Arc::clone(&channel));
             outbox_slot.forget();
@@ -161,12 +166,15 @@ impl Connection {
         self.loss().unwrap_or(SandboxError::Lost { reason: LossReason::Closed })
     }
 
-    pub(super) async fn lost(&self) -> SandboxError {
+    pub(super) fn lost(&self) -> impl Future<Output = SandboxError> + Send + 'static + use<> {
         let mut loss = self.loss.subscribe();
-        // The sender lives in `self`, so the waiting cannot fail.
-        match loss.wait_for(Option::is_some).await {
-            Ok(loss) => loss.as_ref().map_or_else(|| self.loss_error(), Loss::to_error),
-            Err(_closed) => self.loss_error(),
+        async move {
+            let closed = SandboxError::Lost { reason: LossReason::Closed };
+            // A connection that is dropped is closed first.
+            match loss.wait_for(Option::is_some).await {
+                Ok(loss) => loss.as_ref().map_or(closed, Loss::to_error),
+                Err(_dropped) => closed,
+            }
         }
     }
 
