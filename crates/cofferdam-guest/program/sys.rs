@@ -3,12 +3,12 @@
 //! The functions are those of the C library that the static program is linked with; the few that it may not wrap yet
 //! go through `syscall` with numbers above 423, which are the same on every 64-bit architecture.
 //!
-//! - [`process`]: processes, their limits, and the signals sent to them.
-//! - [`signal`]: the signals of this process.
-//! - [`descriptor`]: descriptors, pipes and waiting for them.
-//! - [`terminal`]: pseudo-terminals.
-//! - [`file`]: files, named by an open directory and a name in it.
-//! - [`raw`]: calls without the C library, for processes that share the guest's memory.
+//! - `process`: processes, their limits, and the signals sent to them.
+//! - `signal`: the signals of this process.
+//! - `descriptor`: descriptors, pipes and waiting for them.
+//! - `terminal`: pseudo-terminals.
+//! - `file`: files, named by an open directory and a name in it.
+//! - `raw`: calls without the C library, for processes that share the guest's memory.
 #![expect(
     unsafe_code,
     reason = "the guest has no dependency, so it declares the system calls that std lacks"

@@ -66,7 +66,7 @@ pub struct GuestClient {
     connection: Arc<Connection>,
     guest: GuestHello,
     options: GuestOptions,
-    tasks: [JoinHandle<()>; 2],
+    reader: JoinHandle<()>,
 }
 
 impl GuestClient {
@@ -90,12 +90,11 @@ impl GuestClient {
         let guest = tokio::time::timeout(options.greeting_timeout, greeting)
             .await
             .map_err(|_elapsed| broken("the guest did not answer the greeting in time"))??;
-        let connection = Arc::new(Connection::new(options.max_operations));
-        let tasks = [
-            tokio::spawn(connection::read_frames(Arc::clone(&connection), reading, decoder)),
-            tokio::spawn(connection::write_frames(Arc::clone(&connection), writing)),
-        ];
-        Ok(Self { connection, guest, options, tasks })
+        let connection = Arc::new(Connection::new(options.max_operations, writing));
+        let reader =
+            tokio::spawn(connection::read_frames(Arc::clone(&connection), reading, decoder));
+        tokio::spawn(connection::write_frames(Arc::clone(&connection)));
+        Ok(Self { connection, guest, options, reader })
     }
 
     /// Returns what the guest said of itself: release, process id and user in the box.
@@ -141,9 +140,7 @@ impl GuestClient {
     /// If the connection is over already, the first reason stays.
     pub fn end(&self, reason: LossReason) {
         self.connection.end_with(reason);
-        for task in &self.tasks {
-            task.abort();
-        }
+        self.reader.abort();
     }
 }
 
