@@ -186,6 +186,7 @@ where
         workspace: options.workspace.clone().into_bytes(),
         max_channels: options.max_operations,
         max_execs: options.max_commands,
+        session: None,
     };
     let mut bytes = Vec::new();
     HostMessage::Hello(hello)
