@@ -96,6 +96,7 @@ mod identity;
 mod launch;
 mod launcher;
 mod layout;
+mod mode;
 mod programs;
 mod sandbox;
 mod setup;
