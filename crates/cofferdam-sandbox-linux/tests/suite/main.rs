@@ -12,5 +12,6 @@ mod host;
 mod isolation;
 mod lifecycle;
 mod limits;
+mod no_user_namespaces;
 mod ordinary_user;
 mod profiles;
