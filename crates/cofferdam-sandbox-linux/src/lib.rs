@@ -105,6 +105,7 @@ mod idle;
 mod launch;
 mod launcher;
 mod layout;
+mod mode;
 mod programs;
 mod sandbox;
 mod setup;

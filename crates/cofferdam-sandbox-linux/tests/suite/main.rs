@@ -7,9 +7,11 @@
     reason = "the controls, the users and the parents that die are processes; they tell each other by variables"
 )]
 
+mod container;
 mod host;
 mod isolation;
 mod lifecycle;
 mod limits;
+mod no_user_namespaces;
 mod ordinary_user;
 mod profiles;

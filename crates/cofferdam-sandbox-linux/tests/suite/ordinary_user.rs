@@ -1,10 +1,8 @@
 //! All tests once more as an ordinary user, when they are run by root.
 
-use std::{
-    fs,
-    os::unix::{fs::PermissionsExt, process::CommandExt},
-    process::Command,
-};
+use std::{fs, os::unix::process::CommandExt, process::Command};
+
+use crate::host::open_to_all;
 
 /// `nobody`: exists everywhere and owns nothing.
 const ORDINARY: u32 = 65534;
@@ -17,7 +15,7 @@ fn everything_holds_as_an_ordinary_user() {
     }
     // The build directory may be closed to others.
     let directory = tempfile::tempdir().expect("a directory");
-    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("open to all");
+    open_to_all(directory.path());
     let program = directory.path().join("suite");
     fs::copy(std::env::current_exe().expect("this program"), &program).expect("copied");
     let output = Command::new(&program)
