@@ -1,5 +1,6 @@
 //! Doubles and helpers that the tests of all crates share; never a dependency of shipped code.
 //!
+//! - [`chaos`]: kills parts of a backend at random moments, and looks at what is left.
 //! - [`fixed`]: [`FixedClock`] and [`CountingEntropy`], so that ids and times are the same in each run of a test.
 //! - [`scripted_sandbox`]: [`ScriptedSandbox`], a strict sandbox without processes.
 //! - [`mock_server`]: [`MockModelServer`], a model server on loopback that plays a script, with faults.
@@ -7,6 +8,7 @@
 //! - [`tools`]: [`FunctionTool`], a tool made of a closure.
 #![forbid(unsafe_code)]
 
+pub mod chaos;
 pub mod fixed;
 pub mod mock_server;
 pub mod scripted_sandbox;
