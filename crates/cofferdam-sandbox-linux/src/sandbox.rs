@@ -17,7 +17,7 @@ use tokio::net::UnixStream;
 use crate::{
     cgroups::Group,
     idle::EndOfUse,
-    launch::{Launcher, REMOVE_TIMEOUT, Watch},
+    launch::{Launched, REMOVE_TIMEOUT, Watch},
     layout::{HOME, WORKSPACE},
     setup::{BACKEND, host},
 };
@@ -28,7 +28,7 @@ pub(crate) struct LinuxSandbox {
     id: SandboxId,
     state: SandboxState,
     client: GuestClient,
-    launcher: Launcher,
+    launched: Launched,
     group: Arc<Group>,
     _end: EndOfUse,
 }
@@ -42,7 +42,7 @@ impl LinuxSandbox {
     pub(crate) async fn connect(
         id: SandboxId,
         spec: &SandboxSpec,
-        launcher: Launcher,
+        launched: Launched,
         stream: StdStream,
         group: Group,
     ) -> Result<Self, SandboxError> {
@@ -51,8 +51,8 @@ impl LinuxSandbox {
             Ok(client) => client,
             // A step that failed has also ended the stream; its name is the better answer.
             Err(error) if error.is_loss() => {
-                launcher.stop();
-                return Err(better_reason(error, launcher.watch()).await);
+                launched.stop();
+                return Err(better_reason(error, launched.watch()).await);
             }
             Err(error) => return Err(error),
         };
@@ -62,11 +62,11 @@ impl LinuxSandbox {
             id: id.clone(),
             data: json!({ "pid": std::process::id(), "labels": spec.labels }),
         };
-        let (lost, watch) = (client.lost(), launcher.watch());
+        let (lost, watch) = (client.lost(), launched.watch());
         // The launcher may know why, if it is not told to stop first.
         let reason = async move { better_reason(lost.await, watch).await };
-        let end = EndOfUse::watch(reason, launcher.stopper());
-        Ok(Self { id, state, client, launcher, group: Arc::new(group), _end: end })
+        let end = EndOfUse::watch(reason, launched.stopper());
+        Ok(Self { id, state, client, launched, group: Arc::new(group), _end: end })
     }
 }
 
@@ -116,11 +116,11 @@ impl Sandbox for LinuxSandbox {
         let kills_before = self.group.oom_kills();
         let process = match self.client.exec(request).await {
             Ok(process) => process,
-            Err(error) => return Err(better_reason(error, self.launcher.watch()).await),
+            Err(error) => return Err(better_reason(error, self.launched.watch()).await),
         };
         let control = process.control();
         let group = Arc::clone(&self.group);
-        let watch = self.launcher.watch();
+        let watch = self.launched.watch();
         let events = process.then(move |event| {
             let (group, watch) = (Arc::clone(&group), watch.clone());
             async move {
@@ -146,7 +146,7 @@ impl Sandbox for LinuxSandbox {
 
     async fn lost(&self) -> SandboxError {
         tokio::select! {
-            ended = self.launcher.watch().failed_or_ended() => {
+            ended = self.launched.watch().failed_or_ended() => {
                 // A guest ends by itself when its stream is closed, which the launcher cannot tell from another end.
                 match self.client.lost().now_or_never() {
                     Some(
@@ -159,8 +159,8 @@ impl Sandbox for LinuxSandbox {
             }
             error = self.client.lost() => {
                 // Nobody can talk to the sandbox any more, so it must not go on.
-                let error = better_reason(error, self.launcher.watch()).await;
-                self.launcher.stop();
+                let error = better_reason(error, self.launched.watch()).await;
+                self.launched.stop();
                 error
             }
         }
@@ -168,8 +168,8 @@ impl Sandbox for LinuxSandbox {
 
     async fn close(&self) -> Result<(), SandboxError> {
         self.client.end(LossReason::Closed);
-        self.launcher.stop();
-        self.launcher.watch().ended().await?;
+        self.launched.stop();
+        self.launched.watch().ended().await?;
         let removed = self.group.remove_when_empty(REMOVE_TIMEOUT).await;
         removed.map_err(|source| SandboxError::Cleanup {
             what: self.group.to_string(),

@@ -24,7 +24,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use cofferdam_guest::{FrameDecoder, GuestHello, GuestMessage, HostHello, HostMessage, Versions};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    task::{AbortHandle, JoinHandle},
+    task::JoinHandle,
 };
 
 use self::connection::{Connection, protocol_error};
@@ -72,7 +72,8 @@ pub struct GuestClient {
     connection: Arc<Connection>,
     guest: GuestHello,
     options: GuestOptions,
-    tasks: Vec<JoinHandle<()>>,
+    reader: JoinHandle<()>,
+    idle: Option<JoinHandle<()>>,
 }
 
 impl GuestClient {
@@ -96,22 +97,20 @@ impl GuestClient {
         let guest = tokio::time::timeout(options.greeting_timeout, greeting)
             .await
             .map_err(|_elapsed| broken("the guest did not answer the greeting in time"))??;
-        let connection = Arc::new(Connection::new(options.max_operations));
-        let mut tasks = vec![
-            tokio::spawn(connection::read_frames(Arc::clone(&connection), reading, decoder)),
-            tokio::spawn(connection::write_frames(Arc::clone(&connection), writing)),
-        ];
-        if let Some(time) = options.idle_time {
-            let streams: Vec<_> = tasks.iter().map(JoinHandle::abort_handle).collect();
-            let connection = Arc::clone(&connection);
-            tasks.push(tokio::spawn(async move {
+        let connection = Arc::new(Connection::new(options.max_operations, writing));
+        let reader =
+            tokio::spawn(connection::read_frames(Arc::clone(&connection), reading, decoder));
+        tokio::spawn(connection::write_frames(Arc::clone(&connection)));
+        let idle = options.idle_time.map(|time| {
+            let (connection, reading) = (Arc::clone(&connection), reader.abort_handle());
+            tokio::spawn(async move {
                 connection.activity.idle_for(time).await;
                 connection.end_with(LossReason::IdleTime);
                 // Closes the stream, upon which the guest ends.
-                streams.iter().for_each(AbortHandle::abort);
-            }));
-        }
-        Ok(Self { connection, guest, options, tasks })
+                reading.abort();
+            })
+        });
+        Ok(Self { connection, guest, options, reader, idle })
     }
 
     /// Returns what the guest said of itself: release, process id and user in the box.
@@ -159,8 +158,9 @@ impl GuestClient {
     /// If the connection is over already, the first reason stays.
     pub fn end(&self, reason: LossReason) {
         self.connection.end_with(reason);
-        for task in &self.tasks {
-            task.abort();
+        self.reader.abort();
+        if let Some(idle) = &self.idle {
+            idle.abort();
         }
     }
 }
@@ -186,6 +186,7 @@ where
         workspace: options.workspace.clone().into_bytes(),
         max_channels: options.max_operations,
         max_execs: options.max_commands,
+        session: None,
     };
     let mut bytes = Vec::new();
     HostMessage::Hello(hello)

@@ -37,13 +37,13 @@ enum Manner {
     StopFirst(Duration),
 }
 
-/// Which of several victims is hit.
+/// When the victim is hit.
 #[derive(Debug, Clone, Copy)]
 enum Aim {
-    /// Any that is there.
-    Any,
-    /// The next one that begins, so long after its beginning: while a sandbox is being made.
-    Newborn(Duration),
+    /// At the moment of the round.
+    AtOnce,
+    /// So long after the next sandbox has got its first process: while it is being made.
+    WhileMaking(Duration),
 }
 
 /// Plays all rounds.
@@ -115,8 +115,8 @@ fn round(test: &str, subject: &dyn Subject, seed: u64) -> Outcome {
         _ => Manner::Kill,
     };
     let aim = match random.below(2) {
-        0 => Aim::Any,
-        _ => Aim::Newborn(Duration::from_micros(random.below(12_000))),
+        0 => Aim::AtOnce,
+        _ => Aim::WhileMaking(Duration::from_micros(random.below(12_000))),
     };
     let mut outcome =
         Outcome { seed, victim, hit: false, swept: false, testimony: None, violations: Vec::new() };
@@ -179,20 +179,20 @@ fn target(
     aim: Aim,
     random: &mut Random,
 ) -> Option<Pid> {
-    let known = match victim {
-        Victim::Harness => vec![harness],
-        _ => subject.find(victim, harness),
-    };
-    let pid = match aim {
-        // There is one harness and one engine.
-        Aim::Newborn(age) if !matches!(victim, Victim::Harness | Victim::Engine) => {
-            let newborn =
-                || subject.find(victim, harness).into_iter().find(|pid| !known.contains(pid));
-            let pid = until_ended(harness, newborn)?;
-            thread::sleep(age);
-            pid
-        }
-        _ => random.pick(&known)?,
+    let mut newborn = None;
+    if let Aim::WhileMaking(age) = aim {
+        let known = subject.find(Victim::Guest, harness);
+        let birth = || {
+            let guests = subject.find(Victim::Guest, harness);
+            guests.into_iter().find(|guest| !known.contains(guest))
+        };
+        newborn = Some(until_ended(harness, birth)?);
+        thread::sleep(age);
+    }
+    let pid = match (victim, newborn) {
+        (Victim::Harness, _) => harness,
+        (Victim::Guest, Some(newborn)) => newborn,
+        _ => random.pick(&subject.find(victim, harness))?,
     };
     Pid::from_raw(i32::try_from(pid).ok()?)
 }
