@@ -279,7 +279,12 @@ impl Inner {
             cgroup_directories: group.directories.iter().map(|d| path_bytes(d)).collect(),
             oom_counter: group.oom_counter.as_deref().map(path_bytes),
             wall_time_ms: u64::try_from(limits.wall_time.as_millis()).unwrap_or(u64::MAX),
-            root: Root { staging: layout.staging, trees: layout.trees, entries: layout.entries },
+            root: Root {
+                staging: layout.staging,
+                layers: Vec::new(),
+                trees: layout.trees,
+                entries: layout.entries,
+            },
             scratch: Scratch {
                 bytes: limits.disk_bytes,
                 // The places, and the directory that they are in, are not the sandbox's.
@@ -327,6 +332,8 @@ mod tests {
         let host = backend.inner.host().expect("a host");
         match step {
             Step::DropGroups => host.facts.may_map,
+            // Only for images of several layers.
+            Step::StackLayers => false,
             Step::JoinCgroup => [Controller::Memory, Controller::Processes]
                 .into_iter()
                 .any(|controller| host.cgroups.version(controller).is_ok()),
