@@ -7,6 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use cofferdam_core::{NetworkAccess, SandboxId};
+use cofferdam_image::ImageCacheOptions;
 use cofferdam_sandbox::{
     Enforcement, Guarantees, RootFilesystem, Sandbox, SandboxBackend, SandboxError, SandboxSpec,
     SandboxState, Wall,
@@ -22,6 +23,7 @@ use crate::{
     layout::{Layout, WRITABLE},
     plan::{Plan, Root, Scratch},
     report::Step,
+    rootfs::{Images, Rootfs},
     sandbox::LinuxSandbox,
     setup::{BACKEND, host, invalid, oldest_kernel, unenforceable},
     walls::{self, Probe},
@@ -40,6 +42,7 @@ struct Inner {
     cgroup_parent: Option<PathBuf>,
     fault: Option<(Step, i32)>,
     launchers: Launchers,
+    images: Images,
     host: OnceLock<Host>,
     guarantees: OnceCell<Guarantees>,
 }
@@ -77,6 +80,23 @@ impl LinuxBackend {
         Self { inner: Arc::new(Inner { cgroup_parent: Some(parent.into()), ..Inner::default() }) }
     }
 
+    /// Returns this backend with a directory in which it unpacks images, for [`RootFilesystem::Archive`] and
+    /// [`RootFilesystem::Image`]; without one it refuses them.
+    ///
+    /// Several processes may share a directory. It is made if it is not there, and must belong to the user of this process
+    /// and be writable for nobody else. Call this before the backend is used or cloned: another handle stays as it is.
+    #[must_use]
+    pub fn with_image_cache(
+        self,
+        directory: impl Into<PathBuf>,
+        options: ImageCacheOptions,
+    ) -> Self {
+        let Inner { cgroup_parent, fault, .. } = &*self.inner;
+        let images = Images::new(directory.into(), options);
+        let (cgroup_parent, fault) = (cgroup_parent.clone(), *fault);
+        Self { inner: Arc::new(Inner { cgroup_parent, fault, images, ..Inner::default() }) }
+    }
+
     /// Returns a backend whose launcher fails a step instead of doing it.
     #[cfg(test)]
     fn with_fault(step: Step, errno: i32) -> Self {
@@ -87,12 +107,14 @@ impl LinuxBackend {
     async fn start(
         &self,
         spec: &SandboxSpec,
+        layout: Option<Layout>,
     ) -> Result<(SandboxId, Launched, std::os::unix::net::UnixStream, Group), SandboxError> {
         let inner = Arc::clone(&self.inner);
         let spec = spec.clone();
         // If this future is dropped, the handle is dropped with the task's result, and that ends the sandbox.
         let started = tokio::task::spawn_blocking(move || {
-            let Prepared { id, plan, group } = inner.prepare(&spec)?;
+            let layout = layout.map_or_else(|| inner.layout(&spec), Ok)?;
+            let Prepared { id, plan, group } = inner.prepare(&spec, layout)?;
             match Launched::start(&inner.launchers, &plan, group.clone()) {
                 Ok((launched, stream)) => Ok((id, launched, stream, group)),
                 Err(error) => {
@@ -109,9 +131,41 @@ impl LinuxBackend {
         })?
     }
 
+    /// Returns the root of an image, if the spec asks for one.
+    async fn rootfs(&self, spec: &SandboxSpec) -> Result<Option<Rootfs>, SandboxError> {
+        let inner = Arc::clone(&self.inner);
+        let (root, network) = (spec.root.clone(), spec.network);
+        let found = tokio::task::spawn_blocking(move || inner.images.rootfs(&root, network));
+        found.await.map_err(|error| SandboxError::Host {
+            operation: "unpack an image",
+            source: Box::new(error),
+        })?
+    }
+
+    /// Makes a sandbox with a root that was looked up.
+    async fn create_in(
+        &self,
+        spec: &SandboxSpec,
+        rootfs: Option<Rootfs>,
+    ) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        let mut spec = spec.clone();
+        let (layout, image) = match rootfs {
+            None => (None, None),
+            Some(Rootfs { layout, search_path, lease }) => {
+                if let Some(path) = search_path {
+                    spec.environment.entry("PATH".to_owned()).or_insert(path);
+                }
+                (Some(layout), Some(lease))
+            }
+        };
+        let (id, launched, stream, group) = self.start(&spec, layout).await?;
+        let sandbox = LinuxSandbox::connect(id, &spec, launched, stream, group).await?;
+        Ok(Arc::new(sandbox.keeping(image)))
+    }
+
     /// Builds a sandbox to see what stands, and takes it down again.
     async fn probe(&self) -> Result<Guarantees, SandboxError> {
-        let built = match self.start(&SandboxSpec::default()).await {
+        let built = match self.start(&SandboxSpec::default(), None).await {
             Ok((_, launched, _stream, _)) => launched.watch().ready().await,
             Err(error) => Err(error),
         };
@@ -158,8 +212,14 @@ impl SandboxBackend for LinuxBackend {
     async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
         check(spec)?;
         self.demand_walls(spec).await?;
-        let (id, launched, stream, group) = self.start(spec).await?;
-        Ok(Arc::new(LinuxSandbox::connect(id, spec, launched, stream, group).await?))
+        let rootfs = self.rootfs(spec).await?;
+        let is_image = rootfs.is_some();
+        match self.create_in(spec, rootfs).await {
+            Err(error) if is_image && self.inner.images.has_refused_to_stack(&error) => {
+                self.create_in(spec, self.rootfs(spec).await?).await
+            }
+            created => created,
+        }
     }
 
     async fn attach(&self, _state: &SandboxState) -> Result<Arc<dyn Sandbox>, SandboxError> {
@@ -234,8 +294,16 @@ impl Inner {
         Ok(self.host.get_or_init(|| found))
     }
 
+    /// Returns the layout of a root that is not from an image.
+    fn layout(&self, spec: &SandboxSpec) -> Result<Layout, SandboxError> {
+        match (&spec.root, spec.network) {
+            (RootFilesystem::HostSystem, NetworkAccess::None) => Ok(self.host()?.layout.clone()),
+            (root, network) => Layout::of(root, network),
+        }
+    }
+
     /// Computes the plan of a sandbox and makes its cgroups.
-    fn prepare(&self, spec: &SandboxSpec) -> Result<Prepared, SandboxError> {
+    fn prepare(&self, spec: &SandboxSpec, layout: Layout) -> Result<Prepared, SandboxError> {
         let found = self.host()?;
         let limits = &spec.limits;
         if let (Some(_), Err(reason)) = (limits.cpu_millis, found.cgroups.version(Controller::Cpu))
@@ -256,10 +324,6 @@ impl Inner {
         let id = SandboxId::new(format!("{random:032x}"));
         let identity = identity::choose(&found.facts, u32::from_le_bytes(pick))
             .map_err(|reason| unenforceable(Wall::Privileges, reason))?;
-        let layout = match (&spec.root, spec.network) {
-            (RootFilesystem::HostSystem, NetworkAccess::None) => found.layout.clone(),
-            (root, network) => Layout::of(root, network)?,
-        };
         let group = found
             .cgroups
             .create(&found.owner.directory_name(id.as_str()), limits)
@@ -281,7 +345,7 @@ impl Inner {
             wall_time_ms: u64::try_from(limits.wall_time.as_millis()).unwrap_or(u64::MAX),
             root: Root {
                 staging: layout.staging,
-                layers: Vec::new(),
+                layers: layout.layers,
                 trees: layout.trees,
                 entries: layout.entries,
             },
@@ -332,7 +396,7 @@ mod tests {
         let host = backend.inner.host().expect("a host");
         match step {
             Step::DropGroups => host.facts.may_map,
-            // Only for images of several layers.
+            // Only for images; see `layers_are_merged_where_the_host_does_not_stack_them`.
             Step::StackLayers => false,
             Step::JoinCgroup => [Controller::Memory, Controller::Processes]
                 .into_iter()
@@ -378,6 +442,29 @@ mod tests {
         let error = backend.create(&SandboxSpec::default()).await.expect_err("it failed");
         assert_eq!(error.to_string(), "the host could not create namespaces");
         assert_eq!(error.retry(), cofferdam_core::Retry::Backoff);
+    }
+
+    #[tokio::test]
+    async fn layers_are_merged_where_the_host_does_not_stack_them() {
+        use cofferdam_testkit::{ImageBuilder, LayerBuilder, image::write_layout};
+        let _alone = ALONE.lock().await;
+        let place = tempfile::tempdir().expect("a directory");
+        let directory = place.path().join("image");
+        let layer = |name: &str| LayerBuilder::new().file(name, b"");
+        let image = ImageBuilder::new().layer(layer("one/file")).layer(layer("two/file"));
+        write_layout(&directory, &[(None, &image)]);
+        let source = cofferdam_sandbox::ImageSource::Layout { directory, name: None };
+        let spec = SandboxSpec { root: RootFilesystem::Image(source), ..SandboxSpec::default() };
+        let cache = place.path().join("cache");
+        let merged = || std::fs::read_dir(cache.join("v1/roots")).expect("a directory").count();
+        let backend = LinuxBackend::with_fault(Step::StackLayers, libc::EINVAL)
+            .with_image_cache(&cache, ImageCacheOptions::default());
+        for _ in 0..2 {
+            let sandbox = backend.create(&spec).await.expect("a sandbox");
+            assert_eq!(merged(), 1);
+            sandbox.close().await.expect("closes");
+        }
+        assert_eq!(groups_left(&backend), Vec::<PathBuf>::new());
     }
 
     #[tokio::test]

@@ -18,6 +18,7 @@ use crate::{
     cgroups::Group,
     launch::{Launched, Watch},
     layout::{HOME, WORKSPACE},
+    rootfs::ImageLease,
     setup::{BACKEND, host},
 };
 
@@ -29,6 +30,8 @@ pub(crate) struct LinuxSandbox {
     client: GuestClient,
     launched: Launched,
     group: Arc<Group>,
+    /// The image that its root is from.
+    _image: Option<ImageLease>,
 }
 
 /// How long the launcher may take to tell why the guest's stream ended. It tells at once, unless a hostile guest has
@@ -63,7 +66,12 @@ impl LinuxSandbox {
             id: id.clone(),
             data: json!({ "pid": std::process::id(), "labels": spec.labels }),
         };
-        Ok(Self { id, state, client, launched, group: Arc::new(group) })
+        Ok(Self { id, state, client, launched, group: Arc::new(group), _image: None })
+    }
+
+    /// Keeps the image that its root is from as long as the sandbox.
+    pub(crate) fn keeping(self, image: Option<ImageLease>) -> Self {
+        Self { _image: image, ..self }
     }
 }
 

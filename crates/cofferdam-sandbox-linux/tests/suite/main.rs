@@ -8,6 +8,7 @@
 )]
 
 mod host;
+mod images;
 mod isolation;
 mod lifecycle;
 mod limits;
