@@ -9,6 +9,7 @@
 
 mod container;
 mod host;
+mod images;
 mod isolation;
 mod lifecycle;
 mod limits;
