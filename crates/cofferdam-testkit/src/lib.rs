@@ -2,18 +2,23 @@
 //!
 //! - [`fixed`]: [`FixedClock`] and [`CountingEntropy`], so that ids and times are the same in each run of a test.
 //! - [`scripted_sandbox`]: [`ScriptedSandbox`], a strict sandbox without processes.
+//! - [`memory_sandbox`]: [`MemoryBackend`], sandboxes in memory that are stricter than real ones.
 //! - [`mock_server`]: [`MockModelServer`], a model server on loopback that plays a script, with faults.
 //! - [`mod@skip`]: says aloud that a test cannot run here, and why.
 //! - [`tools`]: [`FunctionTool`], a tool made of a closure.
 #![forbid(unsafe_code)]
 
+mod file_tree;
 pub mod fixed;
+pub mod memory_sandbox;
 pub mod mock_server;
 pub mod scripted_sandbox;
 pub mod skip;
 pub mod tools;
+mod tree_stream;
 
 pub use fixed::{CountingEntropy, FixedClock};
+pub use memory_sandbox::MemoryBackend;
 pub use mock_server::MockModelServer;
 pub use scripted_sandbox::{MemoryFiles, ScriptedCommand, ScriptedSandbox};
 pub use skip::skip;
