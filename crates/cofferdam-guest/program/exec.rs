@@ -13,7 +13,7 @@ use cofferdam_guest::{Exec, ExitStatus, TerminalSize};
 use crate::{
     outcome::{Outcome, bad_request, refused},
     process_tree,
-    reaper::{self, Plan, Report},
+    reaper::{Descriptors, Plan, Reaper, Report},
     sys,
     workspace::{Workspace, c_string},
 };
@@ -28,7 +28,7 @@ const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/usr/bin:/bin";
 #[derive(Debug)]
 pub(crate) struct Command {
     pub(crate) exec_id: Vec<u8>,
-    reaper: sys::Pid,
+    reaper: Reaper,
     command: Option<sys::Pid>,
     program: Vec<u8>,
     /// The pipe from the reaper; `None` when the reaper is gone, so that nothing of the tree is left.
@@ -90,9 +90,10 @@ impl Command {
         let directory = workspace
             .open_as(&request.directory, sys::O_PATH | sys::O_DIRECTORY, 0)
             .map_err(refused("enter working directory", &request.directory))?;
-        Self::launch(request, &program, directory)
-            .map(|started| Self { exec_id, ..started })
-            .map_err(refused("start", &program))
+        let mut started =
+            Self::launch(request, &program, directory).map_err(refused("start", &program))?;
+        started.exec_id = exec_id;
+        Ok(started)
     }
 
     fn launch(request: Exec, program: &[u8], directory: OwnedFd) -> io::Result<Self> {
@@ -113,22 +114,19 @@ impl Command {
             None => Ends::pipes(request.stdin)?,
         };
         let plan = Plan {
-            stdio: ends.command,
-            directory,
             programs,
             argv: sys::StringList::new(argv),
             environment: sys::StringList::new(environment),
             terminal: request.terminal.is_some(),
             limits: request.resource_limits,
         };
-        let guest = sys::Pid::try_from(std::process::id()).unwrap_or(1);
-        let Some(reaper) = sys::fork_process()? else {
-            reaper::run(&plan, &report_end, guest);
-        };
+        let descriptors = Descriptors { stdio: ends.command, directory, report: report_end };
         for fd in [&ends.stdin, &ends.stdout, &ends.stderr].into_iter().flatten() {
             sys::set_nonblocking(fd.as_fd())?;
         }
         sys::set_nonblocking(report.as_fd())?;
+        // Last, since nothing may fail once it lives.
+        let reaper = Reaper::start(plan, &descriptors)?;
         Ok(Self {
             exec_id: Vec::new(),
             reaper,
@@ -145,7 +143,7 @@ impl Command {
     }
 
     pub(crate) fn reaper(&self) -> sys::Pid {
-        self.reaper
+        self.reaper.pid
     }
 
     // What the server polls.
@@ -251,7 +249,7 @@ impl Command {
         if self.report.is_none() {
             self.killing = None;
         } else if self.killing.is_some_and(|due| due <= now) {
-            process_tree::kill_below(self.reaper, &[]);
+            process_tree::kill_below(self.reaper.pid, &[]);
             self.killing = Some(Instant::now() + AGAIN);
         }
     }
@@ -277,7 +275,6 @@ impl Command {
                     Some(News::Started(u32::try_from(pid).unwrap_or(0)))
                 }
                 Report::Failed(errno) => {
-                    self.report = None;
                     self.close_pipes();
                     Some(News::Failed(refused("start", &self.program)(sys::error(errno))))
                 }
@@ -353,6 +350,15 @@ impl Command {
             }
         }
         None
+    }
+}
+
+impl Drop for Command {
+    fn drop(&mut self) {
+        // Once the pipe is at its end, the reaper has left this memory.
+        if self.report.is_none() {
+            self.reaper.free();
+        }
     }
 }
 

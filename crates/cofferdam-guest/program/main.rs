@@ -35,6 +35,13 @@ use std::process::ExitCode;
 
 #[cfg(target_os = "linux")]
 fn main() -> ExitCode {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|word| word.as_encoded_bytes() == reaper::END_TREE.to_bytes())
+    {
+        reaper::end_tree();
+        return ExitCode::SUCCESS;
+    }
     match server::serve() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -44,6 +44,8 @@ pub(crate) fn serve() -> Result<(), Box<dyn Error>> {
     let mut server = Server::new()?;
     let result = server.run();
     server.kill_everything();
+    // A reaper that the kernel could not end in time still lives in this memory.
+    std::mem::forget(server);
     result
 }
 
@@ -358,7 +360,10 @@ impl Server {
             }
         }
         for (id, failure) in failed {
-            session.channels.remove(&id);
+            if let Some(Channel { task: Task::Command(command), .. }) = session.channels.remove(&id)
+            {
+                session.dying.push(*command);
+            }
             GuestMessage::Failed(failure).encode(id, &mut self.out)?;
         }
         for command in &mut session.dying {
@@ -412,7 +417,7 @@ impl Server {
         while start.elapsed() < PATIENCE {
             match sys::reap_child() {
                 sys::Wait::NoChildren => return,
-                sys::Wait::Ended(..) => {}
+                sys::Wait::Ended(_) => {}
                 sys::Wait::Running => {
                     process_tree::kill_below(own, &[]);
                     std::thread::sleep(Duration::from_millis(1));
@@ -687,7 +692,7 @@ impl Session {
 
     /// Collects children that have ended.
     fn reap(&mut self) {
-        while let sys::Wait::Ended(_, status) = sys::reap_child() {
+        while let sys::Wait::Ended(status) = sys::reap_child() {
             // A reaper that was killed left its tree to this process.
             if status & 0x7f != 0 {
                 self.strays = Some(Instant::now());

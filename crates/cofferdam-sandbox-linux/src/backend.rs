@@ -9,17 +9,18 @@ use async_trait::async_trait;
 use cofferdam_core::{NetworkAccess, SandboxId};
 use cofferdam_sandbox::{
     Enforcement, Guarantees, RootFilesystem, Sandbox, SandboxBackend, SandboxError, SandboxSpec,
-    SandboxState, SystemCallProfile, Wall,
+    SandboxState, Wall,
 };
 use tokio::sync::OnceCell;
 
 use crate::{
     cgroups::{Cgroups, Controller, Group, Owner, path_bytes, process_slots},
-    filter,
+    filter::Filters,
     identity::{self, Facts},
-    launch::Launcher,
+    launch::Launched,
+    launcher::Launchers,
     layout::{Layout, WRITABLE},
-    plan::{Plan, Scratch},
+    plan::{Plan, Root, Scratch},
     report::Step,
     sandbox::LinuxSandbox,
     setup::{BACKEND, host, invalid, oldest_kernel, unenforceable},
@@ -38,6 +39,7 @@ pub struct LinuxBackend {
 struct Inner {
     cgroup_parent: Option<PathBuf>,
     fault: Option<(Step, i32)>,
+    launchers: Launchers,
     host: OnceLock<Host>,
     guarantees: OnceCell<Guarantees>,
 }
@@ -47,7 +49,7 @@ struct Inner {
 struct Host {
     cgroups: Cgroups,
     facts: Facts,
-    filters: Vec<Vec<u8>>,
+    filters: Filters,
     layout: Layout,
     owner: Owner,
 }
@@ -85,24 +87,24 @@ impl LinuxBackend {
     async fn start(
         &self,
         spec: &SandboxSpec,
-    ) -> Result<(SandboxId, Launcher, std::os::unix::net::UnixStream, Group), SandboxError> {
+    ) -> Result<(SandboxId, Launched, std::os::unix::net::UnixStream, Group), SandboxError> {
         let inner = Arc::clone(&self.inner);
         let spec = spec.clone();
-        // If this future is dropped, the launcher is dropped with the task's result, and ends the sandbox.
+        // If this future is dropped, the handle is dropped with the task's result, and that ends the sandbox.
         let started = tokio::task::spawn_blocking(move || {
             let Prepared { id, plan, group } = inner.prepare(&spec)?;
-            match Launcher::start(&plan, group.clone()) {
-                Ok((launcher, stream)) => Ok((id, launcher, stream, group)),
+            match Launched::start(&inner.launchers, &plan, group.clone()) {
+                Ok((launched, stream)) => Ok((id, launched, stream, group)),
                 Err(error) => {
                     group
                         .remove()
                         .map_err(host("remove the cgroups of a sandbox that did not start"))?;
-                    Err(host("start the sandbox's launcher")(error))
+                    Err(host("hand a sandbox to the launcher")(error))
                 }
             }
         });
         started.await.map_err(|error| SandboxError::Host {
-            operation: "start the sandbox's launcher",
+            operation: "hand a sandbox to the launcher",
             source: Box::new(error),
         })?
     }
@@ -110,7 +112,7 @@ impl LinuxBackend {
     /// Builds a sandbox to see what stands, and takes it down again.
     async fn probe(&self) -> Result<Guarantees, SandboxError> {
         let built = match self.start(&SandboxSpec::default()).await {
-            Ok((_, launcher, _stream, _)) => launcher.watch().ready().await,
+            Ok((_, launched, _stream, _)) => launched.watch().ready().await,
             Err(error) => Err(error),
         };
         if let Err(error @ SandboxError::Host { .. }) = built {
@@ -156,8 +158,8 @@ impl SandboxBackend for LinuxBackend {
     async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
         check(spec)?;
         self.demand_walls(spec).await?;
-        let (id, launcher, stream, group) = self.start(spec).await?;
-        Ok(Arc::new(LinuxSandbox::connect(id, spec, launcher, stream, group).await?))
+        let (id, launched, stream, group) = self.start(spec).await?;
+        Ok(Arc::new(LinuxSandbox::connect(id, spec, launched, stream, group).await?))
     }
 
     async fn attach(&self, _state: &SandboxState) -> Result<Arc<dyn Sandbox>, SandboxError> {
@@ -183,14 +185,11 @@ fn check(spec: &SandboxSpec) -> Result<(), SandboxError> {
             return Err(invalid(format!("the limit {name} is 0, which no sandbox can run with")));
         }
     }
-    if spec.system_calls != SystemCallProfile::Default {
-        return Err(unenforceable(Wall::SystemCalls, "only the default profile is built"));
+    if limits.idle_time.is_some_and(|time| time.is_zero()) {
+        return Err(invalid("the limit idle_time is 0, which no sandbox can be used with"));
     }
-    if limits.idle_time.is_some() {
-        return Err(unenforceable(Wall::IdleTimeLimit, "idle time is not measured"));
-    }
-    if limits.cpu_weight.is_some() {
-        return Err(unenforceable(Wall::CpuLimit, "weights are not set"));
+    if limits.cpu_weight.is_some_and(|weight| !(1..=10_000).contains(&weight)) {
+        return Err(invalid("the limit cpu_weight is not between 1 and 10000"));
     }
     if !spec.linger.is_zero() {
         return Err(SandboxError::Unsupported {
@@ -225,7 +224,7 @@ impl Inner {
         let found = Host {
             cgroups,
             facts: Facts::read().map_err(host("read who it runs as"))?,
-            filters: filter::programs().map_err(|error| SandboxError::Host {
+            filters: Filters::compile().map_err(|error| SandboxError::Host {
                 operation: "compile the system call filter",
                 source: Box::new(error),
             })?,
@@ -239,10 +238,16 @@ impl Inner {
     fn prepare(&self, spec: &SandboxSpec) -> Result<Prepared, SandboxError> {
         let found = self.host()?;
         let limits = &spec.limits;
-        if let (Some(_), Err(reason)) = (limits.cpu_millis, found.cgroups.version(Controller::Cpu))
-        {
-            return Err(unenforceable(Wall::CpuLimit, reason));
+        if limits.cpu_millis.is_some() || limits.cpu_weight.is_some() {
+            let driven = found.cgroups.version(Controller::Cpu);
+            driven.map_err(|reason| unenforceable(Wall::CpuLimit, reason))?;
         }
+        let filters = found.filters.of(spec.system_calls).ok_or_else(|| {
+            unenforceable(
+                Wall::SystemCalls,
+                format!("the profile {:?} is not known", spec.system_calls),
+            )
+        })?;
         let mut random = [0; 16];
         rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
             .map_err(|errno| host("get random numbers")(errno.into()))?;
@@ -259,32 +264,39 @@ impl Inner {
             .cgroups
             .create(&found.owner.directory_name(id.as_str()), limits)
             .map_err(host("make the sandbox's cgroups"))?;
-        let (layout_bytes, layout_inodes) = layout.cost();
+        // A join of version 2 is a directory to be made in, which costs less than to move there.
+        let (into, joins): (Vec<_>, Vec<_>) =
+            group.joins().into_iter().partition(|join| join.ends_with(CGROUP_V2_JOIN.as_bytes()));
+        let cgroup_into =
+            into.first().map(|join| join[..join.len() - CGROUP_V2_JOIN.len()].to_vec());
         let plan = Plan {
             fault: self.fault,
             hostname: b"sandbox".to_vec(),
             own_network: spec.network == NetworkAccess::None,
             identity,
-            cgroup_joins: group.joins(),
+            cgroup_into,
+            cgroup_joins: joins,
             cgroup_directories: group.directories.iter().map(|d| path_bytes(d)).collect(),
             oom_counter: group.oom_counter.as_deref().map(path_bytes),
             wall_time_ms: u64::try_from(limits.wall_time.as_millis()).unwrap_or(u64::MAX),
-            staging: layout.staging,
-            trees: layout.trees,
-            entries: layout.entries,
+            root: Root { staging: layout.staging, trees: layout.trees, entries: layout.entries },
             scratch: Scratch {
-                bytes: limits.disk_bytes.saturating_add(layout_bytes),
-                inodes: limits.disk_inodes.saturating_add(layout_inodes),
+                bytes: limits.disk_bytes,
+                // The places, and the directory that they are in, are not the sandbox's.
+                inodes: limits.disk_inodes.saturating_add(WRITABLE.len() as u64 + 1),
                 directories: WRITABLE.map(Into::into).into(),
             },
             masks: layout.masks,
             resource_limits: resource_limits(spec, &found.cgroups),
             landlock: layout.landlock,
-            filters: found.filters.clone(),
+            filters: filters.to_vec(),
         };
         Ok(Prepared { id, plan, group })
     }
 }
+
+/// The end of a join's path with version 2.
+const CGROUP_V2_JOIN: &str = "/cgroup.procs";
 
 /// Limits of each process; those of the sandbox as a whole are cgroups and the size of the writable file system.
 fn resource_limits(spec: &SandboxSpec, cgroups: &Cgroups) -> Vec<(u32, u64)> {
@@ -315,9 +327,12 @@ mod tests {
         let host = backend.inner.host().expect("a host");
         match step {
             Step::DropGroups => host.facts.may_map,
-            Step::JoinCgroup => [Controller::Memory, Controller::Processes]
-                .into_iter()
-                .any(|controller| host.cgroups.version(controller).is_ok()),
+            Step::JoinCgroup => {
+                host.cgroups.has_tree()
+                    || [Controller::Memory, Controller::Processes]
+                        .into_iter()
+                        .any(|controller| host.cgroups.version(controller).is_ok())
+            }
             _ => true,
         }
     }
@@ -366,7 +381,7 @@ mod tests {
         let _alone = ALONE.lock().await;
         let backend = LinuxBackend::with_fault(Step::PivotRoot, libc::EPERM);
         let guarantees = backend.guarantees().await.expect("a report");
-        assert_eq!(guarantees.weaknesses().count(), 14);
+        assert_eq!(guarantees.weaknesses().count(), 15);
         let spec = SandboxSpec { strict: true, ..SandboxSpec::default() };
         let error = backend.create(&spec).await.expect_err("refused");
         assert!(

@@ -159,18 +159,6 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Returns the bytes and inodes that the entries take of the root's file system, which the limits do not count.
-    pub(crate) fn cost(&self) -> (u64, u64) {
-        const PAGE: u64 = 4096;
-        let bytes = self.entries.iter().map(|entry| match entry {
-            Entry::File(_, content) => (content.len() as u64).next_multiple_of(PAGE),
-            // Short targets are kept in the inode; a long one takes a page, from the sandbox's share.
-            Entry::Link(..) | Entry::Directory(_) => 0,
-        });
-        // One more for the root directory.
-        (bytes.sum(), self.entries.len() as u64 + 1)
-    }
-
     /// The host's system directories and a made `/etc`.
     fn host_system(&mut self, network: NetworkAccess) {
         for name in SYSTEM {

@@ -56,6 +56,7 @@ pub(crate) fn describe(step: Step) -> &'static str {
         Step::MountTerminals => "mount the terminals",
         Step::MaskPath => "mask a part of /proc",
         Step::PivotRoot => "change to the new root",
+        Step::EnterRoot => "enter the root",
         Step::SealRoot => "make the root read-only",
         Step::ResourceLimit => "set a resource limit",
         Step::DropCapabilities => "drop capabilities",

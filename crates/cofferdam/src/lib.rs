@@ -22,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod backends;
 pub mod models;
 pub mod secrets;
 pub mod session;
