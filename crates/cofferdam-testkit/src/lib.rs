@@ -1,5 +1,6 @@
 //! Doubles and helpers that the tests of all crates share; never a dependency of shipped code.
 //!
+//! - [`faulty_backend`]: [`FaultyBackend`], any sandbox backend with one planted defect.
 //! - [`fixed`]: [`FixedClock`] and [`CountingEntropy`], so that ids and times are the same in each run of a test.
 //! - [`scripted_sandbox`]: [`ScriptedSandbox`], a strict sandbox without processes.
 //! - [`memory_sandbox`]: [`MemoryBackend`], sandboxes in memory that are stricter than real ones.
@@ -8,6 +9,7 @@
 //! - [`tools`]: [`FunctionTool`], a tool made of a closure.
 #![forbid(unsafe_code)]
 
+pub mod faulty_backend;
 mod file_tree;
 pub mod fixed;
 pub mod memory_sandbox;
@@ -17,6 +19,7 @@ pub mod skip;
 pub mod tools;
 mod tree_stream;
 
+pub use faulty_backend::{Defect, FaultyBackend};
 pub use fixed::{CountingEntropy, FixedClock};
 pub use memory_sandbox::MemoryBackend;
 pub use mock_server::MockModelServer;
