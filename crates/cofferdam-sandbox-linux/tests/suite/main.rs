@@ -7,6 +7,7 @@
     reason = "the controls, the users and the parents that die are processes; they tell each other by variables"
 )]
 
+mod as_ordinary_user;
 mod container;
 mod host;
 mod images;
