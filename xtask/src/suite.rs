@@ -6,6 +6,8 @@ mod example;
 mod local_model;
 mod openai_python;
 mod sandbox_linux;
+mod script;
+mod security;
 
 use anyhow::{Result, bail};
 
@@ -29,6 +31,7 @@ pub(crate) struct Suite {
 const SUITES: &[Suite] = &[
     sandbox_linux::CONFORMANCE,
     sandbox_linux::ISOLATION,
+    security::SUITE,
     openai_python::SUITE,
     local_model::SUITE,
     example::SUITE,
@@ -44,7 +47,8 @@ impl Suite {
     }
 }
 
-pub(crate) fn run(context: &Context, arguments: Arguments) -> Result<bool> {
+pub(crate) fn run(context: &Context, mut arguments: Arguments) -> Result<bool> {
+    let update = arguments.flag("--update");
     let names = arguments.names()?;
     if names.is_empty() {
         let rows: Vec<_> =
@@ -53,6 +57,16 @@ pub(crate) fn run(context: &Context, arguments: Arguments) -> Result<bool> {
         return Ok(true);
     }
     let mut report = Report::default();
+    if update {
+        if names != [security::SUITE.name] {
+            bail!(
+                "`--update` writes the table of the suite {}; name it alone",
+                security::SUITE.name
+            );
+        }
+        security::update(context, &mut report)?;
+        return Ok(report.print(true));
+    }
     for name in &names {
         let Some(suite) = SUITES.iter().find(|suite| suite.name == name) else {
             bail!("no suite `{name}`; `cargo xtask suite` lists them");

@@ -44,8 +44,8 @@ probe_table! { "files":
     device_nodes "device-nodes" "open other device nodes of the host",
     make_block_device "mknod" "make a device node",
     memory_device "dev-mem" "open physical memory",
-    system_write "system-write" "write to the system's programs",
-    system_mode "system-mode" "change the mode of a system program",
+    system_write "system-write" "add to the programs that later commands run",
+    system_mode "system-mode" "change a program that later commands run",
     shared_memory "dev-shm" "find a file in the host's /dev/shm",
     sys_write "sys-write" "open a file of /sys for writing",
     set_id "set-id-mounts" "find a file system that honours set-id programs or devices",
@@ -122,8 +122,8 @@ fn host_file_link(targets: &Targets) -> Outcome {
 }
 
 fn link_out(targets: &Targets) -> Outcome {
-    let written = symlink(&targets.outside, "out")
-        .and_then(|()| fs::write("out/made-through-link", "x"));
+    let written =
+        symlink(&targets.outside, "out").and_then(|()| fs::write("out/made-through-link", "x"));
     Outcome::of(written, "wrote through a link")
 }
 
@@ -166,13 +166,17 @@ fn homes(_: &Targets) -> Outcome {
     // A sandbox's own home says nothing.
     let own = std::env::current_dir().unwrap_or_default();
     let others = homes.filter(|home| !own.starts_with(home) && !home.ends_with("sandbox"));
-    Outcome::any([PathBuf::from("/root")].into_iter().chain(others).map(|home| {
-        Outcome::of(fs::read_dir(&home), format!("listed {}", home.display()))
-    }))
+    Outcome::any(
+        [PathBuf::from("/root")]
+            .into_iter()
+            .chain(others)
+            .map(|home| Outcome::of(fs::read_dir(&home), format!("listed {}", home.display()))),
+    )
 }
 
 fn engine_socket(targets: &Targets) -> Outcome {
-    let known = ["/var/run/docker.sock", "/run/containerd/containerd.sock", "/run/podman/podman.sock"];
+    let known =
+        ["/var/run/docker.sock", "/run/containerd/containerd.sock", "/run/podman/podman.sock"];
     let paths = known.iter().map(PathBuf::from).chain([targets.engine_socket.clone()]);
     let paths = paths.filter(|path| !path.as_os_str().is_empty());
     Outcome::any(paths.map(|path| {
@@ -223,7 +227,7 @@ fn fd_holds(fd: i32, canary: &str) -> bool {
     let length = bytes.len();
     // Only regular files: a read of the pipe of an answer would hang.
     let regular = fs::metadata(format!("/proc/self/fd/{fd}")).is_ok_and(|it| it.is_file());
-    regular && sys!(17, fd, &mut bytes[..], length, 0).is_ok() && holds(&bytes, canary)
+    regular && sys!(n::PREAD64, fd, &mut bytes[..], length, 0).is_ok() && holds(&bytes, canary)
 }
 
 fn by_handle(_: &Targets) -> Outcome {
@@ -232,14 +236,15 @@ fn by_handle(_: &Targets) -> Outcome {
     let root = std::os::fd::OwnedFd::from(root);
     let mut handle = structure!(136; 128_u32, 0_i32);
     let mut mount = [0_u8; 4];
-    let named =
-        sys!(n::NAME_TO_HANDLE_AT, AT_FDCWD, c"/", &mut handle[..], &mut mount[..], 0);
+    let named = sys!(n::NAME_TO_HANDLE_AT, AT_FDCWD, c"/", &mut handle[..], &mut mount[..], 0);
     if named.is_err() {
         // The root directory of most file systems: inode 2 or so, whatever its generation.
         handle = structure!(136; 8_u32, 1_i32, 2_u32, 0_u32);
     }
-    let opened =
-        sys::descriptor(n::OPEN_BY_HANDLE_AT, &[(&root).into(), (&handle[..]).into(), O_DIRECTORY.into()]);
+    let opened = sys::descriptor(
+        n::OPEN_BY_HANDLE_AT,
+        &[(&root).into(), (&handle[..]).into(), O_DIRECTORY.into()],
+    );
     Outcome::past_the_check(opened, &[116, 22])
 }
 
@@ -274,9 +279,8 @@ fn block_devices(_: &Targets) -> Outcome {
 }
 
 fn device_nodes(_: &Targets) -> Outcome {
-    const HARMLESS: &[&str] = &[
-        "null", "zero", "full", "random", "urandom", "tty", "ptmx", "console", "watchdog", "mem",
-    ];
+    const HARMLESS: &[&str] =
+        &["null", "zero", "full", "random", "urandom", "tty", "ptmx", "console", "watchdog", "mem"];
     try_nodes(nodes(|metadata, name| {
         // Opening a watchdog would start it.
         metadata.file_type().is_char_device()
@@ -287,9 +291,10 @@ fn device_nodes(_: &Targets) -> Outcome {
 }
 
 fn memory_device(_: &Targets) -> Outcome {
-    Outcome::any(["/dev/mem", "/dev/kmem", "/dev/port"].map(|path| {
-        Outcome::of(fs::File::open(path), format!("opened {path}"))
-    }))
+    Outcome::any(
+        ["/dev/mem", "/dev/kmem", "/dev/port"]
+            .map(|path| Outcome::of(fs::File::open(path), format!("opened {path}"))),
+    )
 }
 
 fn make_block_device(_: &Targets) -> Outcome {

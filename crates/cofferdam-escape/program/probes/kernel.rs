@@ -36,7 +36,6 @@ probe_table! { "kernel":
     kexec "kexec" "load another kernel",
     accounting "acct" "switch process accounting",
     swap "swapon" "add swap",
-    quota "quotactl" "reach disk quotas",
     ports "iopl" "use processor ports",
     segments "modify-ldt" "change the segment table",
     persona "personality" "switch off random addresses",
@@ -64,7 +63,10 @@ fn add_key(_: &Targets) -> Outcome {
 
 fn key_ring(_: &Targets) -> Outcome {
     const KEYCTL_GET_KEYRING_ID: i32 = 0;
-    Outcome::of(sys!(n::KEYCTL, KEYCTL_GET_KEYRING_ID, SESSION_KEYRING, 0), "found the session's ring")
+    Outcome::of(
+        sys!(n::KEYCTL, KEYCTL_GET_KEYRING_ID, SESSION_KEYRING, 0),
+        "found the session's ring",
+    )
 }
 
 fn request_key(_: &Targets) -> Outcome {
@@ -107,9 +109,11 @@ fn performance(_: &Targets) -> Outcome {
 
 fn faults(_: &Targets) -> Outcome {
     const USER_MODE_ONLY: i32 = 1;
-    Outcome::any([0, USER_MODE_ONLY].map(|flags| {
-        Outcome::of(sys::descriptor(n::USERFAULTFD, &[flags.into()]), "opened one")
-    }))
+    Outcome::any(
+        [0, USER_MODE_ONLY].map(|flags| {
+            Outcome::of(sys::descriptor(n::USERFAULTFD, &[flags.into()]), "opened one")
+        }),
+    )
 }
 
 fn fanotify(_: &Targets) -> Outcome {
@@ -239,11 +243,6 @@ fn swap(_: &Targets) -> Outcome {
     Outcome::past_the_check(sys!(n::SWAPON, c"/no-such-file", 0), &[ENOENT, EINVAL])
 }
 
-fn quota(_: &Targets) -> Outcome {
-    const Q_GETINFO_USER: u32 = 0x8000_0500;
-    Outcome::past_the_check(sys!(n::QUOTACTL, Q_GETINFO_USER, c"/no-such-device", 0, 0), &[ENOENT])
-}
-
 fn ports(_: &Targets) -> Outcome {
     Outcome::any([
         Outcome::of(sys!(n::IOPL, 3), "iopl(3)"),
@@ -271,7 +270,8 @@ fn x32_calls(_: &Targets) -> Outcome {
 }
 
 fn trace_files(_: &Targets) -> Outcome {
-    let files = ["/sys/kernel/tracing/trace", "/sys/kernel/debug/sched", "/sys/kernel/security"];
+    let files =
+        ["/sys/kernel/tracing/trace", "/sys/kernel/debug/tracing/trace", "/sys/kernel/debug"];
     Outcome::any(files.map(|path| match fs::File::open(path).map(OwnedFd::from) {
         Err(error) if error.raw_os_error() == Some(ENODEV) => Outcome::refused(&error),
         opened => Outcome::of(opened, format!("opened {path}")),

@@ -12,7 +12,7 @@ use crate::{
 
 probe_table! { "limits":
     descriptors "fd-bomb" "open 15 000 files",
-    inodes "inode-bomb" "make 30 000 files",
+    inodes "inode-bomb" "make 10 000 files",
     processes "fork-bomb" "start 1 500 processes",
     disk "disk-bomb" (25) "write 256 MiB",
     memory "memory-bomb" (9, 6, 11) "use 1 GiB of memory",
@@ -38,7 +38,7 @@ fn descriptors(_: &Targets) -> Outcome {
 }
 
 fn inodes(_: &Targets) -> Outcome {
-    const MANY: u32 = 30_000;
+    const MANY: u32 = 10_000;
     for count in 0..MANY {
         if let Err(error) = fs::File::create(format!("{count}")) {
             return Outcome::denied(format!("{} after {count}", name_of(&error)));
