@@ -110,7 +110,7 @@ fn chosen(targets: &str, ids: &[&str]) -> std::io::Result<()> {
         chosen.extend(probes::all());
     }
     for id in ids {
-        let known = probes::all().find(|probe| probe.id == *id);
+        let known = probes::all().chain(probes::SELF_TEST).find(|probe| probe.id == *id);
         chosen.push(known.ok_or_else(|| std::io::Error::other(format!("no probe {id}")))?);
     }
     run::run(&chosen, &targets)

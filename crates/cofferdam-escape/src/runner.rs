@@ -1,7 +1,7 @@
 //! Runs the attacks on each target and collects a [`Report`].
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     fs,
     io::{BufRead as _, BufReader, Read as _},
     os::unix::fs::PermissionsExt,
@@ -83,12 +83,13 @@ impl Runner {
         let mut hosts: BTreeMap<u32, Host> = BTreeMap::new();
         let mut report = Report { attacks: self.attacks.clone(), columns: Vec::new() };
         for target in targets {
-            if !hosts.contains_key(&target.user) {
-                let probe = self.place.path().join(PROGRAM_NAME);
-                let host = Host::prepare(target.user, &probe, self.engine_socket.clone())?;
-                hosts.insert(target.user, host);
-            }
-            let Some(host) = hosts.get(&target.user) else { continue };
+            let host = match hosts.entry(target.user) {
+                Entry::Occupied(host) => host.into_mut(),
+                Entry::Vacant(none) => {
+                    let probe = self.place.path().join(PROGRAM_NAME);
+                    none.insert(Host::prepare(target.user, &probe, self.engine_socket.clone())?)
+                }
+            };
             let column = self.column(target, host)?;
             progress(&column);
             report.columns.push(column);

@@ -219,7 +219,37 @@ mod tests {
     #[test]
     fn a_table() {
         let text = update(EMPTY, &report(), &[attack("d", "later")]).unwrap();
-        insta::assert_snapshot!(text, @"");
+        insta::assert_snapshot!(text, @"
+        # Security
+
+        <!-- escape suite: written by `cargo xtask suite security --update` -->
+
+        |  | none | ours | theirs |
+        | --- | --- | --- | --- |
+        | **open** | 2 | 1 | 1 |
+        | denied, and works outside (`·`) | 0 | 1 | 0 |
+        | denied, and not shown to work outside on that host (`(·)`) | 1 | 1 | 0 |
+        | broken | 0 | 0 | 1 |
+
+        **Files**
+
+        | attack | none | ours | theirs |
+        | --- | --- | --- | --- |
+        | `a` do a | **open** | · | **open** |
+        | `b` do b | (·) | (·) |  |
+
+        **Kernel**
+
+        | attack | none | ours | theirs |
+        | --- | --- | --- | --- |
+        | `c` do c | **open** | **open** | broken |
+
+        **Not built yet**, so not attacked and not counted: do d.
+
+        <!-- escape suite: end -->
+
+        after
+        ");
         assert_eq!(differences(&text, &report()).unwrap(), [""; 0]);
         // Writing it again changes nothing.
         assert_eq!(update(&text, &report(), &[attack("d", "later")]).unwrap(), text);

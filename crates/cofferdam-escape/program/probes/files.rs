@@ -352,7 +352,7 @@ fn set_id(_: &Targets) -> Outcome {
     const NOSUID: u64 = 2;
     const NODEV: u64 = 4;
     let honours = |place: &str| -> io::Result<bool> {
-        let mut buffer = vec![0_u8; 120];
+        let mut buffer = [0_u8; 120];
         sys!(n::STATFS, CString::new(place)?.as_c_str(), &mut buffer[..])?;
         let mut flags = [0_u8; 8];
         flags.copy_from_slice(&buffer[80..88]);

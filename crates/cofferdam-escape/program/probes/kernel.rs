@@ -45,7 +45,7 @@ probe_table! { "kernel":
 }
 
 fn io_uring(_: &Targets) -> Outcome {
-    let mut parameters = vec![0_u8; 120];
+    let mut parameters = [0_u8; 120];
     let made = sys::descriptor(n::IO_URING_SETUP, &[1.into(), (&mut parameters[..]).into()]);
     Outcome::of(made, "made one")
 }
@@ -252,7 +252,7 @@ fn ports(_: &Targets) -> Outcome {
 
 fn segments(_: &Targets) -> Outcome {
     const READ: i32 = 0;
-    let mut table = vec![0_u8; 64];
+    let mut table = [0_u8; 64];
     Outcome::of(sys!(n::MODIFY_LDT, READ, &mut table[..], 64), "it answered")
 }
 

@@ -21,7 +21,7 @@ probe_table! { "limits":
 fn descriptors(_: &Targets) -> Outcome {
     const RLIMIT_NOFILE: i32 = 7;
     const MANY: u64 = 15_000;
-    let mut limit = vec![0_u8; 16];
+    let mut limit = [0_u8; 16];
     let hard = match sys!(n::PRLIMIT64, 0, RLIMIT_NOFILE, 0, &mut limit[..]) {
         Ok(_) => u64::from_ne_bytes(limit[8..].try_into().unwrap_or_default()),
         Err(error) => return Outcome::refused(&error),

@@ -122,7 +122,7 @@ fn owner(_: &Targets) -> Outcome {
 
 fn core_files(_: &Targets) -> Outcome {
     const RLIMIT_CORE: i32 = 4;
-    let mut limit = vec![0_u8; 16];
+    let mut limit = [0_u8; 16];
     match sys!(n::PRLIMIT64, 0, RLIMIT_CORE, 0, &mut limit[..]) {
         Ok(_) if limit[8..].iter().any(|byte| *byte != 0) => {
             Outcome::open("the hard limit is not 0")

@@ -196,13 +196,13 @@ async fn tree_entries(trial: &Trial) -> Result<Found> {
         up.as_bytes(),
         b"../made-above",
         b"a/../../made-above",
-        b"out/made-through-link",
+        b"out/made-by-entry",
         b"./../made-above",
     ];
     let mut refused = 0;
     for name in names {
         refused += u32::from(upload(&*sandbox, file(name, 0o644)).await.is_err());
-        for made in ["made-absolute", "made-through-link"] {
+        for made in ["made-absolute", "made-by-entry"] {
             if trial.targets.take(made) {
                 return open(format!("{} was made on the host", String::from_utf8_lossy(name)));
             }
@@ -210,9 +210,9 @@ async fn tree_entries(trial: &Trial) -> Result<Found> {
     }
     // A link and a file through it, in one stream.
     let entries = [link(b"later", text_of(&trial.targets.outside))];
-    let entries = entries.into_iter().chain(file(b"later/made-through-link", 0o644));
+    let entries = entries.into_iter().chain(file(b"later/made-by-entry", 0o644));
     refused += u32::from(upload(&*sandbox, entries).await.is_err());
-    let made = trial.targets.take("made-through-link");
+    let made = trial.targets.take("made-by-entry");
     sandbox.close().await?;
     if made {
         return open("wrote through a link of the same upload");

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -20,7 +20,8 @@ use crate::worker;
 attack_table! {
     after_close "outlive-close" "live on after the sandbox is closed (setsid, orphaned)", naive::survivor;
     after_drop "outlive-command" "live on after the command that started it is dropped", naive::survivor;
-    after_kill "outlive-launcher" "live on after the process that made the sandbox is killed", naive::survivor;
+    after_kill "outlive-maker" "live on after the process that made the sandbox is killed", naive::survivor;
+    after_launcher "outlive-launcher" "live on after the launcher of the sandbox is killed", naive::survivor;
     kill_all "kill-all" "kill every process in sight, and be taken for a success", naive::never;
     flood "output-flood" "fill the harness's memory with output", naive::flood;
     weak_walls "weak-walls" "get a sandbox with weaker walls than were demanded", naive::undemanding;
@@ -95,11 +96,11 @@ pub(crate) async fn hold(trial: &Trial, word: &str) -> Result<()> {
     Ok(())
 }
 
+/// Starts this program again as one that holds a sandbox in which something lingers under `word`.
 #[expect(clippy::disallowed_methods, reason = "it is this program again, to be killed")]
-async fn after_kill(trial: &Trial) -> Result<Found> {
-    let word = format!("kill-{}", trial.targets.token);
+fn start_holder(trial: &Trial, word: &str) -> Result<Child> {
     let mut holder = Command::new(std::env::current_exe()?)
-        .args(["hold", trial.backend.name(), "targets", &word])
+        .args(["hold", trial.backend.name(), "targets", word])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()?;
@@ -107,12 +108,53 @@ async fn after_kill(trial: &Trial) -> Result<Found> {
     if let Some(stdout) = holder.stdout.take() {
         BufReader::new(stdout).read_line(&mut line)?;
     }
-    let lingers = must_linger(&word);
+    let lingers = must_linger(word);
+    if lingers.is_err() || line.trim() != "ready" {
+        holder.kill()?;
+        holder.wait()?;
+    }
+    anyhow::ensure!(line.trim() == "ready", "the holder said {line:?}");
+    lingers.map(|()| holder)
+}
+
+async fn after_kill(trial: &Trial) -> Result<Found> {
+    let word = format!("kill-{}", trial.targets.token);
+    let mut holder = start_holder(trial, &word)?;
     holder.kill()?;
     holder.wait()?;
-    anyhow::ensure!(line.trim() == "ready", "the holder said {line:?}");
-    lingers?;
     gone(&word).await
+}
+
+async fn after_launcher(trial: &Trial) -> Result<Found> {
+    let word = format!("launcher-{}", trial.targets.token);
+    let mut holder = start_holder(trial, &word)?;
+    let launchers = children(holder.id());
+    let killed = launchers.iter().filter(|pid| kill(**pid)).count();
+    let found = if killed > 0 {
+        gone(&word).await
+    } else {
+        denied("the process that made the sandbox has no other beside it")
+    };
+    holder.kill()?;
+    holder.wait()?;
+    found
+}
+
+/// The processes that a process has started.
+fn children(parent: u32) -> Vec<u32> {
+    let numbers = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_child = |pid: &u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let above = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+        above.is_some_and(|above| above.trim() == parent.to_string())
+    };
+    numbers.filter(is_child).collect()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the only way to a signal without unsafe code")]
+fn kill(pid: u32) -> bool {
+    Command::new("kill").args(["-9", &pid.to_string()]).status().is_ok_and(|it| it.success())
 }
 
 async fn kill_all(trial: &Trial) -> Result<Found> {
