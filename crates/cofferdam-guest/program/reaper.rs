@@ -134,6 +134,8 @@ impl Reaper {
 
     /// Frees its memory. The caller has seen the end of the pipe of its reports: the kernel closes the descriptors of a
     /// process after it has taken the memory from it.
+    ///
+    /// A reaper that is dropped without it keeps its memory.
     pub(crate) fn free(&mut self) {
         if !self.freed {
             self.freed = true;

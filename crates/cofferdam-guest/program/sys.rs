@@ -6,6 +6,7 @@
 //! - `process`: processes, their limits, and the signals sent to them.
 //! - `signal`: the signals of this process.
 //! - `descriptor`: descriptors, pipes and waiting for them.
+//! - `socket`: sockets.
 //! - `terminal`: pseudo-terminals.
 //! - `file`: files, named by an open directory and a name in it.
 //! - `raw`: calls without the C library, for processes that share the guest's memory.
@@ -25,6 +26,7 @@ mod file;
 mod process;
 pub(crate) mod raw;
 mod signal;
+mod socket;
 mod terminal;
 
 use std::{
@@ -33,7 +35,7 @@ use std::{
     os::fd::{FromRawFd, OwnedFd},
 };
 
-pub(crate) use self::{descriptor::*, file::*, process::*, signal::*, terminal::*};
+pub(crate) use self::{descriptor::*, file::*, process::*, signal::*, socket::*, terminal::*};
 
 #[cfg(not(all(
     target_os = "linux",
@@ -49,6 +51,7 @@ unsafe extern "C" {
 }
 
 pub(crate) const ENOENT: i32 = 2;
+pub(crate) const ESRCH: i32 = 3;
 pub(crate) const EACCES: i32 = 13;
 pub(crate) const EEXIST: i32 = 17;
 pub(crate) const ENOTDIR: i32 = 20;

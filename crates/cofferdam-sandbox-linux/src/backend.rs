@@ -9,13 +9,13 @@ use async_trait::async_trait;
 use cofferdam_core::{NetworkAccess, SandboxId};
 use cofferdam_sandbox::{
     Enforcement, Guarantees, RootFilesystem, Sandbox, SandboxBackend, SandboxError, SandboxSpec,
-    SandboxState, SystemCallProfile, Wall,
+    SandboxState, Wall,
 };
 use tokio::sync::OnceCell;
 
 use crate::{
     cgroups::{Cgroups, Controller, Group, Owner, path_bytes, process_slots},
-    filter,
+    filter::Filters,
     identity::{self, Facts},
     launch::Launched,
     launcher::Launchers,
@@ -49,7 +49,7 @@ struct Inner {
 struct Host {
     cgroups: Cgroups,
     facts: Facts,
-    filters: Vec<Vec<u8>>,
+    filters: Filters,
     layout: Layout,
     owner: Owner,
 }
@@ -185,9 +185,6 @@ fn check(spec: &SandboxSpec) -> Result<(), SandboxError> {
             return Err(invalid(format!("the limit {name} is 0, which no sandbox can run with")));
         }
     }
-    if spec.system_calls != SystemCallProfile::Default {
-        return Err(unenforceable(Wall::SystemCalls, "only the default profile is built"));
-    }
     if limits.idle_time.is_some_and(|time| time.is_zero()) {
         return Err(invalid("the limit idle_time is 0, which no sandbox can be used with"));
     }
@@ -227,7 +224,7 @@ impl Inner {
         let found = Host {
             cgroups,
             facts: Facts::read().map_err(host("read who it runs as"))?,
-            filters: filter::programs().map_err(|error| SandboxError::Host {
+            filters: Filters::compile().map_err(|error| SandboxError::Host {
                 operation: "compile the system call filter",
                 source: Box::new(error),
             })?,
@@ -245,6 +242,12 @@ impl Inner {
             let driven = found.cgroups.version(Controller::Cpu);
             driven.map_err(|reason| unenforceable(Wall::CpuLimit, reason))?;
         }
+        let filters = found.filters.of(spec.system_calls).ok_or_else(|| {
+            unenforceable(
+                Wall::SystemCalls,
+                format!("the profile {:?} is not known", spec.system_calls),
+            )
+        })?;
         let mut random = [0; 16];
         rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
             .map_err(|errno| host("get random numbers")(errno.into()))?;
@@ -286,7 +289,7 @@ impl Inner {
             masks: layout.masks,
             resource_limits: resource_limits(spec, &found.cgroups),
             landlock: layout.landlock,
-            filters: found.filters.clone(),
+            filters: filters.to_vec(),
         };
         Ok(Prepared { id, plan, group })
     }

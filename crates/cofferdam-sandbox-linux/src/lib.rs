@@ -39,7 +39,7 @@
 //! | processes | pid and ipc namespaces, fresh `/proc` | seeing, signalling, tracing, sharing memory with the host |
 //! | network | network namespace, Landlock scope | addresses, abstract sockets, loopback of the host |
 //! | privileges | user namespace without a user 0, empty capability sets, locked secure bits, `no_new_privs` | becoming anybody else |
-//! | system calls | seccomp allow-list, see below | mounts, namespaces, tracing, key rings, BPF, io_uring, modules, clocks, odd sockets |
+//! | system calls | seccomp allow-list in three profiles, see below | mounts, namespaces, tracing, key rings, BPF, io_uring, modules, clocks, odd sockets |
 //! | memory, processes, processor | cgroup v2, v1 or both; otherwise `RLIMIT_AS` and `RLIMIT_NPROC` | exhausting the host |
 //! | disk | size and inode limit of one in-memory file system, `RLIMIT_FSIZE` | filling the host's disk |
 //! | descriptors | `close_range`, close-on-exec, one stream | what the host forgot to close |
@@ -70,6 +70,10 @@
 //! A list of bad calls is out of date with each kernel, and must name each call once for every ABI. Here, what is not known
 //! fails with `ENOSYS`, as on an older kernel, and programs fall back. What is known and bad fails with `EPERM`.
 //!
+//! [`SystemCallProfile`] chooses one of three lists, whose tables give a reason for each group of calls: `default`; `debugger`,
+//! with which a command may trace and change other commands of the sandbox, but never the guest; `strict`, without System V
+//! communication, locked memory, odd sockets and the like, in which shells, file programs and interpreters still run.
+//!
 //! # Why a file system in memory for the disk?
 //!
 //! Its size and its number of files are bounded exactly, for all writable places together, as root and as an ordinary
@@ -84,6 +88,7 @@
 //! - A sandbox ends with the process that made it; [`SandboxBackend::attach`] is refused.
 //! - Linux 5.14 or later on x86-64 or arm64; on other systems the crate is empty.
 //!
+//! [`SystemCallProfile`]: cofferdam_sandbox::SystemCallProfile
 //! [`NetworkAccess::Host`]: cofferdam_core::NetworkAccess::Host
 //! [`SandboxBackend::guarantees`]: cofferdam_sandbox::SandboxBackend::guarantees
 //! [`SandboxBackend::attach`]: cofferdam_sandbox::SandboxBackend::attach
