@@ -6,6 +6,7 @@
 //! - [`session`]: the channels, and turns for each of them ([`flow`]).
 //! - [`commands`], [`exec`], [`reaper`], [`process_tree`]: commands and all that descends from them.
 //! - [`workspace`], [`files`], [`walk`], [`upload`]: files, resolved beneath the workspace.
+//! - [`port`]: connections inside.
 //! - [`sys`]: system calls; it and the reaper have the only unsafe code.
 //!
 //! `build.rs` compiles this file and the crate's library with a bare `rustc` to one static executable, so it uses only
@@ -27,6 +28,8 @@ mod flow;
 mod outcome;
 #[cfg(target_os = "linux")]
 mod poll;
+#[cfg(target_os = "linux")]
+mod port;
 #[cfg(target_os = "linux")]
 mod process_tree;
 #[cfg(target_os = "linux")]
