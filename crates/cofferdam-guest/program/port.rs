@@ -71,15 +71,13 @@ impl Port {
     /// Adds what is to be waited for. `room` tells whether its bytes can be taken.
     pub(crate) fn wait_for(&self, waiting: &mut Waiting, room: bool) {
         let fd = self.socket.as_raw_fd();
-        if !self.stands || !self.waiting.is_empty() {
+        if if self.stands { !self.waiting.is_empty() } else { room } {
             waiting.writable(fd);
         }
         if self.stands && room && !self.reading_ended {
             waiting.readable(fd);
         }
-        if !self.told && self.stands {
-            waiting.busy = true;
-        }
+        waiting.busy |= room && self.stands && !self.told;
     }
 
     /// Takes bytes of the host.

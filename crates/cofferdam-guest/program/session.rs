@@ -22,6 +22,7 @@ use crate::{
     process_tree, sys,
     upload::Upload,
     walk::{Removing, Sending},
+    watch::Watching,
     workspace::Workspace,
 };
 
@@ -65,6 +66,7 @@ enum Task {
     Upload(Box<Upload>),
     Port(Box<Port>),
     Listener(Box<Listener>),
+    Watching(Box<Watching>),
 }
 
 impl Channel {
@@ -145,10 +147,15 @@ impl Session {
             let credit = channel.send.available() > 0;
             match &channel.task {
                 Task::Reading(_) | Task::Sending(_) => waiting.busy |= room && credit,
-                Task::Removing(_) => waiting.busy = true,
+                Task::Removing(_) => waiting.busy |= room,
                 Task::Port(port) => port.wait_for(waiting, room && credit),
-                Task::Listener(listener) => listener.wait_for(waiting),
-                Task::Command(_) | Task::Writing(_) | Task::Upload(_) => {}
+                Task::Listener(listener) if room => listener.wait_for(waiting),
+                Task::Watching(watching) if room => watching.wait_for(waiting, credit),
+                Task::Command(_)
+                | Task::Writing(_)
+                | Task::Upload(_)
+                | Task::Listener(_)
+                | Task::Watching(_) => {}
             }
         }
         for record in self.commands.iter() {
@@ -286,6 +293,9 @@ impl Session {
                     return Err(bad_request("there is no such listener"));
                 };
                 Some(Task::Port(Box::new(listener.take(connection)?)))
+            }
+            HostMessage::Watch(request) => {
+                Some(Task::Watching(Box::new(Watching::open(workspace, &request)?)))
             }
             HostMessage::ReadFile(request) => {
                 let (reading, metadata) = Reading::open(workspace, request)?;
@@ -521,6 +531,10 @@ impl Session {
                 Err(failure) => Err(failure),
             },
             Task::Listener(listener) => listener.turn(&mut sender).map(Ok)?,
+            Task::Watching(watching) => {
+                sent = watching.turn(&mut sender)?;
+                Ok(false)
+            }
             _ => Ok(false),
         };
         match result {
