@@ -109,6 +109,8 @@ fn the_schema_refuses_what_the_reader_refuses() {
     check("workspace: {network: full}");
     check("workspace: {root: ubuntu}");
     check("workspace: {limits: {cpu: 0}}");
+    check("workspace: {limits: {cpu_weight: 0}}");
+    check("workspace: {limits: {idle_time: 10}}");
     check("workspace: {entries: {/a: {type: dir}}}");
     check("workspace: {entries: {a: {type: dir, content: x}}}");
     check("workspace: {entries: {a: {type: dir, mode: 755}}}");

@@ -218,11 +218,11 @@ fn check(spec: &SandboxSpec) -> Result<(), SandboxError> {
             return Err(invalid(format!("the limit {name} is 0, which no sandbox can run with")));
         }
     }
-    if limits.idle_time.is_some() {
-        return Err(unenforceable(Wall::IdleTimeLimit, "idle time is not measured"));
+    if limits.idle_time.is_some_and(|time| time.is_zero()) {
+        return Err(invalid("the limit idle_time is 0, which no sandbox can be used with"));
     }
-    if limits.cpu_weight.is_some() {
-        return Err(unenforceable(Wall::CpuLimit, "weights are not set"));
+    if limits.cpu_weight.is_some_and(|weight| !(1..=10_000).contains(&weight)) {
+        return Err(invalid("the limit cpu_weight is not between 1 and 10000"));
     }
     if !spec.linger.is_zero() {
         return Err(SandboxError::Unsupported {
@@ -295,9 +295,9 @@ impl Inner {
     fn prepare(&self, spec: &SandboxSpec, mode: Mode) -> Result<Prepared, SandboxError> {
         let found = self.host()?;
         let limits = &spec.limits;
-        if let (Some(_), Err(reason)) = (limits.cpu_millis, found.cgroups.version(Controller::Cpu))
-        {
-            return Err(unenforceable(Wall::CpuLimit, reason));
+        if limits.cpu_millis.is_some() || limits.cpu_weight.is_some() {
+            let driven = found.cgroups.version(Controller::Cpu);
+            driven.map_err(|reason| unenforceable(Wall::CpuLimit, reason))?;
         }
         let filters = found.filters.of(spec.system_calls).ok_or_else(|| {
             unenforceable(

@@ -67,7 +67,7 @@ impl SetupFailure {
 /// A sandbox that was asked for. Dropping it ends the sandbox in the background.
 #[derive(Debug)]
 pub(crate) struct Launched {
-    control: StdStream,
+    control: Arc<StdStream>,
     stage: watch::Receiver<Stage>,
     /// The launcher lives as long as somebody may want something of it.
     _launcher: Arc<Launcher>,
@@ -93,7 +93,7 @@ impl Launched {
             launchers.request(&OwnedFd::from(guest_stream), &OwnedFd::from(launcher_control))?;
         let (publish, stage) = watch::channel(Stage::Building);
         tokio::spawn(follow(report, group, publish));
-        Ok((Self { control, stage, _launcher: launcher }, host_stream))
+        Ok((Self { control: Arc::new(control), stage, _launcher: launcher }, host_stream))
     }
 
     /// Returns a handle that waits for the launcher without keeping the sandbox alive.
@@ -105,6 +105,16 @@ impl Launched {
     pub(crate) fn stop(&self) {
         // Fails only if it is closed already.
         let _ = self.control.shutdown(Shutdown::Write);
+    }
+
+    /// Returns what does [`Launcher::stop`] without keeping the sandbox alive.
+    pub(crate) fn stopper(&self) -> impl FnOnce() + Send + 'static + use<> {
+        let control = Arc::downgrade(&self.control);
+        move || {
+            if let Some(control) = control.upgrade() {
+                let _ = control.shutdown(Shutdown::Write);
+            }
+        }
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) struct Probe<'a> {
 }
 
 /// The walls that stand together or not at all, and what they are made of.
-const BUILT: [(Wall, &str); 10] = [
+const BUILT: [(Wall, &str); 11] = [
     (
         Wall::Filesystem,
         "mount namespace with a root of its own (pivot_root), read-only but for bounded writable places",
@@ -40,6 +40,7 @@ const BUILT: [(Wall, &str); 10] = [
     (Wall::OpenFileLimit, "RLIMIT_NOFILE of each process"),
     (Wall::OutputLimit, "counted by the host, which kills the command's tree"),
     (Wall::WallTimeLimit, "clock of the launcher, outside of the sandbox"),
+    (Wall::IdleTimeLimit, "clock of the host, which has the launcher end the sandbox"),
     (
         Wall::Teardown,
         "the end of the first process ends its pid namespace; the launcher ends it when the host closes or dies, and the \
@@ -176,7 +177,7 @@ fn processes(cgroups: &Cgroups) -> Enforcement {
 
 fn cpu(cgroups: &Cgroups) -> Enforcement {
     match cgroups.version(Controller::Cpu) {
-        Ok(version) => full(format!("{version} cpu")),
+        Ok(version) => full(format!("{version} cpu: quota and weight")),
         Err(reason) => {
             Enforcement::Missing { reason: reason.to_owned(), remedy: Some(DELEGATE.to_owned()) }
         }
@@ -226,6 +227,7 @@ mod tests {
         open file limit: full: RLIMIT_NOFILE of each process
         output limit: full: counted by the host, which kills the command's tree
         wall time limit: full: clock of the launcher, outside of the sandbox
+        idle time limit: full: clock of the host, which has the launcher end the sandbox
         teardown: full: the end of the first process ends its pid namespace; the launcher ends it when the host closes or dies, and the kernel when the launcher dies
         ");
     }
@@ -236,7 +238,7 @@ mod tests {
         let built = Err(explain(Step::CreateNamespaces, libc::EPERM, "", host));
         let probe =
             Probe { built, mode: Mode::FULL, cgroups: &Cgroups::default(), own_user: false };
-        assert_eq!(guarantees(&probe).weaknesses().count(), 14);
+        assert_eq!(guarantees(&probe).weaknesses().count(), 15);
         let first = render(&probe).lines().next().map(str::to_owned);
         insta::assert_snapshot!(first.unwrap_or_default(), @"file system: missing: no sandbox can be built: create namespaces: Operation not permitted (os error 1); set kernel.unprivileged_userns_clone=1, run as root, or use another backend, such as docker");
     }

@@ -6,6 +6,7 @@
 //! - `connection`: the stream, one task that reads and one that writes, and the table of open channels.
 //! - `operation`: one channel as a caller sees it; dropping it ends the operation in the guest.
 //! - `process`, `files`, `tree`: the seams on top.
+//! - `idle`: how long nothing was under way.
 //!
 //! The guest is not trusted. Whatever it sends, in whatever order, the host neither panics nor grows: data is bounded
 //! by credit, everything else by one slot per channel, and the first breach of the protocol ends the connection with
@@ -13,6 +14,7 @@
 
 mod connection;
 mod files;
+mod idle;
 mod operation;
 mod process;
 mod tree;
@@ -43,6 +45,9 @@ pub struct GuestOptions {
     pub max_commands: u32,
     /// How long the guest may take to answer the greeting. Default 10 s.
     pub greeting_timeout: Duration,
+    /// Time without any operation and any running command after which the connection ends with
+    /// [`LossReason::IdleTime`]. Default `None`: never.
+    pub idle_time: Option<Duration>,
 }
 
 impl Default for GuestOptions {
@@ -54,6 +59,7 @@ impl Default for GuestOptions {
             max_operations: 256,
             max_commands: 128,
             greeting_timeout: Duration::from_secs(10),
+            idle_time: None,
         }
     }
 }
@@ -66,7 +72,8 @@ pub struct GuestClient {
     connection: Arc<Connection>,
     guest: GuestHello,
     options: GuestOptions,
-    tasks: [JoinHandle<()>; 2],
+    reader: JoinHandle<()>,
+    idle: Option<JoinHandle<()>>,
 }
 
 impl GuestClient {
@@ -90,12 +97,20 @@ impl GuestClient {
         let guest = tokio::time::timeout(options.greeting_timeout, greeting)
             .await
             .map_err(|_elapsed| broken("the guest did not answer the greeting in time"))??;
-        let connection = Arc::new(Connection::new(options.max_operations));
-        let tasks = [
-            tokio::spawn(connection::read_frames(Arc::clone(&connection), reading, decoder)),
-            tokio::spawn(connection::write_frames(Arc::clone(&connection), writing)),
-        ];
-        Ok(Self { connection, guest, options, tasks })
+        let connection = Arc::new(Connection::new(options.max_operations, writing));
+        let reader =
+            tokio::spawn(connection::read_frames(Arc::clone(&connection), reading, decoder));
+        tokio::spawn(connection::write_frames(Arc::clone(&connection)));
+        let idle = options.idle_time.map(|time| {
+            let (connection, reading) = (Arc::clone(&connection), reader.abort_handle());
+            tokio::spawn(async move {
+                connection.activity.idle_for(time).await;
+                connection.end_with(LossReason::IdleTime);
+                // Closes the stream, upon which the guest ends.
+                reading.abort();
+            })
+        });
+        Ok(Self { connection, guest, options, reader, idle })
     }
 
     /// Returns what the guest said of itself: release, process id and user in the box.
@@ -132,8 +147,10 @@ impl GuestClient {
     }
 
     /// Waits until the connection is over, and says why.
-    pub async fn lost(&self) -> SandboxError {
-        self.connection.lost().await
+    ///
+    /// The future holds nothing of the client, which may be dropped meanwhile.
+    pub fn lost(&self) -> impl Future<Output = SandboxError> + Send + 'static + use<> {
+        self.connection.lost()
     }
 
     /// Ends the connection for this reason: every pending call fails with it, and the guest ends.
@@ -141,8 +158,9 @@ impl GuestClient {
     /// If the connection is over already, the first reason stays.
     pub fn end(&self, reason: LossReason) {
         self.connection.end_with(reason);
-        for task in &self.tasks {
-            task.abort();
+        self.reader.abort();
+        if let Some(idle) = &self.idle {
+            idle.abort();
         }
     }
 }
@@ -168,6 +186,7 @@ where
         workspace: options.workspace.clone().into_bytes(),
         max_channels: options.max_operations,
         max_execs: options.max_commands,
+        session: None,
     };
     let mut bytes = Vec::new();
     HostMessage::Hello(hello)

@@ -201,8 +201,10 @@ async fn standard_input_is_written_in_order_and_closed() {
 #[tokio::test]
 async fn signals_terminals_and_the_tree_are_controlled() {
     let sandbox = open().await;
-    let script = "trap 'echo caught; exit 7' TERM; echo ready; while :; do sleep 0.01; done";
-    let mut process = sandbox.client.exec(ExecRequest::shell(script)).await.unwrap();
+    // The shell waits by itself: it would say so on standard error if the signal met a child.
+    let mut request = ExecRequest::shell("trap 'echo caught; exit 7' TERM; echo ready; read line");
+    request.stdin = true;
+    let mut process = sandbox.client.exec(request).await.unwrap();
     wait_for(&mut process, "ready\n").await;
     process.control().signal(Signal::TERM).await.unwrap();
     assert_eq!(

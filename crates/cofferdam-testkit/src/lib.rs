@@ -1,6 +1,7 @@
 //! Doubles and helpers that the tests of all crates share; never a dependency of shipped code.
 //!
 //! - [`fixed`]: [`FixedClock`] and [`CountingEntropy`], so that ids and times are the same in each run of a test.
+//! - [`image`]: [`ImageBuilder`] and [`LayerBuilder`], which also write what no builder of images would.
 //! - [`scripted_sandbox`]: [`ScriptedSandbox`], a strict sandbox without processes.
 //! - [`mock_server`]: [`MockModelServer`], a model server on loopback that plays a script, with faults.
 //! - [`mod@skip`]: says aloud that a test cannot run here, and why.
@@ -8,12 +9,14 @@
 #![forbid(unsafe_code)]
 
 pub mod fixed;
+pub mod image;
 pub mod mock_server;
 pub mod scripted_sandbox;
 pub mod skip;
 pub mod tools;
 
 pub use fixed::{CountingEntropy, FixedClock};
+pub use image::{ImageBuilder, LayerBuilder, Packing};
 pub use mock_server::MockModelServer;
 pub use scripted_sandbox::{MemoryFiles, ScriptedCommand, ScriptedSandbox};
 pub use skip::skip;

@@ -12,7 +12,7 @@ use cofferdam_guest::{
 };
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
-use super::connection::Connection;
+use super::{connection::Connection, idle::Busy};
 use crate::SandboxError;
 
 /// The greatest piece of data sent in one frame.
@@ -59,6 +59,8 @@ struct Inbox {
     send: SendWindow,
     /// The operation was dropped; nothing is to be sent any more.
     closed: bool,
+    /// Until the command has ended or the caller has dropped the operation.
+    busy: Option<Busy>,
 }
 
 #[derive(Debug, Default)]
@@ -77,7 +79,7 @@ pub(super) enum CommandEvent {
 }
 
 impl Channel {
-    pub(super) fn new(id: u32, message: &HostMessage<'_>) -> Self {
+    pub(super) fn new(id: u32, message: &HostMessage<'_>, busy: Busy) -> Self {
         let sort = match message {
             HostMessage::Exec(_) => Sort::Command,
             HostMessage::ReadFile(_) => Sort::Incoming { metadata: true },
@@ -90,7 +92,8 @@ impl Channel {
             }
             _ => Sort::Plain,
         };
-        Self { id, sort, inbox: Mutex::default(), arrived: Notify::new(), credit: Notify::new() }
+        let inbox = Mutex::new(Inbox { busy: Some(busy), ..Inbox::default() });
+        Self { id, sort, inbox, arrived: Notify::new(), credit: Notify::new() }
     }
 
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
@@ -142,6 +145,8 @@ impl Channel {
             }
             (GuestMessage::Done, Sort::Command) if inbox.exited.is_some() => {
                 inbox.end = Some(Ok(0));
+                // A caller may keep a command that has ended for as long as it likes.
+                inbox.busy = None;
             }
             (GuestMessage::Done, Sort::Incoming { .. } | Sort::Plain) => inbox.end = Some(Ok(0)),
             (GuestMessage::Done, Sort::Description) if inbox.metadata.is_some() => {
@@ -304,6 +309,7 @@ impl Drop for Operation {
         let ended = {
             let mut inbox = self.handle.channel.inbox();
             inbox.closed = true;
+            inbox.busy = None;
             inbox.end.is_some()
         };
         self.handle.connection.close_channel(self.handle.channel.id, ended);

@@ -1,0 +1,7 @@
+//! The backend on a real engine that the tests start themselves.
+#![forbid(unsafe_code)]
+#![expect(clippy::expect_used, reason = "helpers of tests fail as tests do")]
+
+mod conformance;
+mod engine;
+mod lifecycle;
