@@ -2,6 +2,7 @@
 //!
 //! To add one, write the file with its `SUITE` and name it in [`SUITES`].
 
+mod chaos;
 mod example;
 mod local_model;
 mod openai_python;
@@ -10,7 +11,7 @@ mod sandbox_linux;
 use anyhow::{Result, bail};
 
 use crate::arguments::Arguments;
-use crate::context::Context;
+use crate::context::{Context, Rounds};
 use crate::report::Report;
 use crate::table;
 
@@ -29,6 +30,7 @@ pub(crate) struct Suite {
 const SUITES: &[Suite] = &[
     sandbox_linux::CONFORMANCE,
     sandbox_linux::ISOLATION,
+    chaos::SUITE,
     openai_python::SUITE,
     local_model::SUITE,
     example::SUITE,
@@ -44,7 +46,10 @@ impl Suite {
     }
 }
 
-pub(crate) fn run(context: &Context, arguments: Arguments) -> Result<bool> {
+pub(crate) fn run(context: &Context, mut arguments: Arguments) -> Result<bool> {
+    let rounds =
+        Rounds { number: arguments.number("--rounds")?, seed: arguments.number("--seed")? };
+    let context = &Context { rounds, ..context.clone() };
     let names = arguments.names()?;
     if names.is_empty() {
         let rows: Vec<_> =

@@ -17,7 +17,7 @@ use tokio::net::UnixStream;
 use crate::{
     cgroups::Group,
     idle::EndOfUse,
-    launch::{Launched, Watch},
+    launch::{Launched, REMOVE_TIMEOUT, Watch},
     layout::{HOME, WORKSPACE},
     setup::{BACKEND, host},
 };
@@ -36,9 +36,6 @@ pub(crate) struct LinuxSandbox {
 /// How long the launcher may take to tell why the guest's stream ended. It tells at once, unless a hostile guest has
 /// closed its stream and lives on.
 const REASON_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How long a killed sandbox may take to leave its cgroups.
-const REMOVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl LinuxSandbox {
     /// Greets the guest. If this fails or is dropped, the launcher ends the sandbox.

@@ -74,6 +74,13 @@ pub(crate) fn explain(step: Step, errno: i32, object: &str, host: HostSettings) 
     if matches!(errno, libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE) {
         return SandboxError::Host { operation: describe(step), source: Box::new(cause) };
     }
+    if step == Step::Descriptors && errno == libc::ESRCH {
+        // The child found that its launcher had been killed.
+        return SandboxError::Host {
+            operation: "keep the sandbox's launcher alive",
+            source: Box::new(cause),
+        };
+    }
     let step_text = match object {
         "" => describe(step).to_owned(),
         object => format!("{} ({object})", describe(step)),

@@ -1,5 +1,6 @@
 //! Doubles and helpers that the tests of all crates share; never a dependency of shipped code.
 //!
+//! - [`chaos`]: kills parts of a backend at random moments, and looks at what is left.
 //! - [`fixed`]: [`FixedClock`] and [`CountingEntropy`], so that ids and times are the same in each run of a test.
 //! - [`image`]: [`ImageBuilder`] and [`LayerBuilder`], which also write what no builder of images would.
 //! - [`scripted_sandbox`]: [`ScriptedSandbox`], a strict sandbox without processes.
@@ -8,6 +9,7 @@
 //! - [`tools`]: [`FunctionTool`], a tool made of a closure.
 #![forbid(unsafe_code)]
 
+pub mod chaos;
 pub mod fixed;
 pub mod image;
 pub mod mock_server;
