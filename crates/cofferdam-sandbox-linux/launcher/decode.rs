@@ -37,6 +37,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Plan> {
         wall_time_ms: r.u64()?,
         root: Root {
             staging: r.text()?,
+            layers: r.list(Reader::text)?,
             trees: r.list(|r| {
                 Ok(HostTree { source: r.text()?, target: r.text()?, devices: r.flag()? })
             })?,

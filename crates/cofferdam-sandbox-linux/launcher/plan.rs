@@ -49,6 +49,9 @@ pub(crate) struct Plan {
 pub(crate) struct Root {
     /// A directory of the host, over which the new root is mounted before it becomes the root.
     pub(crate) staging: CString,
+    /// Layers of an image that are stacked to one tree, absolute paths on the host, the first one uppermost; none, or two
+    /// or more.
+    pub(crate) layers: Vec<CString>,
     /// Directories and files of the host that appear inside, read-only.
     pub(crate) trees: Vec<HostTree>,
     /// What else is in the new root.
@@ -73,7 +76,7 @@ pub(crate) struct Identity {
 /// A directory or file of the host, cloned read-only with all that is mounted below it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HostTree {
-    /// Absolute path on the host.
+    /// Absolute path on the host; or a relative one, in the stack of layers.
     pub(crate) source: CString,
     /// Path below the new root; made by an [`Entry`].
     pub(crate) target: CString,

@@ -7,6 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use cofferdam_core::{NetworkAccess, SandboxId};
+use cofferdam_image::ImageCacheOptions;
 use cofferdam_sandbox::{
     Enforcement, Guarantees, RootFilesystem, Sandbox, SandboxBackend, SandboxError, SandboxSpec,
     SandboxState, Wall,
@@ -22,6 +23,7 @@ use crate::{
     mode::Mode,
     plan::{Plan, Root, Scratch},
     report::Step,
+    rootfs::{Images, Rootfs},
     sandbox::LinuxSandbox,
     setup::{BACKEND, HostSettings, describe, host, invalid, oldest_kernel, unenforceable},
     walls::{self, Probe},
@@ -40,6 +42,7 @@ struct Inner {
     cgroup_parent: Option<PathBuf>,
     fault: Option<(Step, i32)>,
     launchers: Launchers,
+    images: Images,
     host: OnceLock<Host>,
     mode: Mutex<Option<Mode>>,
     /// What was found in a mode, by building a sandbox in it.
@@ -79,6 +82,23 @@ impl LinuxBackend {
         Self { inner: Arc::new(Inner { cgroup_parent: Some(parent.into()), ..Inner::default() }) }
     }
 
+    /// Returns this backend with a directory in which it unpacks images, for [`RootFilesystem::Archive`] and
+    /// [`RootFilesystem::Image`]; without one it refuses them.
+    ///
+    /// Several processes may share a directory. It is made if it is not there, and must belong to the user of this process
+    /// and be writable for nobody else. Call this before the backend is used or cloned: another handle stays as it is.
+    #[must_use]
+    pub fn with_image_cache(
+        self,
+        directory: impl Into<PathBuf>,
+        options: ImageCacheOptions,
+    ) -> Self {
+        let Inner { cgroup_parent, fault, .. } = &*self.inner;
+        let images = Images::new(directory.into(), options);
+        let (cgroup_parent, fault) = (cgroup_parent.clone(), *fault);
+        Self { inner: Arc::new(Inner { cgroup_parent, fault, images, ..Inner::default() }) }
+    }
+
     /// Returns a backend whose launcher fails a step instead of doing it.
     #[cfg(test)]
     fn with_fault(step: Step, errno: i32) -> Self {
@@ -90,12 +110,14 @@ impl LinuxBackend {
         &self,
         spec: &SandboxSpec,
         mode: Mode,
+        layout: Option<Layout>,
     ) -> Result<(SandboxId, Launched, std::os::unix::net::UnixStream, Group), SandboxError> {
         let inner = Arc::clone(&self.inner);
         let spec = spec.clone();
         // If this future is dropped, the handle is dropped with the task's result, and that ends the sandbox.
         let started = tokio::task::spawn_blocking(move || {
-            let Prepared { id, plan, group } = inner.prepare(&spec, mode)?;
+            let layout = layout.map_or_else(|| inner.layout(&spec), Ok)?;
+            let Prepared { id, plan, group } = inner.prepare(&spec, mode, layout)?;
             match Launched::start(&inner.launchers, &plan, group.clone()) {
                 Ok((launched, stream)) => Ok((id, launched, stream, group)),
                 Err(error) => {
@@ -112,11 +134,22 @@ impl LinuxBackend {
         })?
     }
 
+    /// Returns the root of an image, if the spec asks for one.
+    async fn rootfs(&self, spec: &SandboxSpec) -> Result<Option<Rootfs>, SandboxError> {
+        let inner = Arc::clone(&self.inner);
+        let (root, network) = (spec.root.clone(), spec.network);
+        let found = tokio::task::spawn_blocking(move || inner.images.rootfs(&root, network));
+        found.await.map_err(|error| SandboxError::Host {
+            operation: "unpack an image",
+            source: Box::new(error),
+        })?
+    }
+
     /// Builds a sandbox to see what stands, and takes it down again; in a weaker mode, if it must be.
     async fn probe(&self) -> Result<(Mode, Guarantees), SandboxError> {
         loop {
             let mode = self.inner.mode();
-            let (built, failed) = match self.start(&SandboxSpec::default(), mode).await {
+            let (built, failed) = match self.start(&SandboxSpec::default(), mode, None).await {
                 Ok((_, launched, _stream, _)) => {
                     let watch = launched.watch();
                     (watch.clone().ready().await, watch.failed_step())
@@ -136,17 +169,30 @@ impl LinuxBackend {
         }
     }
 
-    /// Makes a sandbox in a mode; a failure comes with the step that failed, if it was one.
+    /// Makes a sandbox in a mode, with the root of an image if there is one; a failure comes with the step that failed, if it
+    /// was one.
     async fn attempt(
         &self,
         spec: &SandboxSpec,
         mode: Mode,
+        rootfs: Option<Rootfs>,
     ) -> Result<LinuxSandbox, (SandboxError, Option<(Step, i32)>)> {
+        let mut spec = spec.clone();
+        let (layout, image) = match rootfs {
+            None => (None, None),
+            Some(Rootfs { layout, search_path, lease }) => {
+                if let Some(path) = search_path {
+                    spec.environment.entry("PATH".to_owned()).or_insert(path);
+                }
+                (Some(layout), Some(lease))
+            }
+        };
         let (id, launched, stream, group) =
-            self.start(spec, mode).await.map_err(|error| (error, None))?;
+            self.start(&spec, mode, layout).await.map_err(|error| (error, None))?;
         let watch = launched.watch();
-        let connected = LinuxSandbox::connect(id, spec, launched, stream, group).await;
-        connected.map_err(|error| (error, watch.failed_step()))
+        let connected = LinuxSandbox::connect(id, &spec, launched, stream, group).await;
+        let sandbox = connected.map_err(|error| (error, watch.failed_step()))?;
+        Ok(sandbox.keeping(image))
     }
 
     /// Refuses the first wall that was demanded in full and is not.
@@ -183,11 +229,20 @@ impl SandboxBackend for LinuxBackend {
 
     async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
         check(spec)?;
+        // Layers are refused once at most: afterwards they are merged.
+        let mut restacked = false;
         loop {
             self.demand_walls(spec).await?;
             let mode = self.inner.mode();
-            match self.attempt(spec, mode).await {
+            let rootfs = self.rootfs(spec).await?;
+            let may_restack = rootfs.is_some() && !restacked;
+            match self.attempt(spec, mode, rootfs).await {
                 Ok(sandbox) => return Ok(Arc::new(sandbox)),
+                Err((error, _))
+                    if may_restack && self.inner.images.has_refused_to_stack(&error) =>
+                {
+                    restacked = true;
+                }
                 // In a weaker mode a demand may not be met any more.
                 Err((_, failed)) if self.inner.weaken(mode, failed)? => {}
                 Err((error, _)) => return Err(error),
@@ -267,6 +322,14 @@ impl Inner {
         Ok(self.host.get_or_init(|| found))
     }
 
+    /// Returns the layout of a root that is not from an image.
+    fn layout(&self, spec: &SandboxSpec) -> Result<Layout, SandboxError> {
+        match (&spec.root, spec.network) {
+            (RootFilesystem::HostSystem, NetworkAccess::None) => Ok(self.host()?.layout.clone()),
+            (root, network) => Layout::of(root, network),
+        }
+    }
+
     fn mode(&self) -> Mode {
         self.mode.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(Mode::FULL)
     }
@@ -292,7 +355,12 @@ impl Inner {
     }
 
     /// Computes the plan of a sandbox and makes its cgroups.
-    fn prepare(&self, spec: &SandboxSpec, mode: Mode) -> Result<Prepared, SandboxError> {
+    fn prepare(
+        &self,
+        spec: &SandboxSpec,
+        mode: Mode,
+        layout: Layout,
+    ) -> Result<Prepared, SandboxError> {
         let found = self.host()?;
         let limits = &spec.limits;
         if limits.cpu_millis.is_some() || limits.cpu_weight.is_some() {
@@ -313,10 +381,6 @@ impl Inner {
         let id = SandboxId::new(format!("{random:032x}"));
         let identity = identity::choose(&found.facts, u32::from_le_bytes(pick))
             .map_err(|reason| unenforceable(Wall::Privileges, reason))?;
-        let layout = match (&spec.root, spec.network) {
-            (RootFilesystem::HostSystem, NetworkAccess::None) => found.layout.clone(),
-            (root, network) => Layout::of(root, network)?,
-        };
         let group = found
             .cgroups
             .create(&found.owner.directory_name(id.as_str()), limits)
@@ -339,6 +403,7 @@ impl Inner {
             wall_time_ms: u64::try_from(limits.wall_time.as_millis()).unwrap_or(u64::MAX),
             root: Root {
                 staging: layout.staging,
+                layers: layout.layers,
                 trees: layout.trees,
                 entries: layout.entries,
                 own_proc: mode.own_proc,

@@ -14,6 +14,8 @@ fn taken(backend: &LinuxBackend, step: Step) -> bool {
     let host = backend.inner.host().expect("a host");
     match step {
         Step::DropGroups => host.facts.may_map,
+        // Only for images; see `layers_are_merged_where_the_host_does_not_stack_them`.
+        Step::StackLayers => false,
         Step::JoinCgroup => {
             host.cgroups.has_tree()
                 || [Controller::Memory, Controller::Processes]
@@ -159,4 +161,27 @@ async fn where_there_are_no_user_namespaces_root_makes_another_user() {
                   cat /proc/1/environ /etc/shadow 2>&1 | grep -c denied; touch /x 2>/dev/null || echo sealed";
     let text = weaker(Step::MapUser, libc::EPERM, Wall::Privileges, script).await;
     assert_eq!(text, "another\n0 0 4294967295\n1\n1\nsealed\n");
+}
+
+#[tokio::test]
+async fn layers_are_merged_where_the_host_does_not_stack_them() {
+    use cofferdam_testkit::{ImageBuilder, LayerBuilder, image::write_layout};
+    let _alone = ALONE.lock().await;
+    let place = tempfile::tempdir().expect("a directory");
+    let directory = place.path().join("image");
+    let layer = |name: &str| LayerBuilder::new().file(name, b"");
+    let image = ImageBuilder::new().layer(layer("one/file")).layer(layer("two/file"));
+    write_layout(&directory, &[(None, &image)]);
+    let source = cofferdam_sandbox::ImageSource::Layout { directory, name: None };
+    let spec = SandboxSpec { root: RootFilesystem::Image(source), ..SandboxSpec::default() };
+    let cache = place.path().join("cache");
+    let merged = || std::fs::read_dir(cache.join("v1/roots")).expect("a directory").count();
+    let backend = LinuxBackend::with_fault(Step::StackLayers, libc::EINVAL)
+        .with_image_cache(&cache, ImageCacheOptions::default());
+    for _ in 0..2 {
+        let sandbox = backend.create(&spec).await.expect("a sandbox");
+        assert_eq!(merged(), 1);
+        sandbox.close().await.expect("closes");
+    }
+    assert_eq!(leftovers(&backend).0, Vec::<PathBuf>::new());
 }

@@ -21,6 +21,7 @@ pub(crate) fn encode(plan: &Plan) -> Vec<u8> {
     w.option(plan.oom_counter.as_ref(), |w, path| w.bytes(path));
     w.u64(plan.wall_time_ms);
     w.bytes(plan.root.staging.to_bytes());
+    w.list(&plan.root.layers, |w, path| w.bytes(path.to_bytes()));
     w.list(&plan.root.trees, |w, tree| {
         w.bytes(tree.source.to_bytes());
         w.bytes(tree.target.to_bytes());
@@ -128,6 +129,7 @@ mod tests {
             wall_time_ms: u64::MAX,
             root: Root {
                 staging: c"/tmp".into(),
+                layers: vec![c"/cache/2".into(), c"/cache/1".into()],
                 trees: vec![HostTree {
                     source: c"/usr".into(),
                     target: c"usr".into(),

@@ -45,6 +45,7 @@ pub(crate) fn describe(step: Step) -> &'static str {
         Step::CgroupNamespace => "create a cgroup namespace",
         Step::SetHostname => "set the host name",
         Step::Loopback => "bring loopback up",
+        Step::StackLayers => "stack the layers of the image",
         Step::OpenTree => "open a system directory",
         Step::BecomeUser => "become the sandbox's user",
         Step::PrivateMounts => "make mounts private",
