@@ -2,12 +2,19 @@
 //!
 //! `cargo xtask suite chaos` plays more rounds than `cargo test`.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use cofferdam_core::SandboxLimits;
 use cofferdam_sandbox::{SandboxBackend, SandboxSpec};
 use cofferdam_sandbox_linux::LinuxBackend;
-use cofferdam_testkit::chaos::{self, Subject, Victim};
+use cofferdam_testkit::{
+    chaos::{self, Subject, Victim},
+    ordinary_user,
+};
 
 struct Linux;
 
@@ -71,7 +78,22 @@ impl Subject for Linux {
     }
 }
 
+/// Held by each test, since a round looks at all processes below this one.
+static ALONE: Mutex<()> = Mutex::new(());
+
 #[test]
 fn chaos() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     chaos::run("chaos", &Linux);
+}
+
+#[test]
+fn chaos_as_an_ordinary_user() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(text) = ordinary_user::run_again(&["--exact", "chaos", "--nocapture"]) else {
+        println!("this is an ordinary user already");
+        return;
+    };
+    println!("{text}");
+    assert!(text.contains("1 passed"), "{text}");
 }

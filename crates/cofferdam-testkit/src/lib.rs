@@ -5,6 +5,7 @@
 //! - [`image`]: [`ImageBuilder`] and [`LayerBuilder`], which also write what no builder of images would.
 //! - [`scripted_sandbox`]: [`ScriptedSandbox`], a strict sandbox without processes.
 //! - [`mock_server`]: [`MockModelServer`], a model server on loopback that plays a script, with faults.
+//! - [`ordinary_user`]: runs the tests once more as an ordinary user.
 //! - [`mod@skip`]: says aloud that a test cannot run here, and why.
 //! - [`tools`]: [`FunctionTool`], a tool made of a closure.
 #![forbid(unsafe_code)]
@@ -13,6 +14,7 @@ pub mod chaos;
 pub mod fixed;
 pub mod image;
 pub mod mock_server;
+pub mod ordinary_user;
 pub mod scripted_sandbox;
 pub mod skip;
 pub mod tools;
