@@ -50,7 +50,9 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["list"] => list(),
         ["run", targets, ids @ ..] => chosen(targets, ids),
-        ["neighbour", targets] => targets::Targets::read(targets).and_then(|it| stage::neighbour(&it)),
+        ["neighbour", targets] => {
+            targets::Targets::read(targets).and_then(|it| stage::neighbour(&it))
+        }
         ["victim", token, key] => stage::victim(token, key),
         ["stage", user, outside, command @ ..] => stage::stage(user, outside, command),
         _ => Err(std::io::Error::other("usage: probe list | run | neighbour | victim | stage")),

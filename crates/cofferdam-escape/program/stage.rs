@@ -70,10 +70,8 @@ pub(crate) fn stage(user: &str, outside: &str, command: &[&str]) -> io::Result<(
     let error = (|| {
         sys!(n::SETSID)?;
         let flags = O_RDWR | O_NOCTTY | O_CLOEXEC;
-        let terminal = sys::descriptor(
-            n::IOCTL,
-            &[(&controller).into(), TIOCGPTPEER.into(), flags.into()],
-        )?;
+        let terminal =
+            sys::descriptor(n::IOCTL, &[(&controller).into(), TIOCGPTPEER.into(), flags.into()])?;
         sys!(n::IOCTL, &terminal, TIOCSCTTY, 0)?;
         for (number, path) in [(9, "/".to_owned()), (10, format!("{outside}/canary"))] {
             let file = OwnedFd::from(fs::File::open(path)?);
@@ -83,10 +81,7 @@ pub(crate) fn stage(user: &str, outside: &str, command: &[&str]) -> io::Result<(
         become_user(user)?;
         const PR_SET_PDEATHSIG: i32 = 1;
         sys!(n::PRCTL, PR_SET_PDEATHSIG, 9, 0, 0, 0)?;
-        Err(Command::new(program)
-            .args(arguments)
-            .stdin(Stdio::from(terminal))
-            .exec())
+        Err(Command::new(program).args(arguments).stdin(Stdio::from(terminal)).exec())
     })();
     let error: io::Error = match error {
         Ok(()) => io::Error::other("unreachable: exec does not return"),

@@ -59,7 +59,8 @@ pub struct Peers {
 #[must_use]
 pub fn targets(superuser: bool, own_user: u32, peers: &Peers) -> Vec<Target> {
     let ordinary = if superuser { ORDINARY_USER } else { own_user };
-    let users = if superuser { vec![(0, "root"), (ordinary, "user")] } else { vec![(ordinary, "user")] };
+    let users =
+        if superuser { vec![(0, "root"), (ordinary, "user")] } else { vec![(ordinary, "user")] };
     let mut targets = Vec::new();
     let mut add = |name: String, kind, user, launch| {
         targets.push(Target { name, kind, user, launch });

@@ -43,10 +43,12 @@ impl Host {
     #[expect(clippy::disallowed_methods, reason = "the victim is a process of the host")]
     pub fn prepare(user: u32, probe: &Path, engine_socket: Option<PathBuf>) -> Result<Self> {
         // Unique on this machine while this process lives.
-        let key = std::process::id().wrapping_mul(16).wrapping_add(u32::from(user != 0)) & 0x3fff_ffff;
+        let key =
+            std::process::id().wrapping_mul(16).wrapping_add(u32::from(user != 0)) & 0x3fff_ffff;
         let token = format!("{key:08x}");
         // Not in `/tmp`, which many sandboxes give to their commands.
-        let outside = tempfile::Builder::new().prefix("cofferdam-outside-").tempdir_in("/var/tmp")?;
+        let outside =
+            tempfile::Builder::new().prefix("cofferdam-outside-").tempdir_in("/var/tmp")?;
         open_to_all(outside.path())?;
         let canary = outside.path().join("canary");
         fs::write(&canary, format!("file-{token}\n"))?;
@@ -83,7 +85,9 @@ impl Host {
         let answer = |kind: &str| format!("{kind}-{token}").into_bytes();
         let said = answer("tcp");
         // These threads end with the process; the runner is nothing else.
-        thread::spawn(move || tcp.incoming().flatten().for_each(|mut it| drop(it.write_all(&said))));
+        thread::spawn(move || {
+            tcp.incoming().flatten().for_each(|mut it| drop(it.write_all(&said)))
+        });
         for listener in listeners {
             let said = answer("socket");
             thread::spawn(move || {

@@ -1,8 +1,15 @@
 //! `cofferdam-escape`: runs the suite, and is the worker in which a backend is attacked.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command's result is what it prints")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command's result is what it prints"
+)]
 
-use std::{path::{Path, PathBuf}, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Result, bail};
 use cofferdam_escape::{
@@ -31,7 +38,8 @@ fn work(words: &[String]) -> Result<()> {
     let [backend, targets, ids @ ..] = words else {
         bail!("usage: cofferdam-escape worker BACKEND TARGETS ID…");
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(worker::attack(worker::backend(backend)?, Path::new(targets), ids))
 }
 
@@ -56,7 +64,8 @@ fn run(words: &[String]) -> Result<()> {
     let mut targets = columns::targets(true, user, &peers);
     targets.retain(|t| only.is_empty() || only.iter().any(|o| t.name.contains(o.as_str())));
     let runner = Runner::new(&std::env::current_exe()?, None)?;
-    let report: Report = runner.run(&targets, |column| eprintln!("{}: {:?}", column.name, column.skipped))?;
+    let report: Report =
+        runner.run(&targets, |column| eprintln!("{}: {:?}", column.name, column.skipped))?;
     println!("{}", serde_json::to_string(&report)?);
     Ok(())
 }

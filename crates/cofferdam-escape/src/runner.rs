@@ -176,11 +176,8 @@ impl Runner {
         workspace: &Path,
         ids: &[String],
     ) -> Result<(Vec<Answer>, String)> {
-        let mut words = vec![
-            "stage".to_owned(),
-            target.user.to_string(),
-            host.outside().display().to_string(),
-        ];
+        let mut words =
+            vec!["stage".to_owned(), target.user.to_string(), host.outside().display().to_string()];
         let mut answers = Vec::new();
         match &target.launch {
             Launch::Command { .. } => {

@@ -53,7 +53,11 @@ pub fn spec() -> SandboxSpec {
 /// # Errors
 ///
 /// If no sandbox can be made, or it is lost on the way; what was answered until then has been printed.
-pub async fn attack(backend: Arc<dyn SandboxBackend>, targets: &Path, ids: &[String]) -> Result<()> {
+pub async fn attack(
+    backend: Arc<dyn SandboxBackend>,
+    targets: &Path,
+    ids: &[String],
+) -> Result<()> {
     let text = std::fs::read_to_string(targets)?;
     let (through, inside): (Vec<_>, Vec<_>) =
         ids.iter().map(String::as_str).partition(|id| harness::find(id).is_some());
@@ -88,7 +92,8 @@ async fn from_inside(backend: &dyn SandboxBackend, targets: &str, ids: &[&str]) 
             if byte != b'\n' {
                 line.push(byte);
                 anyhow::ensure!(line.len() <= MAX_LINE, "an answer of more than {MAX_LINE} bytes");
-            } else if let Ok(answer) = serde_json::from_slice::<Answer>(&std::mem::take(&mut line)) {
+            } else if let Ok(answer) = serde_json::from_slice::<Answer>(&std::mem::take(&mut line))
+            {
                 print(&answer)?;
             }
         }

@@ -241,11 +241,11 @@ pub(crate) fn drop_groups() -> io::Result<()> {
 }
 
 /// Becomes a user and group, all three ids of each.
-pub(crate) fn become_user(id: u32) -> io::Result<()> {
+pub(crate) fn become_user(user: u32, group: u32) -> io::Result<()> {
     // SAFETY: takes numbers.
-    check(unsafe { setresgid(id, id, id) })?;
+    check(unsafe { setresgid(group, group, group) })?;
     // SAFETY: takes numbers.
-    check(unsafe { setresuid(id, id, id) }).map(drop)
+    check(unsafe { setresuid(user, user, user) }).map(drop)
 }
 
 /// Raises the soft limit of open files as far as this process may.

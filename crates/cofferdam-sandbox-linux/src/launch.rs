@@ -136,6 +136,14 @@ impl Watch {
         }
     }
 
+    /// Returns the step that has failed and its error number, if one has.
+    pub(crate) fn failed_step(&self) -> Option<(Step, i32)> {
+        match &*self.0.borrow() {
+            Stage::Failed(failure) => Some((Step::from_code(failure.code)?, failure.errno)),
+            _ => None,
+        }
+    }
+
     /// Waits until a step has failed or the sandbox has ended.
     pub(crate) async fn failed_or_ended(mut self) -> SandboxError {
         let over = |stage: &Stage| matches!(stage, Stage::Failed(_) | Stage::Ended(_));

@@ -19,6 +19,7 @@ use crate::{
     idle::EndOfUse,
     launch::{Launched, REMOVE_TIMEOUT, Watch},
     layout::{HOME, WORKSPACE},
+    rootfs::ImageLease,
     setup::{BACKEND, host},
 };
 
@@ -31,6 +32,8 @@ pub(crate) struct LinuxSandbox {
     launched: Launched,
     group: Arc<Group>,
     _end: EndOfUse,
+    /// The image that its root is from.
+    _image: Option<ImageLease>,
 }
 
 /// How long the launcher may take to tell why the guest's stream ended. It tells at once, unless a hostile guest has
@@ -66,7 +69,12 @@ impl LinuxSandbox {
         // The launcher may know why, if it is not told to stop first.
         let reason = async move { better_reason(lost.await, watch).await };
         let end = EndOfUse::watch(reason, launched.stopper());
-        Ok(Self { id, state, client, launched, group: Arc::new(group), _end: end })
+        Ok(Self { id, state, client, launched, group: Arc::new(group), _image: None, _end: end })
+    }
+
+    /// Keeps the image that its root is from as long as the sandbox.
+    pub(crate) fn keeping(self, image: Option<ImageLease>) -> Self {
+        Self { _image: image, ..self }
     }
 }
 

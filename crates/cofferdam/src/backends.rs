@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use cofferdam_sandbox::SandboxBackend;
+use cofferdam_sandbox::{SandboxBackend, SandboxError};
 
-/// A backend that this build does not have.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+/// Why a backend cannot be opened.
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BackendError {
     /// No backend has this name: use one of those that this build has.
@@ -19,6 +19,15 @@ pub enum BackendError {
         /// The names that there are.
         known: Vec<&'static str>,
     },
+    /// What the environment says of the backend cannot be used: correct the variable.
+    #[error("the variable {variable} cannot be used")]
+    Environment {
+        /// The variable.
+        variable: &'static str,
+        /// What is wrong with it.
+        #[source]
+        source: Box<SandboxError>,
+    },
 }
 
 fn list(names: &[&str]) -> String {
@@ -26,12 +35,14 @@ fn list(names: &[&str]) -> String {
 }
 
 /// What makes a backend.
-type Open = fn() -> Arc<dyn SandboxBackend>;
+type Open = fn() -> Result<Arc<dyn SandboxBackend>, BackendError>;
 
 /// The backends of this build, the default first.
 const BACKENDS: &[(&str, Open)] = &[
     #[cfg(all(feature = "linux", target_os = "linux"))]
-    ("linux", || Arc::new(cofferdam_sandbox_linux::LinuxBackend::default())),
+    ("linux", || Ok(Arc::new(cofferdam_sandbox_linux::LinuxBackend::default()))),
+    #[cfg(feature = "docker")]
+    ("docker", || docker::open()),
 ];
 
 /// Returns the names of the backends of this build, the default first.
@@ -43,18 +54,80 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 ///
 /// # Errors
 ///
-/// [`BackendError::Unknown`].
+/// [`BackendError::Unknown`]; [`BackendError::Environment`] for an engine that the environment names wrongly.
 pub fn open(name: &str) -> Result<Arc<dyn SandboxBackend>, BackendError> {
     let found = BACKENDS.iter().find(|(known, _)| *known == name);
     let (_, open) = found
         .ok_or_else(|| BackendError::Unknown { name: name.to_owned(), known: names().collect() })?;
-    Ok(open())
+    open()
 }
 
 /// Returns the first backend of this build, if there is one.
 #[must_use]
 pub fn default_backend() -> Option<Arc<dyn SandboxBackend>> {
-    BACKENDS.first().map(|(_, open)| open())
+    BACKENDS.first().and_then(|(_, open)| open().ok())
+}
+
+/// Where the environment says that the container engine is, in the words of the `docker` command.
+#[cfg(feature = "docker")]
+mod docker {
+    use std::{env, path::PathBuf, sync::Arc};
+
+    use cofferdam_sandbox::{SandboxBackend, SandboxError};
+    use cofferdam_sandbox_docker::{DockerBackend, DockerEndpoint, TlsCertificates};
+
+    use super::BackendError;
+
+    /// Returns the backend for `DOCKER_HOST`, `DOCKER_TLS_VERIFY` and `DOCKER_CERT_PATH`, with `COFFERDAM_DOCKER_IMAGE` as the
+    /// image of sandboxes that name no root.
+    pub(super) fn open() -> Result<Arc<dyn SandboxBackend>, BackendError> {
+        let mut builder = DockerBackend::builder();
+        if let Some(endpoint) = endpoint()? {
+            builder = builder.endpoint(endpoint);
+        }
+        if let Some(image) = variable("COFFERDAM_DOCKER_IMAGE") {
+            builder = builder.default_image(image);
+        }
+        Ok(Arc::new(builder.build()))
+    }
+
+    fn endpoint() -> Result<Option<DockerEndpoint>, BackendError> {
+        let Some(host) = variable("DOCKER_HOST") else { return Ok(None) };
+        let wrong = |variable| {
+            move |source| BackendError::Environment { variable, source: Box::new(source) }
+        };
+        let endpoint: DockerEndpoint = host.parse().map_err(wrong("DOCKER_HOST"))?;
+        Ok(Some(match endpoint {
+            DockerEndpoint::Tcp { address } if variable("DOCKER_TLS_VERIFY").is_some() => {
+                let certificates = certificates().map_err(wrong("DOCKER_CERT_PATH"))?;
+                DockerEndpoint::Tls { address, certificates }
+            }
+            endpoint => endpoint,
+        }))
+    }
+
+    fn certificates() -> Result<TlsCertificates, SandboxError> {
+        let directory = match (variable("DOCKER_CERT_PATH"), variable("HOME")) {
+            (Some(directory), _) => PathBuf::from(directory),
+            (None, home) => PathBuf::from(home.unwrap_or_default()).join(".docker"),
+        };
+        let read = |name: &str| {
+            let path = directory.join(name);
+            std::fs::read(&path).map_err(|error| SandboxError::InvalidRequest {
+                reason: format!("cannot read {}: {error}", path.display()),
+            })
+        };
+        Ok(TlsCertificates {
+            authority: read("ca.pem")?,
+            certificate: read("cert.pem")?,
+            key: read("key.pem")?,
+        })
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the facade reads the environment")]
+    fn variable(name: &str) -> Option<String> {
+        env::var(name).ok().filter(|value| !value.is_empty())
+    }
 }
 
 #[cfg(test)]

@@ -122,8 +122,8 @@ fn host_file_link(targets: &Targets) -> Outcome {
 }
 
 fn link_out(targets: &Targets) -> Outcome {
-    let written = symlink(&targets.outside, "out")
-        .and_then(|()| fs::write("out/made-through-link", "x"));
+    let written =
+        symlink(&targets.outside, "out").and_then(|()| fs::write("out/made-through-link", "x"));
     Outcome::of(written, "wrote through a link")
 }
 
@@ -166,13 +166,17 @@ fn homes(_: &Targets) -> Outcome {
     // A sandbox's own home says nothing.
     let own = std::env::current_dir().unwrap_or_default();
     let others = homes.filter(|home| !own.starts_with(home) && !home.ends_with("sandbox"));
-    Outcome::any([PathBuf::from("/root")].into_iter().chain(others).map(|home| {
-        Outcome::of(fs::read_dir(&home), format!("listed {}", home.display()))
-    }))
+    Outcome::any(
+        [PathBuf::from("/root")]
+            .into_iter()
+            .chain(others)
+            .map(|home| Outcome::of(fs::read_dir(&home), format!("listed {}", home.display()))),
+    )
 }
 
 fn engine_socket(targets: &Targets) -> Outcome {
-    let known = ["/var/run/docker.sock", "/run/containerd/containerd.sock", "/run/podman/podman.sock"];
+    let known =
+        ["/var/run/docker.sock", "/run/containerd/containerd.sock", "/run/podman/podman.sock"];
     let paths = known.iter().map(PathBuf::from).chain([targets.engine_socket.clone()]);
     let paths = paths.filter(|path| !path.as_os_str().is_empty());
     Outcome::any(paths.map(|path| {
@@ -232,14 +236,15 @@ fn by_handle(_: &Targets) -> Outcome {
     let root = std::os::fd::OwnedFd::from(root);
     let mut handle = structure!(136; 128_u32, 0_i32);
     let mut mount = [0_u8; 4];
-    let named =
-        sys!(n::NAME_TO_HANDLE_AT, AT_FDCWD, c"/", &mut handle[..], &mut mount[..], 0);
+    let named = sys!(n::NAME_TO_HANDLE_AT, AT_FDCWD, c"/", &mut handle[..], &mut mount[..], 0);
     if named.is_err() {
         // The root directory of most file systems: inode 2 or so, whatever its generation.
         handle = structure!(136; 8_u32, 1_i32, 2_u32, 0_u32);
     }
-    let opened =
-        sys::descriptor(n::OPEN_BY_HANDLE_AT, &[(&root).into(), (&handle[..]).into(), O_DIRECTORY.into()]);
+    let opened = sys::descriptor(
+        n::OPEN_BY_HANDLE_AT,
+        &[(&root).into(), (&handle[..]).into(), O_DIRECTORY.into()],
+    );
     Outcome::past_the_check(opened, &[116, 22])
 }
 
@@ -274,9 +279,8 @@ fn block_devices(_: &Targets) -> Outcome {
 }
 
 fn device_nodes(_: &Targets) -> Outcome {
-    const HARMLESS: &[&str] = &[
-        "null", "zero", "full", "random", "urandom", "tty", "ptmx", "console", "watchdog", "mem",
-    ];
+    const HARMLESS: &[&str] =
+        &["null", "zero", "full", "random", "urandom", "tty", "ptmx", "console", "watchdog", "mem"];
     try_nodes(nodes(|metadata, name| {
         // Opening a watchdog would start it.
         metadata.file_type().is_char_device()
@@ -287,9 +291,10 @@ fn device_nodes(_: &Targets) -> Outcome {
 }
 
 fn memory_device(_: &Targets) -> Outcome {
-    Outcome::any(["/dev/mem", "/dev/kmem", "/dev/port"].map(|path| {
-        Outcome::of(fs::File::open(path), format!("opened {path}"))
-    }))
+    Outcome::any(
+        ["/dev/mem", "/dev/kmem", "/dev/port"]
+            .map(|path| Outcome::of(fs::File::open(path), format!("opened {path}"))),
+    )
 }
 
 fn make_block_device(_: &Targets) -> Outcome {

@@ -64,7 +64,10 @@ fn add_key(_: &Targets) -> Outcome {
 
 fn key_ring(_: &Targets) -> Outcome {
     const KEYCTL_GET_KEYRING_ID: i32 = 0;
-    Outcome::of(sys!(n::KEYCTL, KEYCTL_GET_KEYRING_ID, SESSION_KEYRING, 0), "found the session's ring")
+    Outcome::of(
+        sys!(n::KEYCTL, KEYCTL_GET_KEYRING_ID, SESSION_KEYRING, 0),
+        "found the session's ring",
+    )
 }
 
 fn request_key(_: &Targets) -> Outcome {
@@ -107,9 +110,11 @@ fn performance(_: &Targets) -> Outcome {
 
 fn faults(_: &Targets) -> Outcome {
     const USER_MODE_ONLY: i32 = 1;
-    Outcome::any([0, USER_MODE_ONLY].map(|flags| {
-        Outcome::of(sys::descriptor(n::USERFAULTFD, &[flags.into()]), "opened one")
-    }))
+    Outcome::any(
+        [0, USER_MODE_ONLY].map(|flags| {
+            Outcome::of(sys::descriptor(n::USERFAULTFD, &[flags.into()]), "opened one")
+        }),
+    )
 }
 
 fn fanotify(_: &Targets) -> Outcome {

@@ -139,8 +139,7 @@ fn set_mount(_: &Targets) -> Outcome {
     const MOUNT_ATTR_RDONLY: u64 = 1;
     // Clears and sets nothing that is not so already: read-only on a path that does not exist.
     let attributes = structure!(32; MOUNT_ATTR_RDONLY, 0_u64, 0_u64, 0_u64);
-    let changed =
-        sys!(n::MOUNT_SETATTR, AT_FDCWD, c"no-such-directory", 0, &attributes[..], 32);
+    let changed = sys!(n::MOUNT_SETATTR, AT_FDCWD, c"no-such-directory", 0, &attributes[..], 32);
     Outcome::past_the_check(changed, &[ENOENT, EINVAL])
 }
 
@@ -165,8 +164,8 @@ const NAMESPACES: [&str; 7] = ["uts", "ipc", "net", "mnt", "pid", "cgroup", "use
 fn enter(pid: i32) -> Outcome {
     Outcome::any(NAMESPACES.map(|namespace| {
         let path = format!("/proc/{pid}/ns/{namespace}");
-        let entered = fs::File::open(&path)
-            .and_then(|file| sys!(n::SETNS, &OwnedFd::from(file), 0));
+        let entered =
+            fs::File::open(&path).and_then(|file| sys!(n::SETNS, &OwnedFd::from(file), 0));
         match entered {
             // One's own user namespace cannot be entered again, by nobody.
             Err(error) if error.raw_os_error() == Some(EINVAL) => Outcome::refused(&error),

@@ -42,11 +42,12 @@ probe_table! { "network":
 fn loopback(targets: &Targets) -> Outcome {
     let address = InternetAddress::from((Ipv4Addr::LOCALHOST, targets.tcp_port));
     let canary = targets.canary("tcp");
-    let heard = TcpStream::connect_timeout(&address, Duration::from_secs(2)).and_then(|mut stream| {
-        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-        let mut answer = vec![0; canary.len()];
-        stream.read_exact(&mut answer).map(|()| answer)
-    });
+    let heard =
+        TcpStream::connect_timeout(&address, Duration::from_secs(2)).and_then(|mut stream| {
+            stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+            let mut answer = vec![0; canary.len()];
+            stream.read_exact(&mut answer).map(|()| answer)
+        });
     match heard {
         Ok(answer) if answer == canary.as_bytes() => Outcome::open("it said the canary"),
         Ok(_) => Outcome::denied("somebody else answered"),
@@ -108,7 +109,10 @@ fn interfaces(_: &Targets) -> Outcome {
     };
     let names = text.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name.trim());
     // These appear by themselves in every new network namespace.
-    let own = ["lo", "tunl0", "sit0", "ip6tnl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "ip6gre0"];
+    let own = [
+        "lo", "tunl0", "sit0", "ip6tnl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0",
+        "ip6gre0",
+    ];
     let others: Vec<&str> = names.filter(|name| !own.contains(name)).collect();
     if others.is_empty() {
         return Outcome::denied("only its own loopback");
@@ -173,9 +177,10 @@ fn tunnel(_: &Targets) -> Outcome {
     const IFF_TUN: i16 = 1;
     let mut request = b"cofferdam%d\0\0\0\0\0".to_vec();
     request.extend(structure!(24; IFF_TUN));
-    let made = fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun").and_then(|file| {
-        sys!(n::IOCTL, &std::os::fd::OwnedFd::from(file), TUNSETIFF, &mut request[..])
-    });
+    let made =
+        fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun").and_then(|file| {
+            sys!(n::IOCTL, &std::os::fd::OwnedFd::from(file), TUNSETIFF, &mut request[..])
+        });
     // The device is gone when its descriptor is.
     Outcome::of(made, "made a device for an instant")
 }

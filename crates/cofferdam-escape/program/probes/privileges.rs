@@ -25,9 +25,8 @@ probe_table! { "privileges":
 
 /// A line of `/proc/self/status`.
 fn status(field: &str) -> Result<String, Outcome> {
-    let text = fs::read_to_string("/proc/self/status").map_err(|error| {
-        Outcome::broken(format!("cannot read /proc/self/status: {error}"))
-    })?;
+    let text = fs::read_to_string("/proc/self/status")
+        .map_err(|error| Outcome::broken(format!("cannot read /proc/self/status: {error}")))?;
     text.lines()
         .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
         .map(|value| value.trim().to_owned())
@@ -64,7 +63,11 @@ fn capabilities(_: &Targets) -> Outcome {
             Err(outcome) => return outcome,
         }
     }
-    if seen.is_empty() { Outcome::denied("all five sets are empty") } else { Outcome::open(seen.join(", ")) }
+    if seen.is_empty() {
+        Outcome::denied("all five sets are empty")
+    } else {
+        Outcome::open(seen.join(", "))
+    }
 }
 
 fn raise_capabilities(_: &Targets) -> Outcome {
@@ -120,7 +123,9 @@ fn core_files(_: &Targets) -> Outcome {
     const RLIMIT_CORE: i32 = 4;
     let mut limit = vec![0_u8; 16];
     match sys!(n::PRLIMIT64, 0, RLIMIT_CORE, 0, &mut limit[..]) {
-        Ok(_) if limit[8..].iter().any(|byte| *byte != 0) => Outcome::open("the hard limit is not 0"),
+        Ok(_) if limit[8..].iter().any(|byte| *byte != 0) => {
+            Outcome::open("the hard limit is not 0")
+        }
         Ok(_) => Outcome::denied("the hard limit is 0"),
         Err(error) => Outcome::refused(&error),
     }

@@ -2,7 +2,10 @@
 
 use std::{fs, os::fd::OwnedFd};
 
-use super::{probe_table, sight::{first, is_the_probe, process_ids}};
+use super::{
+    probe_table,
+    sight::{first, is_the_probe, process_ids},
+};
 use crate::{
     numbers as n,
     outcome::{EINVAL, Outcome},
@@ -62,9 +65,8 @@ fn launcher_environment(targets: &Targets) -> Outcome {
 }
 
 fn own_environment(targets: &Targets) -> Outcome {
-    let found = std::env::vars_os().find(|(_, value)| {
-        holds(value.as_encoded_bytes(), &targets.canary("inherited"))
-    });
+    let found = std::env::vars_os()
+        .find(|(_, value)| holds(value.as_encoded_bytes(), &targets.canary("inherited")));
     match found {
         Some((name, _)) => Outcome::open(format!("it is in {}", name.display())),
         None => Outcome::denied("not in the environment"),

@@ -76,7 +76,8 @@ fn runc_2024_21626(targets: &Targets) -> Outcome {
         return Outcome::broken("a path with NUL");
     };
     let opened = (3..256).find_map(|fd| {
-        let file = sys::descriptor(n::OPENAT, &[fd.into(), name.as_c_str().into(), O_RDONLY.into()]);
+        let file =
+            sys::descriptor(n::OPENAT, &[fd.into(), name.as_c_str().into(), O_RDONLY.into()]);
         file.ok().map(|file| (fd, file))
     });
     let up = Path::new("../../../../../../../../../../").join(&inside);
@@ -111,7 +112,13 @@ fn runc_2025_31133(_: &Targets) -> Outcome {
         return Outcome::open("/dev/null is something else");
     }
     // What a mask covers must be empty to read and lead nowhere to write.
-    let masked = ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sched_debug", "/proc/latency_stats"];
+    let masked = [
+        "/proc/kcore",
+        "/proc/keys",
+        "/proc/timer_list",
+        "/proc/sched_debug",
+        "/proc/latency_stats",
+    ];
     let tries = masked.map(|path| {
         use std::io::Read as _;
         let mut byte = [0];
@@ -133,7 +140,10 @@ fn runc_2025_52565(_: &Targets) -> Outcome {
         Ok(_) => Outcome::denied("it is no link"),
         Err(error) => Outcome::refused(&error),
     };
-    Outcome::any([console, super::kernel::writable(&["/proc/sysrq-trigger", "/proc/sys/kernel/core_pattern"])])
+    Outcome::any([
+        console,
+        super::kernel::writable(&["/proc/sysrq-trigger", "/proc/sys/kernel/core_pattern"]),
+    ])
 }
 
 fn runc_2025_52881(_: &Targets) -> Outcome {
@@ -156,7 +166,8 @@ fn redirected(path: &str) -> Outcome {
 
 fn bwrap_2017_5226(_: &Targets) -> Outcome {
     const TIOCSTI: u64 = 0x5412;
-    let terminal = fs::OpenOptions::new().read(true).write(true).open("/dev/tty").map(OwnedFd::from);
+    let terminal =
+        fs::OpenOptions::new().read(true).write(true).open("/dev/tty").map(OwnedFd::from);
     let tries = [
         Outcome::of(sys!(n::IOCTL, 0, TIOCSTI, &b" "[..]), "typed into standard input"),
         Outcome::of(
@@ -199,7 +210,8 @@ fn sdk_parent(targets: &Targets) -> Outcome {
         if parent == 0 {
             break;
         }
-        let outcome = file_holds(Path::new(&format!("/proc/{parent}/environ")), &targets.canary("inherited"));
+        let outcome =
+            file_holds(Path::new(&format!("/proc/{parent}/environ")), &targets.canary("inherited"));
         if matches!(outcome, Outcome::Open(_)) {
             return outcome;
         }

@@ -57,8 +57,9 @@ pub(super) fn is_the_probe(pid: i32) -> bool {
     let own = [std::process::id(), std::os::unix::process::parent_id()];
     own.contains(&pid.unsigned_abs()) || {
         // Where the program is the first process of its sandbox, nothing else started it.
-        pid == 1 && Path::new("/proc/1/exe").read_link().is_ok_and(|first| {
-            Path::new("/proc/self/exe").read_link().is_ok_and(|own| own == first)
-        })
+        pid == 1
+            && Path::new("/proc/1/exe").read_link().is_ok_and(|first| {
+                Path::new("/proc/self/exe").read_link().is_ok_and(|own| own == first)
+            })
     }
 }

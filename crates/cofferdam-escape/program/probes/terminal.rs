@@ -1,9 +1,6 @@
 //! Terminals of the host.
 
-use std::{
-    fs,
-    os::fd::OwnedFd,
-};
+use std::{fs, os::fd::OwnedFd};
 
 use super::probe_table;
 use crate::{
@@ -64,7 +61,8 @@ fn paste(_: &Targets) -> Outcome {
 }
 
 fn console(_: &Targets) -> Outcome {
-    Outcome::any([c"/dev/console", c"/dev/tty0", c"/dev/ttyS0"].map(|path| {
-        Outcome::of(open(path), format!("opened {}", path.to_string_lossy()))
-    }))
+    Outcome::any(
+        [c"/dev/console", c"/dev/tty0", c"/dev/ttyS0"]
+            .map(|path| Outcome::of(open(path), format!("opened {}", path.to_string_lossy()))),
+    )
 }

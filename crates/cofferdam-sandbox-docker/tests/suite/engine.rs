@@ -5,7 +5,10 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{MetadataExt as _, symlink},
+    os::unix::{
+        fs::{MetadataExt as _, symlink},
+        net::UnixStream,
+    },
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::OnceLock,
@@ -69,9 +72,14 @@ impl TestEngine {
             format!("--pidfile={}", inside("pid")),
         ]);
         arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
-        start_kept(&directory, &dockerd, &arguments);
-        wait_for_socket(&directory, &socket)?;
+        keep(&directory, &dockerd, &arguments);
+        wait_for(&directory, || UnixStream::connect(&socket).is_ok())?;
         Ok(Self { directory, socket })
+    }
+
+    /// Waits until something of it is ready.
+    pub(crate) fn wait_for(&self, ready: impl Fn() -> bool) -> Result<(), String> {
+        wait_for(&self.directory, ready)
     }
 
     /// Ends it, as its operator would.
@@ -105,9 +113,9 @@ impl TestEngine {
     }
 }
 
-/// Starts a program that ends with this process. The signal comes when the thread that started it ends, so that thread
-/// stays for as long as this process.
-fn start_kept(directory: &Path, program: &Path, arguments: &[String]) {
+/// Starts a program that ends with this process, with a directory that is removed then. The signal comes when the thread
+/// that started it ends, so that thread stays for as long as this process.
+pub(crate) fn keep(directory: &Path, program: &Path, arguments: &[String]) {
     let mut command = host_command("setpriv");
     command.args(["--pdeathsig", "TERM", "sh", "-c", KEEPER, "keeper"]);
     command.arg(directory).arg(program).args(arguments);
@@ -115,13 +123,14 @@ fn start_kept(directory: &Path, program: &Path, arguments: &[String]) {
     thread::spawn(move || command.spawn().and_then(|mut child| child.wait()));
 }
 
-fn wait_for_socket(directory: &Path, socket: &Path) -> Result<(), String> {
+/// Waits until a kept program is ready, or says what it wrote last.
+pub(crate) fn wait_for(directory: &Path, ready: impl Fn() -> bool) -> Result<(), String> {
     let deadline = Instant::now() + START_TIMEOUT;
-    while std::os::unix::net::UnixStream::connect(socket).is_err() {
+    while !ready() {
         if Instant::now() > deadline {
             let log = fs::read_to_string(directory.join("log")).unwrap_or_default();
             let end: Vec<_> = log.lines().rev().take(3).collect();
-            return Err(format!("the engine does not listen: {}", end.join(" | ")));
+            return Err(format!("it does not listen: {}", end.join(" | ")));
         }
         thread::sleep(Duration::from_millis(20));
     }

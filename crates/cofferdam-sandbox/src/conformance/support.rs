@@ -142,7 +142,7 @@ pub(super) async fn collect(mut process: Process) -> Result<Told, Stop> {
     let mut told = Told::default();
     while let Some(event) = process.next().await {
         match event? {
-            ExecEvent::Started { .. } => {}
+            ExecEvent::Started { .. } | ExecEvent::OutputLost { .. } => {}
             ExecEvent::Stdout(bytes) => told.stdout.extend(bytes),
             ExecEvent::Stderr(bytes) => told.stderr.extend(bytes),
             ExecEvent::Exited(status) => told.status = Some(status),

@@ -19,10 +19,7 @@ use tokio::{
     sync::{Notify, Semaphore, watch},
 };
 
-use super::{
-    idle::Activity,
-    operation::{Channel, Operation},
-};
+use super::{channel::Channel, idle::Activity, operation::Operation};
 use crate::{LossReason, SandboxError};
 
 /// Frames that may wait to be written; who wants to add more waits.
@@ -133,11 +130,11 @@ impl Connection {
         Ok(Operation::new(Arc::clone(self), channel, permit))
     }
 
-    /// Returns a name for a command that no other of this connection has.
-    pub(super) fn next_command(&self) -> String {
+    /// Returns a number for a command that no other of this connection has.
+    pub(super) fn next_command(&self) -> u64 {
         let mut state = self.state();
         state.last_command += 1;
-        format!("command-{}", state.last_command)
+        state.last_command
     }
 
     /// Sends a message, after waiting for room.

@@ -1,31 +1,27 @@
-//! Runs tests once more as an ordinary user, because other mechanisms hold then.
+//! Running this test program once more as a user that owns nothing.
 
 use std::{
     fs,
     os::unix::{fs::PermissionsExt, process::CommandExt},
-    process::{Command, Stdio},
+    process::Command,
 };
 
 /// `nobody`: exists everywhere and owns nothing.
 const ORDINARY: u32 = 65534;
 
-/// Runs this test program with other arguments as an ordinary user, and returns what it prints. Returns `None` if this is
-/// an ordinary user already.
+/// Runs this test program again with these arguments, and demands that so many tests ran and all passed.
 ///
-/// # Panics
-///
-/// With what it prints, if a test fails.
-#[must_use]
-#[expect(clippy::expect_used, reason = "a test that cannot begin has failed")]
-#[expect(clippy::disallowed_methods, reason = "the tests are run by another user")]
-pub fn run_again(arguments: &[&str]) -> Option<String> {
+/// Run by an ordinary user already, it says so and does nothing: the tests ran as one.
+#[expect(clippy::print_stdout, reason = "what they print is what this test shows")]
+pub(crate) fn run_again(arguments: &[&str], at_least: usize) {
     if !rustix::process::geteuid().is_root() {
-        return None;
+        cofferdam_testkit::skip("as an ordinary user", "this is an ordinary user already");
+        return;
     }
     // The build directory may be closed to others.
     let directory = tempfile::tempdir().expect("a directory");
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("open to all");
-    let program = directory.path().join("tests");
+    let program = directory.path().join("suite");
     fs::copy(std::env::current_exe().expect("this program"), &program).expect("copied");
     let output = Command::new(&program)
         .args(arguments)
@@ -33,14 +29,17 @@ pub fn run_again(arguments: &[&str]) -> Option<String> {
         .env_remove("CARGO_MANIFEST_DIR")
         .uid(ORDINARY)
         .gid(ORDINARY)
-        .stdin(Stdio::null())
         .output()
         .expect("starts");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let text = String::from_utf8_lossy(&output.stdout);
     assert!(
         output.status.success() && text.contains("test result: ok."),
         "{text}\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    Some(text)
+    println!("{text}");
+    // All of them, not an empty selection.
+    let ran =
+        text.lines().filter(|line| line.starts_with("test ") && line.ends_with("... ok")).count();
+    assert!(ran >= at_least, "only {ran} tests ran:\n{text}");
 }
