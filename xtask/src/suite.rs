@@ -7,6 +7,8 @@ mod example;
 mod local_model;
 mod openai_python;
 mod sandbox_linux;
+mod script;
+mod security;
 
 use anyhow::{Result, bail};
 
@@ -31,6 +33,7 @@ const SUITES: &[Suite] = &[
     sandbox_linux::CONFORMANCE,
     sandbox_linux::ISOLATION,
     chaos::SUITE,
+    security::SUITE,
     openai_python::SUITE,
     local_model::SUITE,
     example::SUITE,
@@ -50,6 +53,7 @@ pub(crate) fn run(context: &Context, mut arguments: Arguments) -> Result<bool> {
     let rounds =
         Rounds { number: arguments.number("--rounds")?, seed: arguments.number("--seed")? };
     let context = &Context { rounds, ..context.clone() };
+    let update = arguments.flag("--update");
     let names = arguments.names()?;
     if names.is_empty() {
         let rows: Vec<_> =
@@ -58,6 +62,16 @@ pub(crate) fn run(context: &Context, mut arguments: Arguments) -> Result<bool> {
         return Ok(true);
     }
     let mut report = Report::default();
+    if update {
+        if names != [security::SUITE.name] {
+            bail!(
+                "`--update` writes the table of the suite {}; name it alone",
+                security::SUITE.name
+            );
+        }
+        security::update(context, &mut report)?;
+        return Ok(report.print(true));
+    }
     for name in &names {
         let Some(suite) = SUITES.iter().find(|suite| suite.name == name) else {
             bail!("no suite `{name}`; `cargo xtask suite` lists them");

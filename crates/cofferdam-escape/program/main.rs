@@ -5,12 +5,17 @@
 //! probe run TARGETS [ID…]                tries them, a line of JSON each
 //! probe neighbour TARGETS                is something that another sandbox must not reach, until its input ends
 //! probe victim TOKEN KEY                 is a process of the host with secrets, until its input ends
+//! probe swap OUTSIDE                     swaps a directory for a link to another place, again and again
+//! probe plant special|sparse|names       makes files that are hard on a harness
+//! probe linger WORD                      leaves a process that wants to outlive its sandbox
+//! probe kill-all | flood                 kills all in sight; writes without end
 //! probe stage UID OUTSIDE CMD…           runs a command as a careless host would: open descriptors, a terminal
 //! ```
 //!
 //! - [`run`]: each probe in a child process with a bound of time; how it died is told.
 //! - [`probes`]: the table.
 //! - [`outcome`], [`targets`]: what comes out and what goes in.
+//! - [`props`]: what attacks through the interface need inside.
 //! - [`stage`]: the careless host, the victim and the neighbour.
 //! - [`sys`], [`numbers`]: system calls.
 //!
@@ -33,6 +38,8 @@ mod outcome;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod probes;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod props;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod run;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod stage;
@@ -54,8 +61,15 @@ fn main() -> ExitCode {
             targets::Targets::read(targets).and_then(|it| stage::neighbour(&it))
         }
         ["victim", token, key] => stage::victim(token, key),
+        ["swap", outside] => props::swap(outside),
+        ["plant", what] => props::plant(what),
+        ["linger", _] => props::linger(),
+        ["kill-all"] => props::kill_all(),
+        ["flood"] => props::flood(),
         ["stage", user, outside, command @ ..] => stage::stage(user, outside, command),
-        _ => Err(std::io::Error::other("usage: probe list | run | neighbour | victim | stage")),
+        _ => Err(std::io::Error::other(
+            "usage: probe list | run | neighbour | victim | swap | plant | linger | kill-all | flood | stage",
+        )),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -96,7 +110,7 @@ fn chosen(targets: &str, ids: &[&str]) -> std::io::Result<()> {
         chosen.extend(probes::all());
     }
     for id in ids {
-        let known = probes::all().find(|probe| probe.id == *id);
+        let known = probes::all().chain(probes::SELF_TEST).find(|probe| probe.id == *id);
         chosen.push(known.ok_or_else(|| std::io::Error::other(format!("no probe {id}")))?);
     }
     run::run(&chosen, &targets)

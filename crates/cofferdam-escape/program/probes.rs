@@ -42,6 +42,42 @@ macro_rules! probe_table {
 }
 use probe_table;
 
+/// Probes that are broken on purpose, for the test of how that is told; in no list.
+pub(crate) const SELF_TEST: &[Probe] = &[
+    Probe {
+        id: "self-test-crash",
+        group: "self-test",
+        name: "die of a signal",
+        killed_by: &[],
+        run: |_| {
+            std::process::abort();
+        },
+    },
+    Probe {
+        id: "self-test-exit",
+        group: "self-test",
+        name: "end without an answer",
+        killed_by: &[],
+        run: |_| crate::sys::exit_now(7),
+    },
+    Probe {
+        id: "self-test-expected",
+        group: "self-test",
+        name: "die of a signal that a limit would send",
+        killed_by: &[6],
+        run: |_| {
+            std::process::abort();
+        },
+    },
+    Probe {
+        id: "self-test-fault",
+        group: "self-test",
+        name: "make a call that the kernel finds fault with",
+        killed_by: &[],
+        run: |_| Outcome::of::<()>(Err(std::io::Error::from_raw_os_error(22)), "unreachable"),
+    },
+];
+
 /// Every probe. Bombs come last, so that what they exhaust is missed by none.
 pub(crate) fn all() -> impl Iterator<Item = &'static Probe> {
     [

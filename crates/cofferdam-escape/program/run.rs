@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// What one probe may take. Bombs are bounded so that they are over long before.
-const TIMEOUT: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Bytes of an answer that are read; an answer is a line.
 const MAX_ANSWER: u64 = 4096;

@@ -8,6 +8,7 @@
 //! - [`report`]: outcomes, columns and the sum of a run.
 //! - [`host`]: what the attacks aim at: canaries on the host.
 //! - [`columns`]: what is attacked: the controls, the backends, and peers that are installed.
+//! - [`runner`], [`docker`]: how they are run.
 //! - [`worker`]: a backend under attack, in a process of its own that a careless host started.
 //! - [`harness`]: attacks through the interface.
 //! - [`plain_backend`]: a backend without walls, on which most attacks must work.
@@ -16,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod columns;
+pub mod docker;
 pub mod harness;
 pub mod host;
 pub mod plain_backend;

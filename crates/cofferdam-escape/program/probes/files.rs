@@ -44,8 +44,8 @@ probe_table! { "files":
     device_nodes "device-nodes" "open other device nodes of the host",
     make_block_device "mknod" "make a device node",
     memory_device "dev-mem" "open physical memory",
-    system_write "system-write" "write to the system's programs",
-    system_mode "system-mode" "change the mode of a system program",
+    system_write "system-write" "add to the programs that later commands run",
+    system_mode "system-mode" "change a program that later commands run",
     shared_memory "dev-shm" "find a file in the host's /dev/shm",
     sys_write "sys-write" "open a file of /sys for writing",
     set_id "set-id-mounts" "find a file system that honours set-id programs or devices",
@@ -227,7 +227,7 @@ fn fd_holds(fd: i32, canary: &str) -> bool {
     let length = bytes.len();
     // Only regular files: a read of the pipe of an answer would hang.
     let regular = fs::metadata(format!("/proc/self/fd/{fd}")).is_ok_and(|it| it.is_file());
-    regular && sys!(17, fd, &mut bytes[..], length, 0).is_ok() && holds(&bytes, canary)
+    regular && sys!(n::PREAD64, fd, &mut bytes[..], length, 0).is_ok() && holds(&bytes, canary)
 }
 
 fn by_handle(_: &Targets) -> Outcome {
@@ -352,7 +352,7 @@ fn set_id(_: &Targets) -> Outcome {
     const NOSUID: u64 = 2;
     const NODEV: u64 = 4;
     let honours = |place: &str| -> io::Result<bool> {
-        let mut buffer = vec![0_u8; 120];
+        let mut buffer = [0_u8; 120];
         sys!(n::STATFS, CString::new(place)?.as_c_str(), &mut buffer[..])?;
         let mut flags = [0_u8; 8];
         flags.copy_from_slice(&buffer[80..88]);

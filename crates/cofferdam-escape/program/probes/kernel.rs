@@ -36,7 +36,6 @@ probe_table! { "kernel":
     kexec "kexec" "load another kernel",
     accounting "acct" "switch process accounting",
     swap "swapon" "add swap",
-    quota "quotactl" "reach disk quotas",
     ports "iopl" "use processor ports",
     segments "modify-ldt" "change the segment table",
     persona "personality" "switch off random addresses",
@@ -46,7 +45,7 @@ probe_table! { "kernel":
 }
 
 fn io_uring(_: &Targets) -> Outcome {
-    let mut parameters = vec![0_u8; 120];
+    let mut parameters = [0_u8; 120];
     let made = sys::descriptor(n::IO_URING_SETUP, &[1.into(), (&mut parameters[..]).into()]);
     Outcome::of(made, "made one")
 }
@@ -244,11 +243,6 @@ fn swap(_: &Targets) -> Outcome {
     Outcome::past_the_check(sys!(n::SWAPON, c"/no-such-file", 0), &[ENOENT, EINVAL])
 }
 
-fn quota(_: &Targets) -> Outcome {
-    const Q_GETINFO_USER: u32 = 0x8000_0500;
-    Outcome::past_the_check(sys!(n::QUOTACTL, Q_GETINFO_USER, c"/no-such-device", 0, 0), &[ENOENT])
-}
-
 fn ports(_: &Targets) -> Outcome {
     Outcome::any([
         Outcome::of(sys!(n::IOPL, 3), "iopl(3)"),
@@ -258,7 +252,7 @@ fn ports(_: &Targets) -> Outcome {
 
 fn segments(_: &Targets) -> Outcome {
     const READ: i32 = 0;
-    let mut table = vec![0_u8; 64];
+    let mut table = [0_u8; 64];
     Outcome::of(sys!(n::MODIFY_LDT, READ, &mut table[..], 64), "it answered")
 }
 
@@ -276,7 +270,8 @@ fn x32_calls(_: &Targets) -> Outcome {
 }
 
 fn trace_files(_: &Targets) -> Outcome {
-    let files = ["/sys/kernel/tracing/trace", "/sys/kernel/debug/sched", "/sys/kernel/security"];
+    let files =
+        ["/sys/kernel/tracing/trace", "/sys/kernel/debug/tracing/trace", "/sys/kernel/debug"];
     Outcome::any(files.map(|path| match fs::File::open(path).map(OwnedFd::from) {
         Err(error) if error.raw_os_error() == Some(ENODEV) => Outcome::refused(&error),
         opened => Outcome::of(opened, format!("opened {path}")),

@@ -12,7 +12,7 @@ use crate::{
 
 probe_table! { "limits":
     descriptors "fd-bomb" "open 15 000 files",
-    inodes "inode-bomb" "make 30 000 files",
+    inodes "inode-bomb" "make 10 000 files",
     processes "fork-bomb" "start 1 500 processes",
     disk "disk-bomb" (25) "write 256 MiB",
     memory "memory-bomb" (9, 6, 11) "use 1 GiB of memory",
@@ -21,7 +21,7 @@ probe_table! { "limits":
 fn descriptors(_: &Targets) -> Outcome {
     const RLIMIT_NOFILE: i32 = 7;
     const MANY: u64 = 15_000;
-    let mut limit = vec![0_u8; 16];
+    let mut limit = [0_u8; 16];
     let hard = match sys!(n::PRLIMIT64, 0, RLIMIT_NOFILE, 0, &mut limit[..]) {
         Ok(_) => u64::from_ne_bytes(limit[8..].try_into().unwrap_or_default()),
         Err(error) => return Outcome::refused(&error),
@@ -38,7 +38,7 @@ fn descriptors(_: &Targets) -> Outcome {
 }
 
 fn inodes(_: &Targets) -> Outcome {
-    const MANY: u32 = 30_000;
+    const MANY: u32 = 10_000;
     for count in 0..MANY {
         if let Err(error) = fs::File::create(format!("{count}")) {
             return Outcome::denied(format!("{} after {count}", name_of(&error)));

@@ -74,11 +74,12 @@ fn overlay(_: &Targets) -> Outcome {
 }
 
 fn bind(_: &Targets) -> Outcome {
-    const MS_BIND: i32 = 0x1000;
+    // With all below it: a mount that came with the namespace cannot be taken from its place.
+    const MS_BIND_ALL: i32 = 0x5000;
     if let Err(error) = fs::create_dir_all("mountpoint") {
         return Outcome::broken(format!("no directory: {error}"));
     }
-    let made = sys!(n::MOUNT, c"/", c"mountpoint", 0, MS_BIND, 0);
+    let made = sys!(n::MOUNT, c"/", c"mountpoint", 0, MS_BIND_ALL, 0);
     if made.is_ok() {
         let _ = sys!(n::UMOUNT2, c"mountpoint", MNT_DETACH);
     }
@@ -123,9 +124,9 @@ fn new_mount(_: &Targets) -> Outcome {
 }
 
 fn clone_mounts(_: &Targets) -> Outcome {
-    const OPEN_TREE_CLONE: i32 = 1;
+    const CLONE_ALL_BELOW: i32 = 0x8001;
     let cloned =
-        sys::descriptor(n::OPEN_TREE, &[AT_FDCWD.into(), c"/".into(), OPEN_TREE_CLONE.into()]);
+        sys::descriptor(n::OPEN_TREE, &[AT_FDCWD.into(), c"/".into(), CLONE_ALL_BELOW.into()]);
     Outcome::of(cloned, "cloned the root mount")
 }
 

@@ -79,22 +79,23 @@ fn raise_capabilities(_: &Targets) -> Outcome {
 }
 
 fn root(_: &Targets) -> Outcome {
-    let uid = match status("Uid") {
-        Ok(uid) => uid,
+    use std::os::unix::fs::MetadataExt as _;
+    // What the kernel shows of users who do not exist in this namespace.
+    const NOBODY: u32 = 65534;
+    let own: u32 = match status("Uid").map(|it| it.split_whitespace().next()?.parse().ok()) {
+        Ok(Some(own)) => own,
+        Ok(None) => return Outcome::broken("no user in /proc/self/status"),
         Err(outcome) => return outcome,
     };
-    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    let own: u64 = uid.split_whitespace().next().and_then(|it| it.parse().ok()).unwrap_or(0);
-    // `inside outside count`: which user this is one namespace up.
-    let outside = map.lines().find_map(|line| {
-        let mut numbers = line.split_whitespace().map(|it| it.parse::<u64>().unwrap_or(u64::MAX));
-        let (inside, outside, count) = (numbers.next()?, numbers.next()?, numbers.next()?);
-        (inside..inside.saturating_add(count)).contains(&own).then(|| outside + (own - inside))
-    });
-    match outside {
-        Some(0) => Outcome::open(format!("user {own} here is user 0 outside")),
-        Some(other) => Outcome::denied(format!("user {own} here is user {other} outside")),
-        None => Outcome::denied(format!("user {own} is nobody outside")),
+    // The kernel's settings belong to user 0 of the host, whatever it is called here.
+    match fs::metadata("/proc/sys/kernel/ostype").map(|it| it.uid()) {
+        Ok(root) if root == own && own != NOBODY => {
+            Outcome::open(format!("user {own} here owns the kernel's settings"))
+        }
+        Ok(root) => {
+            Outcome::denied(format!("user {own} here, and the settings are of user {root}"))
+        }
+        Err(error) => Outcome::refused(&error),
     }
 }
 
@@ -121,7 +122,7 @@ fn owner(_: &Targets) -> Outcome {
 
 fn core_files(_: &Targets) -> Outcome {
     const RLIMIT_CORE: i32 = 4;
-    let mut limit = vec![0_u8; 16];
+    let mut limit = [0_u8; 16];
     match sys!(n::PRLIMIT64, 0, RLIMIT_CORE, 0, &mut limit[..]) {
         Ok(_) if limit[8..].iter().any(|byte| *byte != 0) => {
             Outcome::open("the hard limit is not 0")

@@ -174,7 +174,7 @@ fn compare(targets: &Targets) -> Outcome {
 
 fn limits(targets: &Targets) -> Outcome {
     const RLIMIT_CORE: i32 = 4;
-    let mut old = vec![0_u8; 16];
+    let mut old = [0_u8; 16];
     if let Err(error) = sys!(n::PRLIMIT64, targets.victim, RLIMIT_CORE, 0, &mut old[..]) {
         return Outcome::refused(&error);
     }

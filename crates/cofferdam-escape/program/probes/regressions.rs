@@ -93,7 +93,7 @@ fn runc_2024_21626(targets: &Targets) -> Outcome {
 
 fn runc_2023_27561(_: &Targets) -> Outcome {
     const PROC_MAGIC: [u8; 8] = 0x9fa0_u64.to_ne_bytes();
-    let mut buffer = vec![0_u8; 120];
+    let mut buffer = [0_u8; 120];
     match sys!(n::STATFS, c"/proc/self/attr", &mut buffer[..]) {
         Ok(_) if buffer[..8] == PROC_MAGIC => Outcome::denied("it is the kernel's"),
         Ok(_) => Outcome::open("/proc/self/attr is not of the process file system"),

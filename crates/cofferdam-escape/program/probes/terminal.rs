@@ -34,7 +34,7 @@ fn controlling(_: &Targets) -> Outcome {
 
 fn inherited(_: &Targets) -> Outcome {
     const TCGETS: u64 = 0x5401;
-    let mut state = vec![0_u8; 64];
+    let mut state = [0_u8; 64];
     Outcome::of(sys!(n::IOCTL, 0, TCGETS, &mut state[..]), "standard input is a terminal")
 }
 
@@ -49,7 +49,7 @@ fn others(targets: &Targets) -> Outcome {
 fn paste(_: &Targets) -> Outcome {
     const TIOCLINUX: u64 = 0x541c;
     // Asks for the shift state, which changes nothing.
-    let mut question = vec![6_u8; 8];
+    let mut question = [6_u8; 8];
     Outcome::any([c"/dev/tty0", c"/dev/tty1", c"/dev/console", c"/dev/tty"].map(|path| {
         let asked = open(path).and_then(|fd| sys!(n::IOCTL, &fd, TIOCLINUX, &mut question[..]));
         match asked {
