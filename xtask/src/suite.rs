@@ -2,6 +2,7 @@
 //!
 //! To add one, write the file with its `SUITE` and name it in [`SUITES`].
 
+mod docker;
 mod example;
 mod local_model;
 mod openai_python;
@@ -29,6 +30,7 @@ pub(crate) struct Suite {
 const SUITES: &[Suite] = &[
     sandbox_linux::CONFORMANCE,
     sandbox_linux::ISOLATION,
+    docker::SUITE,
     openai_python::SUITE,
     local_model::SUITE,
     example::SUITE,
