@@ -1,45 +1,40 @@
 //! The first process of the sandbox, from `clone` to the start of the guest.
 //!
-//! The order is the point. What needs capabilities in the new user namespace (mounts, loopback, host name) comes
-//! before they are dropped; host paths are opened before the process becomes the sandbox's user, who may not be
-//! allowed to reach them; `/proc` is mounted while the old one is still there, since the kernel refuses it
-//! otherwise; Landlock comes after the last path is opened, seccomp after the last call it refuses.
+//! It starts in a copy of a template, so the host's files are already out of reach. The order is the point. What needs
+//! capabilities in the new user namespace (mounts, loopback, host name) comes before they are dropped; Landlock comes
+//! after the last path is opened, seccomp after the last call it refuses.
 
 use std::{
-    ffi::OsStr,
     fs::File,
-    io::{self, Read},
-    os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-        unix::ffi::OsStrExt,
-    },
+    io::{self, Read, Write},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
 use crate::{
     landlock,
-    plan::Plan,
+    plan::{Identity, Plan},
     report::{self, Step},
-    root,
+    scratch,
     step::{self, Failure, Steps},
     sys,
 };
 
-/// What the child inherits.
+/// What the child takes from the launcher; all else is closed.
 pub(crate) struct Descriptors<'a> {
     /// The stream that becomes the guest's descriptor 0.
-    pub(crate) stream: OwnedFd,
+    pub(crate) stream: BorrowedFd<'a>,
     /// The guest program.
-    pub(crate) guest: OwnedFd,
-    /// Where the guest's diagnostics go: its descriptor 2.
-    pub(crate) said: OwnedFd,
-    /// One byte arrives here when the user is mapped; then it stays open.
-    pub(crate) go: OwnedFd,
+    pub(crate) guest: BorrowedFd<'a>,
+    /// Where the guest's diagnostics go: its descriptor 2. One byte arrives here when the user is mapped.
+    pub(crate) said: BorrowedFd<'a>,
     /// The report socket.
-    pub(crate) report: BorrowedFd<'a>,
+    pub(crate) report: &'a File,
+    /// Files of cgroups to write itself to.
+    pub(crate) joins: &'a [File],
 }
 
 /// Becomes the guest. Returns only on failure.
-pub(crate) fn run(plan: &Plan, steps: &Steps, descriptors: Descriptors<'_>) -> Failure {
+pub(crate) fn run(plan: &Plan, steps: &Steps, descriptors: &Descriptors<'_>) -> Failure {
     match build(plan, steps, descriptors) {
         Ok(never) => match never {},
         Err(failure) => failure,
@@ -49,37 +44,37 @@ pub(crate) fn run(plan: &Plan, steps: &Steps, descriptors: Descriptors<'_>) -> F
 fn build(
     plan: &Plan,
     steps: &Steps,
-    descriptors: Descriptors<'_>,
+    descriptors: &Descriptors<'_>,
 ) -> Result<std::convert::Infallible, Failure> {
-    let Descriptors { stream, guest, said, go, report } = descriptors;
-    let mut go = File::from(go);
-
+    let &Descriptors { stream, guest, said, report, joins } = descriptors;
+    // The streams of other sandboxes are not for this one, not even for a moment.
+    steps.run(Step::Descriptors, b"of others", || close_others(descriptors))?;
     // If the launcher dies from here on, this process dies with it, and with this process the whole pid namespace. If
-    // it died before, the pipe is at its end.
-    steps.run(Step::MapUser, b"parent death signal", die_with_parent)?;
+    // it died before, the socket is at its end.
+    steps.run(Step::Descriptors, b"parent death signal", die_with_parent)?;
     // It joins by itself, and while the launcher maps its user: only for a thread that moves itself does the kernel
     // not wait until all processors have noticed, which takes milliseconds.
-    for join in &plan.cgroup_joins {
-        steps.run(Step::JoinCgroup, join, || std::fs::write(OsStr::from_bytes(join), "0"))?;
+    for (mut file, join) in joins.iter().zip(&plan.cgroup_joins) {
+        steps.run(Step::JoinCgroup, join, || file.write_all(b"0"))?;
     }
-    steps.run(Step::MapUser, b"go", || go.read_exact(&mut [0]))?;
-
     steps.run(Step::Descriptors, b"session", sys::new_session)?;
-    sys::reset_signals();
-    sys::set_umask(0o022);
-
     // After joining, so that the sandbox's own cgroup is the root of what it sees.
     steps.run(Step::CgroupNamespace, b"", || sys::unshare_namespaces(sys::CLONE_NEWCGROUP))?;
     steps.run(Step::SetHostname, b"", || sys::set_hostname(&plan.hostname))?;
     if plan.own_network {
         steps.run(Step::Loopback, b"", sys::loopback_up)?;
     }
+    steps.run(Step::Descriptors, b"go", || {
+        File::from(said.try_clone_to_owned()?).read_exact(&mut [0])
+    })?;
 
-    let trees = root::open_trees(plan, steps)?;
-    // Files made from here on belong to the sandbox's user. Capabilities stay: they go when user 0 of the namespace
-    // changes to another, and this namespace has no user 0.
-    steps.run(Step::BecomeUser, b"", || sys::become_user(plan.identity.inner))?;
-    root::build(plan, steps, trees)?;
+    // What is mounted and made from here on belongs to the sandbox's user. Capabilities stay: they go when user 0 of the
+    // namespace changes to another, and this namespace has no user 0.
+    let inner = plan.identity.inner;
+    if plan.own_users {
+        steps.run(Step::BecomeUser, b"", || sys::become_user(inner, inner))?;
+    }
+    scratch::mount(plan, steps)?;
 
     let null = steps.run(Step::Descriptors, b"/dev/null", || {
         Ok(OwnedFd::from(File::options().read(true).write(true).open("/dev/null")?))
@@ -90,7 +85,7 @@ fn build(
             sys::lower_limit(resource, value)
         })?;
     }
-    drop_capabilities(steps)?;
+    drop_capabilities(plan, steps)?;
     steps.run(Step::NoNewPrivileges, b"", || {
         sys::process_control(sys::PR_SET_NO_NEW_PRIVS, [1, 0, 0, 0])
     })?;
@@ -99,12 +94,12 @@ fn build(
     // Becoming another user has cleared it.
     steps.run(Step::Descriptors, b"parent death signal", || {
         die_with_parent()?;
-        still_there(&go)
+        still_there(said)
     })?;
     steps.run(Step::Descriptors, b"standard descriptors", || {
-        sys::set_standard(stream.as_fd(), 0)?;
+        sys::set_standard(stream, 0)?;
         sys::set_standard(null.as_fd(), 1)?;
-        sys::set_standard(said.as_fd(), 2)?;
+        sys::set_standard(said, 2)?;
         sys::close_on_exec_from(3)
     })?;
     for filter in &plan.filters {
@@ -112,22 +107,38 @@ fn build(
     }
     // Said before the last step, because after it there is nobody left to say it. If the step fails, that is said too.
     steps.run(Step::StartGuest, b"", || Ok(()))?;
-    let report = report.try_clone_to_owned().map(File::from);
-    if let Ok(report) = report {
-        step::send(&report, report::READY, 0, landlock_abi, b"");
-    }
-    let error = sys::execute(guest.as_fd(), c"cofferdam-guest");
+    step::send(report, report::READY, 0, landlock_abi, b"");
+    let error = sys::execute(guest, c"cofferdam-guest");
     Err(Failure::new(Step::StartGuest, &error, b""))
+}
+
+/// Closes every descriptor that is not for this child.
+fn close_others(descriptors: &Descriptors<'_>) -> io::Result<()> {
+    let Descriptors { stream, guest, said, report, joins } = descriptors;
+    let ours = [stream.as_raw_fd(), guest.as_raw_fd(), said.as_raw_fd(), report.as_raw_fd()];
+    let mut kept: Vec<u32> = ours
+        .into_iter()
+        .chain(joins.iter().map(AsRawFd::as_raw_fd))
+        .map(i32::cast_unsigned)
+        .collect();
+    kept.sort_unstable();
+    // Descriptors 0 to 2 are the null device.
+    let mut first = 3;
+    for fd in kept {
+        sys::close_between(first, fd.wrapping_sub(1))?;
+        first = fd + 1;
+    }
+    sys::close_between(first, u32::MAX)
 }
 
 fn die_with_parent() -> io::Result<()> {
     sys::process_control(sys::PR_SET_PDEATHSIG, [sys::SIGKILL as u64, 0, 0, 0])
 }
 
-/// Fails if the launcher has died, that is, if nobody holds the other end of the pipe.
-fn still_there(go: &File) -> io::Result<()> {
+/// Fails if the launcher has died, that is, if nobody holds the other end of the socket.
+fn still_there(said: BorrowedFd<'_>) -> io::Result<()> {
     const ESRCH: i32 = 3;
-    let mut fds = [sys::PollFd { fd: go.as_raw_fd(), events: 0, ready: 0 }];
+    let mut fds = [sys::PollFd { fd: said.as_raw_fd(), events: 0, ready: 0 }];
     sys::poll_all(&mut fds, 0)?;
     if fds[0].ready & sys::POLLHUP != 0 {
         return Err(io::Error::from_raw_os_error(ESRCH));
@@ -136,7 +147,10 @@ fn still_there(go: &File) -> io::Result<()> {
 }
 
 /// Gives up every capability in every set, and every way to get one back.
-fn drop_capabilities(steps: &Steps) -> Result<(), Failure> {
+///
+/// Without a user namespace this is where root becomes the sandbox's user: after what needs capabilities, and before the
+/// last of them go.
+fn drop_capabilities(plan: &Plan, steps: &Steps) -> Result<(), Failure> {
     const PR_CAP_AMBIENT_CLEAR_ALL: u64 = 4;
     // KEEP_CAPS_LOCKED, NO_SETUID_FIXUP, NOROOT and NO_CAP_AMBIENT_RAISE, the last three with their locks: user 0 is
     // nobody special, and none of it can be changed.
@@ -155,6 +169,10 @@ fn drop_capabilities(steps: &Steps) -> Result<(), Failure> {
     steps.run(Step::DropCapabilities, b"secure bits", || {
         sys::process_control(sys::PR_SET_SECUREBITS, [SECURE_BITS, 0, 0, 0])
     })?;
+    if !plan.own_users {
+        let &Identity { outer_user, outer_group, .. } = &plan.identity;
+        steps.run(Step::BecomeUser, b"", || sys::become_user(outer_user, outer_group))?;
+    }
     steps.run(Step::DropCapabilities, b"ambient set", || {
         sys::process_control(sys::PR_CAP_AMBIENT, [PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0])
     })?;

@@ -3,7 +3,7 @@
 use std::ffi::CString;
 
 use crate::{
-    plan::{Entry, HostTree, Identity, LandlockAccess, LandlockRule, Plan, Scratch},
+    plan::{Entry, HostTree, Identity, LandlockAccess, LandlockRule, Plan, Root, Scratch},
     report::Step,
 };
 
@@ -23,25 +23,32 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Plan> {
         },
         hostname: r.bytes()?,
         own_network: r.flag()?,
+        own_users: r.flag()?,
         identity: Identity {
             inner: r.u32()?,
             outer_user: r.u32()?,
             outer_group: r.u32()?,
             drop_groups: r.flag()?,
         },
+        cgroup_into: r.option(Reader::bytes)?,
         cgroup_joins: r.list(Reader::bytes)?,
         cgroup_directories: r.list(Reader::bytes)?,
-        oom_counter: if r.flag()? { Some(r.bytes()?) } else { None },
+        oom_counter: r.option(Reader::bytes)?,
         wall_time_ms: r.u64()?,
-        staging: r.text()?,
-        trees: r
-            .list(|r| Ok(HostTree { source: r.text()?, target: r.text()?, devices: r.flag()? }))?,
-        entries: r.list(|r| match r.u8()? {
-            0 => Ok(Entry::Directory(r.text()?)),
-            1 => Ok(Entry::Link(r.text()?, r.text()?)),
-            2 => Ok(Entry::File(r.text()?, r.bytes()?)),
-            _ => Err(BadPlan),
-        })?,
+        root: Root {
+            staging: r.text()?,
+            layers: r.list(Reader::text)?,
+            trees: r.list(|r| {
+                Ok(HostTree { source: r.text()?, target: r.text()?, devices: r.flag()? })
+            })?,
+            entries: r.list(|r| match r.u8()? {
+                0 => Ok(Entry::Directory(r.text()?)),
+                1 => Ok(Entry::Link(r.text()?, r.text()?)),
+                2 => Ok(Entry::File(r.text()?, r.bytes()?)),
+                _ => Err(BadPlan),
+            })?,
+            own_proc: r.flag()?,
+        },
         scratch: Scratch { bytes: r.u64()?, inodes: r.u64()?, directories: r.list(Reader::text)? },
         masks: r.list(Reader::text)?,
         resource_limits: r.list(|r| Ok((r.u32()?, r.u64()?)))?,
@@ -93,6 +100,10 @@ impl Reader<'_> {
 
     fn text(&mut self) -> Result<CString> {
         CString::new(self.bytes()?).map_err(|_| BadPlan)
+    }
+
+    fn option<T>(&mut self, item: impl FnOnce(&mut Self) -> Result<T>) -> Result<Option<T>> {
+        if self.flag()? { item(self).map(Some) } else { Ok(None) }
     }
 
     fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> Result<T>) -> Result<Vec<T>> {

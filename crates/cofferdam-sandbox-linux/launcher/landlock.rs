@@ -45,7 +45,7 @@ const SCOPED: u64 = 0b11;
 pub(crate) fn restrict(plan: &Plan, steps: &Steps) -> Result<i32, Failure> {
     const ENOSYS: i32 = 38;
     const EOPNOTSUPP: i32 = 95;
-    let abi = steps.run(Step::Landlock, b"version", || match sys::landlock_abi() {
+    let abi = steps.run(Step::Landlock, b"version", || match sys::landlock::version() {
         Err(error) if matches!(error.raw_os_error(), Some(ENOSYS | EOPNOTSUPP)) => Ok(0),
         other => other,
     })?;
@@ -59,7 +59,7 @@ pub(crate) fn restrict(plan: &Plan, steps: &Steps) -> Result<i32, Failure> {
     // `struct landlock_ruleset_attr`: handled_access_fs, handled_access_net, scoped. Older kernels know less of it.
     let attributes = [handled, 0, SCOPED];
     let known = if abi >= 6 { &attributes[..] } else { &attributes[..1] };
-    let ruleset = steps.run(Step::Landlock, b"ruleset", || sys::landlock_ruleset(known))?;
+    let ruleset = steps.run(Step::Landlock, b"ruleset", || sys::landlock::ruleset(known))?;
     for rule in &plan.landlock {
         let access = handled
             & match rule.access {
@@ -85,9 +85,9 @@ pub(crate) fn restrict(plan: &Plan, steps: &Steps) -> Result<i32, Failure> {
             const O_PATH: i32 = 0o10_000_000;
             let name = std::ffi::OsStr::from_bytes(rule.path.to_bytes());
             let path = OpenOptions::new().read(true).custom_flags(O_PATH).open(name)?;
-            sys::landlock_allow(ruleset.as_fd(), path.as_fd(), access)
+            sys::landlock::allow(ruleset.as_fd(), path.as_fd(), access)
         })?;
     }
-    steps.run(Step::Landlock, b"restrict", || sys::landlock_restrict(ruleset.as_fd()))?;
+    steps.run(Step::Landlock, b"restrict", || sys::landlock::restrict(ruleset.as_fd()))?;
     Ok(i32::try_from(abi).unwrap_or(i32::MAX))
 }

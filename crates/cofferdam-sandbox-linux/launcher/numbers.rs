@@ -23,6 +23,8 @@ pub(crate) use arch::{CAPSET, CLONE, EXECVEAT, PIVOT_ROOT};
 pub(crate) const PIDFD_SEND_SIGNAL: i64 = 424;
 pub(crate) const OPEN_TREE: i64 = 428;
 pub(crate) const MOVE_MOUNT: i64 = 429;
+pub(crate) const PIDFD_OPEN: i64 = 434;
+pub(crate) const CLONE3: i64 = 435;
 pub(crate) const CLOSE_RANGE: i64 = 436;
 pub(crate) const MOUNT_SETATTR: i64 = 442;
 pub(crate) const LANDLOCK_CREATE_RULESET: i64 = 444;

@@ -16,9 +16,13 @@ pub(crate) struct Plan {
     pub(crate) hostname: Vec<u8>,
     /// Whether the sandbox has a network namespace of its own.
     pub(crate) own_network: bool,
+    /// Whether the sandbox has a user namespace of its own. Without, it is the host's `outer_user` inside too.
+    pub(crate) own_users: bool,
     /// How its user is mapped.
     pub(crate) identity: Identity,
-    /// The files of cgroups to which the sandbox's first process writes itself.
+    /// The directory of cgroup version 2 in which the sandbox's first process is made.
+    pub(crate) cgroup_into: Option<Vec<u8>>,
+    /// The files of other cgroups to which the sandbox's first process writes itself.
     pub(crate) cgroup_joins: Vec<Vec<u8>>,
     /// The cgroup directories to remove at the end, innermost first.
     pub(crate) cgroup_directories: Vec<Vec<u8>>,
@@ -26,15 +30,11 @@ pub(crate) struct Plan {
     pub(crate) oom_counter: Option<Vec<u8>>,
     /// Milliseconds after which the sandbox is killed.
     pub(crate) wall_time_ms: u64,
-    /// A directory of the host, over which the new root is mounted before it becomes the root.
-    pub(crate) staging: CString,
-    /// Directories and files of the host that appear inside, read-only.
-    pub(crate) trees: Vec<HostTree>,
-    /// What else is in the new root.
-    pub(crate) entries: Vec<Entry>,
-    /// The file system of the root and its writable places.
+    /// What is read-only, built once for all sandboxes with the same.
+    pub(crate) root: Root,
+    /// What is writable.
     pub(crate) scratch: Scratch,
-    /// Paths below the new root that are hidden: a directory by an empty one, a file by the null device.
+    /// Paths below the root that are hidden: a directory by an empty one, a file by the null device.
     pub(crate) masks: Vec<CString>,
     /// Resource numbers and limits, both soft and hard.
     pub(crate) resource_limits: Vec<(u32, u64)>,
@@ -42,6 +42,22 @@ pub(crate) struct Plan {
     pub(crate) landlock: Vec<LandlockRule>,
     /// seccomp programs in the order in which they are installed; each instruction is 8 bytes.
     pub(crate) filters: Vec<Vec<u8>>,
+}
+
+/// The read-only part of a root: trees of the host, and an in-memory file system with the entries around them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Root {
+    /// A directory of the host, over which the new root is mounted before it becomes the root.
+    pub(crate) staging: CString,
+    /// Layers of an image that are stacked to one tree, absolute paths on the host, the first one uppermost; none, or two
+    /// or more.
+    pub(crate) layers: Vec<CString>,
+    /// Directories and files of the host that appear inside, read-only.
+    pub(crate) trees: Vec<HostTree>,
+    /// What else is in the new root.
+    pub(crate) entries: Vec<Entry>,
+    /// Whether there is a `/proc`, of the sandbox's own processes.
+    pub(crate) own_proc: bool,
 }
 
 /// How the one user of the sandbox is mapped to one of the host.
@@ -60,7 +76,7 @@ pub(crate) struct Identity {
 /// A directory or file of the host, cloned read-only with all that is mounted below it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HostTree {
-    /// Absolute path on the host.
+    /// Absolute path on the host; or a relative one, in the stack of layers.
     pub(crate) source: CString,
     /// Path below the new root; made by an [`Entry`].
     pub(crate) target: CString,
@@ -79,15 +95,14 @@ pub(crate) enum Entry {
     File(CString, Vec<u8>),
 }
 
-/// The in-memory file system that is the root. Only the writable places of it can be written to, so its size bounds them
-/// all together.
+/// The in-memory file system of all writable places, whose size bounds them together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Scratch {
-    /// Bytes, those of the plan's entries included.
+    /// Bytes.
     pub(crate) bytes: u64,
-    /// Files and directories, the plan's entries included.
+    /// Files and directories, those of the places included.
     pub(crate) inodes: u64,
-    /// The writable directories, below the new root; made by an [`Entry`].
+    /// The writable directories, below the root; made by an [`Entry`]. The file system is mounted over the last one.
     pub(crate) directories: Vec<CString>,
 }
 

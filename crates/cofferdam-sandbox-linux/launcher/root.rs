@@ -1,12 +1,9 @@
-//! The root of the sandbox: one bounded in-memory file system, sealed but for the writable places, with read-only trees
-//! of the host.
-//!
-//! All of it is made in the child's own mount namespace, at a staging directory of the host that nobody else sees
-//! covered, and becomes the root by `pivot_root`.
+//! The read-only part of a root: an in-memory file system with read-only trees of the host, made at a staging directory
+//! in a mount namespace that nobody else sees, and made the root of it by `pivot_root`.
 
 use std::{
-    ffi::{CStr, CString},
-    fs, io,
+    ffi::CStr,
+    fs,
     os::{
         fd::{AsFd, OwnedFd},
         unix::{ffi::OsStrExt, fs::symlink},
@@ -15,113 +12,102 @@ use std::{
 };
 
 use crate::{
-    plan::{Entry, HostTree, Plan, Scratch},
+    home,
+    plan::{Entry, HostTree, Root},
     report::Step,
+    stack,
     step::{Failure, Steps},
-    sys,
+    sys::{self, Side, mount},
 };
 
-/// An empty directory that hides others; an entry of every plan.
-const EMPTY: &CStr = c"var/empty";
-
-/// Clones all trees of the plan, as the user that the launcher was started as.
-pub(crate) fn open_trees<'a>(
-    plan: &'a Plan,
-    steps: &Steps,
-) -> Result<Vec<(&'a HostTree, OwnedFd)>, Failure> {
-    plan.trees
-        .iter()
-        .map(|tree| {
-            let opened = steps
-                .run(Step::OpenTree, tree.source.to_bytes(), || sys::open_tree(&tree.source))?;
-            Ok((tree, opened))
-        })
-        .collect()
-}
-
 /// Builds the root and moves into it.
-pub(crate) fn build(
-    plan: &Plan,
-    steps: &Steps,
-    trees: Vec<(&HostTree, OwnedFd)>,
-) -> Result<(), Failure> {
-    const SAFE: u64 = sys::MS_NOSUID | sys::MS_NODEV;
+pub(crate) fn build(root: &Root, steps: &Steps) -> Result<(), Failure> {
     steps.run(Step::PrivateMounts, b"", || {
-        sys::mount_at(c"none", c"/", None, sys::MS_REC | sys::MS_PRIVATE, None)
+        mount::mount_at(c"none", c"/", None, mount::MS_REC | mount::MS_PRIVATE, None)
     })?;
-    steps.run(Step::MountRoot, plan.staging.to_bytes(), || {
-        let Scratch { bytes, inodes, .. } = plan.scratch;
-        let data = CString::new(format!("size={bytes},nr_inodes={inodes},mode=0755"))?;
-        sys::mount_at(c"tmpfs", &plan.staging, Some(c"tmpfs"), SAFE, Some(&data))?;
-        std::env::set_current_dir(path(&plan.staging))
-    })?;
-    for entry in &plan.entries {
-        let object = match entry {
-            Entry::Directory(path) | Entry::Link(path, _) | Entry::File(path, _) => path.to_bytes(),
-        };
-        steps.run(Step::MakeEntry, object, || make_entry(entry))?;
+    let mut trees = open_trees(root, steps)?;
+    trees.extend(stack::open_trees(root, steps)?);
+    mount_root(root, steps)?;
+    make_entries(root, steps)?;
+    attach_trees(trees, steps)?;
+    if root.own_proc {
+        mount_empty_proc(steps)?;
     }
-    for (tree, opened) in trees {
-        steps.run(Step::AttachTree, tree.source.to_bytes(), || {
-            let devices = if tree.devices { sys::MOUNT_ATTR_NOEXEC } else { sys::MOUNT_ATTR_NODEV };
-            let attributes = sys::MOUNT_ATTR_RDONLY | sys::MOUNT_ATTR_NOSUID | devices;
-            sys::restrict_tree(opened.as_fd(), attributes)?;
-            sys::attach_tree(opened.as_fd(), &tree.target)
-        })?;
-    }
-    // The writable places are mounts of their own, of the same bounded file system, and stay as they are when the root
-    // is sealed.
-    for place in &plan.scratch.directories {
-        steps.run(Step::MountScratch, place.to_bytes(), || {
-            sys::mount_at(place, place, None, sys::MS_BIND, None)
-        })?;
-    }
-    // Before the empty directory is bound, since a bound directory takes the attributes of its mount along.
     steps.run(Step::SealRoot, b"", || {
-        let attributes = sys::MOUNT_ATTR_RDONLY | sys::MOUNT_ATTR_NOSUID | sys::MOUNT_ATTR_NODEV;
-        sys::restrict_mount(c".", attributes)
+        let attributes =
+            mount::MOUNT_ATTR_RDONLY | mount::MOUNT_ATTR_NOSUID | mount::MOUNT_ATTR_NODEV;
+        mount::restrict_mount(c".", attributes)
     })?;
-    steps.run(Step::MountProc, b"", || {
-        let flags = SAFE | sys::MS_NOEXEC | sys::MS_RDONLY;
-        sys::mount_at(c"proc", c"proc", Some(c"proc"), flags, None)
-    })?;
-    steps.run(Step::MountTerminals, b"", || {
-        let data = c"newinstance,ptmxmode=0666,mode=0600";
-        let flags = sys::MS_NOSUID | sys::MS_NOEXEC;
-        sys::mount_at(c"devpts", c"dev/pts", Some(c"devpts"), flags, Some(data))
-    })?;
-    mask(plan, steps)?;
     steps.run(Step::PivotRoot, b"", || {
-        sys::pivot_root_here()?;
+        mount::pivot_root_here()?;
         // The old root now lies over the new one: take it off, with all that is mounted in it.
-        sys::detach(c".")?;
+        mount::detach(c".")?;
         std::env::set_current_dir("/")
     })
 }
 
-fn make_entry(entry: &Entry) -> io::Result<()> {
-    match entry {
-        Entry::Directory(at) => fs::create_dir(path(at)),
-        Entry::Link(at, target) => symlink(path(target), path(at)),
-        Entry::File(at, content) => fs::write(path(at), content),
-    }
+/// Clones all trees of the host.
+fn open_trees<'a>(root: &'a Root, steps: &Steps) -> Result<Vec<(&'a HostTree, OwnedFd)>, Failure> {
+    let opened = root.trees.iter().filter(|tree| !stack::has(tree)).map(|tree| {
+        let opened =
+            steps.run(Step::OpenTree, tree.source.to_bytes(), || mount::open_tree(&tree.source))?;
+        Ok((tree, opened))
+    });
+    opened.collect()
 }
 
-fn mask(plan: &Plan, steps: &Steps) -> Result<(), Failure> {
-    for masked in &plan.masks {
-        steps.run(Step::MaskPath, masked.to_bytes(), || {
-            let source = match fs::symlink_metadata(path(masked)) {
-                Ok(found) if found.is_dir() => EMPTY,
-                Ok(_) => c"dev/null",
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                Err(error) => return Err(error),
-            };
-            sys::mount_at(source, masked, None, sys::MS_BIND, None)
+/// Mounts the file system of the entries and goes there.
+fn mount_root(root: &Root, steps: &Steps) -> Result<(), Failure> {
+    steps.run(Step::MountRoot, root.staging.to_bytes(), || {
+        // Nobody writes to it but the launcher, whose plans are bounded.
+        let (kind, flags) = (Some(c"tmpfs"), mount::MS_NOSUID | mount::MS_NODEV);
+        mount::mount_at(c"tmpfs", &root.staging, kind, flags, Some(c"mode=0755"))?;
+        std::env::set_current_dir(path(&root.staging))
+    })
+}
+
+fn make_entries(root: &Root, steps: &Steps) -> Result<(), Failure> {
+    for entry in &root.entries {
+        let object = match entry {
+            Entry::Directory(path) | Entry::Link(path, _) | Entry::File(path, _) => path.to_bytes(),
+        };
+        steps.run(Step::MakeEntry, object, || match entry {
+            Entry::Directory(at) => fs::create_dir(path(at)),
+            Entry::Link(at, target) => symlink(path(target), path(at)),
+            Entry::File(at, content) => fs::write(path(at), content),
         })?;
     }
     Ok(())
 }
 
-fn path(text: &CStr) -> &Path {
+fn attach_trees(trees: Vec<(&HostTree, OwnedFd)>, steps: &Steps) -> Result<(), Failure> {
+    for (tree, opened) in trees {
+        steps.run(Step::AttachTree, tree.source.to_bytes(), || {
+            let devices =
+                if tree.devices { mount::MOUNT_ATTR_NOEXEC } else { mount::MOUNT_ATTR_NODEV };
+            let attributes = mount::MOUNT_ATTR_RDONLY | mount::MOUNT_ATTR_NOSUID | devices;
+            mount::restrict_tree(opened.as_fd(), attributes)?;
+            mount::attach_tree(opened.as_fd(), &tree.target)
+        })?;
+    }
+    Ok(())
+}
+
+/// Mounts a `/proc` in which no process is, and never will be.
+///
+/// A sandbox may mount its own only where one is seen already, and cannot take off what its template has. So what lies
+/// below its own is not the host's, but that of a pid namespace that has ended.
+fn mount_empty_proc(steps: &Steps) -> Result<(), Failure> {
+    steps.run(Step::MountProc, b"", || match sys::clone_process(sys::CLONE_NEWPID, None)? {
+        Side::Child => {
+            let flags = mount::MS_NOSUID | mount::MS_NODEV | mount::MS_NOEXEC | mount::MS_RDONLY;
+            let mounted = mount::mount_at(c"proc", c"proc", Some(c"proc"), flags, None);
+            sys::exit_now(mounted.err().and_then(|error| error.raw_os_error()).unwrap_or(0))
+        }
+        Side::Parent(pid, _) => home::exit_error(sys::wait_for(pid)?),
+    })
+}
+
+pub(crate) fn path(text: &CStr) -> &Path {
     Path::new(std::ffi::OsStr::from_bytes(text.to_bytes()))
 }

@@ -18,6 +18,11 @@ impl Steps {
         Self { fault }
     }
 
+    /// Returns whether a test wants a step to fail.
+    pub(crate) fn has_fault(&self) -> bool {
+        self.fault.is_some()
+    }
+
     /// Runs one action of a step; `object` is what it is done to.
     pub(crate) fn run<T>(
         &self,

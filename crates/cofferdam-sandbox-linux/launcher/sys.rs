@@ -2,6 +2,11 @@
 //!
 //! The launcher is compiled with the standard library alone, so the C library's functions are declared here.
 
+pub(crate) mod epoll;
+pub(crate) mod landlock;
+pub(crate) mod message;
+pub(crate) mod mount;
+
 use std::{
     ffi::{CStr, c_char, c_int, c_long, c_short, c_uint, c_ulong, c_void},
     io,
@@ -11,7 +16,8 @@ use std::{
 
 use crate::numbers;
 
-pub(crate) const CLONE_PIDFD: u64 = 0x1000;
+const CLONE_PIDFD: u64 = 0x1000;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 pub(crate) const CLONE_NEWNS: u64 = 0x0002_0000;
 pub(crate) const CLONE_NEWCGROUP: u64 = 0x0200_0000;
 pub(crate) const CLONE_NEWUTS: u64 = 0x0400_0000;
@@ -20,22 +26,9 @@ pub(crate) const CLONE_NEWUSER: u64 = 0x1000_0000;
 pub(crate) const CLONE_NEWPID: u64 = 0x2000_0000;
 pub(crate) const CLONE_NEWNET: u64 = 0x4000_0000;
 
-pub(crate) const MS_RDONLY: c_ulong = 1;
-pub(crate) const MS_NOSUID: c_ulong = 2;
-pub(crate) const MS_NODEV: c_ulong = 4;
-pub(crate) const MS_NOEXEC: c_ulong = 8;
-pub(crate) const MS_BIND: c_ulong = 4096;
-pub(crate) const MS_REC: c_ulong = 16384;
-pub(crate) const MS_PRIVATE: c_ulong = 1 << 18;
-
-pub(crate) const MOUNT_ATTR_RDONLY: u64 = 1;
-pub(crate) const MOUNT_ATTR_NOSUID: u64 = 2;
-pub(crate) const MOUNT_ATTR_NODEV: u64 = 4;
-pub(crate) const MOUNT_ATTR_NOEXEC: u64 = 8;
-
 pub(crate) const PR_SET_PDEATHSIG: c_int = 1;
-pub(crate) const PR_SET_DUMPABLE: c_int = 4;
-pub(crate) const PR_SET_SECCOMP: c_int = 22;
+const PR_SET_DUMPABLE: c_int = 4;
+const PR_SET_SECCOMP: c_int = 22;
 pub(crate) const PR_CAPBSET_DROP: c_int = 24;
 pub(crate) const PR_SET_SECUREBITS: c_int = 28;
 pub(crate) const PR_SET_NO_NEW_PRIVS: c_int = 38;
@@ -45,33 +38,26 @@ pub(crate) const SIGKILL: c_int = 9;
 pub(crate) const EINTR: c_int = 4;
 pub(crate) const EINVAL: c_int = 22;
 
-pub(crate) const POLLIN: c_short = 1;
 pub(crate) const POLLHUP: c_short = 0x10;
-pub(crate) const POLLRDHUP: c_short = 0x2000;
 
 const SIGCHLD: u64 = 17;
 const AT_FDCWD: c_int = -100;
 const AT_EMPTY_PATH: c_uint = 0x1000;
-const AT_RECURSIVE: c_uint = 0x8000;
-const OPEN_TREE_CLONE: c_uint = 1;
 const O_CLOEXEC: c_int = 0o2_000_000;
-const MOVE_MOUNT_F_EMPTY_PATH: c_uint = 4;
-const MNT_DETACH: c_int = 2;
 const F_DUPFD_CLOEXEC: c_int = 1030;
 
 unsafe extern "C" {
     fn syscall(number: c_long, ...) -> c_long;
     fn prctl(option: c_int, ...) -> c_int;
-    fn mount(
-        source: *const c_char,
-        target: *const c_char,
-        kind: *const c_char,
-        flags: c_ulong,
-        data: *const c_void,
-    ) -> c_int;
-    fn umount2(target: *const c_char, flags: c_int) -> c_int;
     fn unshare(flags: c_int) -> c_int;
+    fn setns(fd: c_int, kind: c_int) -> c_int;
+    fn fchdir(fd: c_int) -> c_int;
+    fn chroot(path: *const c_char) -> c_int;
+    fn socketpair(domain: c_int, kind: c_int, protocol: c_int, fds: *mut [c_int; 2]) -> c_int;
     fn setsid() -> c_int;
+    fn getppid() -> c_int;
+    fn geteuid() -> u32;
+    fn getegid() -> u32;
     fn setgroups(size: usize, list: *const u32) -> c_int;
     fn setresgid(real: u32, effective: u32, saved: u32) -> c_int;
     fn setresuid(real: u32, effective: u32, saved: u32) -> c_int;
@@ -81,7 +67,6 @@ unsafe extern "C" {
     fn signal(number: c_int, handler: usize) -> usize;
     fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int;
     fn ioctl(fd: c_int, request: c_ulong, ...) -> c_int;
-    fn pipe2(fds: *mut [c_int; 2], flags: c_int) -> c_int;
     fn dup2(old: c_int, new: c_int) -> c_int;
     fn fcntl(fd: c_int, command: c_int, ...) -> c_int;
     fn poll(fds: *mut PollFd, count: c_ulong, timeout_ms: c_int) -> c_int;
@@ -123,15 +108,55 @@ pub(crate) enum Side {
     Child,
 }
 
-/// Starts a copy of this process in new namespaces.
-pub(crate) fn clone_process(namespaces: u64) -> io::Result<Side> {
+/// Starts a copy of this process in new namespaces, and in a cgroup of version 2 if one is given.
+pub(crate) fn clone_process(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Side> {
+    /// `struct clone_args`, as far as it had come with `CLONE_INTO_CGROUP` (Linux 5.7).
+    #[repr(C)]
+    #[derive(Default)]
+    struct Arguments {
+        flags: u64,
+        pidfd: u64,
+        child_tid: u64,
+        parent_tid: u64,
+        exit_signal: u64,
+        stack: u64,
+        stack_size: u64,
+        tls: u64,
+        set_tid: u64,
+        set_tid_size: u64,
+        cgroup: u64,
+    }
     let mut pidfd: c_int = -1;
-    let flags = namespaces | CLONE_PIDFD | SIGCHLD;
-    // SAFETY: without CLONE_VM and with a null stack this is `fork` with namespaces: the child has its own copy of the
-    // memory. The launcher has one thread, so no lock is held by a thread that the child lacks. `pidfd` outlives the
-    // call.
-    let pid = unsafe {
-        syscall(numbers::CLONE, flags, ptr::null::<c_void>(), &raw mut pidfd, 0_usize, 0_usize)
+    let flags = namespaces | CLONE_PIDFD;
+    let pid = match cgroup {
+        Some(cgroup) => {
+            let arguments = Arguments {
+                flags: flags | CLONE_INTO_CGROUP,
+                pidfd: (&raw mut pidfd).expose_provenance() as u64,
+                exit_signal: SIGCHLD,
+                cgroup: u64::from(cgroup.as_raw_fd().cast_unsigned()),
+                ..Arguments::default()
+            };
+            // SAFETY: without CLONE_VM and with a null stack this is `fork` with namespaces: the child has its own copy
+            // of the memory. The launcher has one thread, so no lock is held by a thread that the child lacks. The
+            // arguments and `pidfd` outlive the call.
+            unsafe { syscall(numbers::CLONE3, &raw const arguments, size_of::<Arguments>()) }
+        }
+        // The older call, since containers allow it by its flags, and refuse the other, whose flags no filter sees.
+        None => {
+            let flags = flags | SIGCHLD;
+            // SAFETY: as above.
+            unsafe {
+                syscall(
+                    numbers::CLONE,
+                    flags,
+                    ptr::null::<c_void>(),
+                    &raw mut pidfd,
+                    0_usize,
+                    0_usize,
+                )
+            }
+        }
     };
     match check_long(pid)? {
         0 => Ok(Side::Child),
@@ -148,6 +173,19 @@ pub(crate) fn process_control(option: c_int, arguments: [c_ulong; 4]) -> io::Res
     let [a, b, c, d] = arguments;
     // SAFETY: the options that the launcher uses here take numbers, no pointers.
     check(unsafe { prctl(option, a, b, c, d) }).map(drop)
+}
+
+/// Says whether others of the same user may look into this process; its entries in `/proc` belong to that user or to root
+/// accordingly. A child inherits it.
+pub(crate) fn set_dumpable(dumpable: bool) -> io::Result<()> {
+    process_control(PR_SET_DUMPABLE, [dumpable.into(), 0, 0, 0])
+}
+
+/// Names this process, as `ps` shows it.
+pub(crate) fn set_name(name: &CStr) -> io::Result<()> {
+    const PR_SET_NAME: c_int = 15;
+    // SAFETY: `name` is a NUL-terminated string that outlives the call.
+    check(unsafe { prctl(PR_SET_NAME, name.as_ptr()) }).map(drop)
 }
 
 /// Installs a seccomp program; each instruction is 8 bytes.
@@ -168,94 +206,26 @@ pub(crate) fn install_filter(program: &[u8]) -> io::Result<()> {
     check(unsafe { prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &raw const fprog) }).map(drop)
 }
 
-/// Mounts a file system, or binds `source`; null pointers stand for `None`.
-pub(crate) fn mount_at(
-    source: &CStr,
-    target: &CStr,
-    kind: Option<&CStr>,
-    flags: c_ulong,
-    data: Option<&CStr>,
-) -> io::Result<()> {
-    let kind = kind.map_or(ptr::null(), CStr::as_ptr);
-    let data = data.map_or(ptr::null(), CStr::as_ptr).cast();
-    // SAFETY: all pointers are null or NUL-terminated strings that outlive the call.
-    check(unsafe { mount(source.as_ptr(), target.as_ptr(), kind, flags, data) }).map(drop)
-}
-
-/// Takes a mount out of the tree; it is gone when nothing uses it any more.
-pub(crate) fn detach(target: &CStr) -> io::Result<()> {
-    // SAFETY: `target` is a NUL-terminated string that outlives the call.
-    check(unsafe { umount2(target.as_ptr(), MNT_DETACH) }).map(drop)
-}
-
-/// Clones the mount at `path` and all mounts below it into a tree that is not attached anywhere.
-pub(crate) fn open_tree(path: &CStr) -> io::Result<OwnedFd> {
-    let flags = OPEN_TREE_CLONE | O_CLOEXEC.cast_unsigned() | AT_RECURSIVE;
-    // SAFETY: `path` is a NUL-terminated string that outlives the call.
-    own(unsafe { syscall(numbers::OPEN_TREE, AT_FDCWD, path.as_ptr(), flags) })
-}
-
-#[repr(C)]
-struct MountAttr {
-    set: u64,
-    clear: u64,
-    propagation: u64,
-    user_namespace: u64,
-}
-
-/// Adds attributes to a tree of [`open_tree`], also to the mounts below it.
-pub(crate) fn restrict_tree(tree: BorrowedFd<'_>, attributes: u64) -> io::Result<()> {
-    set_attributes(tree.as_raw_fd(), c"", AT_EMPTY_PATH | AT_RECURSIVE, attributes)
-}
-
-/// Adds attributes to the one mount at `path`.
-pub(crate) fn restrict_mount(path: &CStr, attributes: u64) -> io::Result<()> {
-    set_attributes(AT_FDCWD, path, 0, attributes)
-}
-
-fn set_attributes(fd: c_int, path: &CStr, flags: c_uint, attributes: u64) -> io::Result<()> {
-    let attr = MountAttr { set: attributes, clear: 0, propagation: 0, user_namespace: 0 };
-    // SAFETY: `path` is a NUL-terminated string and `attr` has the size that is passed; both outlive the call.
-    check_long(unsafe {
-        syscall(
-            numbers::MOUNT_SETATTR,
-            fd,
-            path.as_ptr(),
-            flags,
-            &raw const attr,
-            size_of::<MountAttr>(),
-        )
-    })
-    .map(drop)
-}
-
-/// Attaches a tree of [`open_tree`].
-pub(crate) fn attach_tree(tree: BorrowedFd<'_>, target: &CStr) -> io::Result<()> {
-    // SAFETY: both strings are NUL-terminated and outlive the call; the descriptor is borrowed.
-    check_long(unsafe {
-        syscall(
-            numbers::MOVE_MOUNT,
-            tree.as_raw_fd(),
-            c"".as_ptr(),
-            AT_FDCWD,
-            target.as_ptr(),
-            MOVE_MOUNT_F_EMPTY_PATH,
-        )
-    })
-    .map(drop)
-}
-
-/// Makes the working directory the root and puts the old root on top of it.
-pub(crate) fn pivot_root_here() -> io::Result<()> {
-    // SAFETY: both strings are NUL-terminated and static.
-    check_long(unsafe { syscall(numbers::PIVOT_ROOT, c".".as_ptr(), c".".as_ptr()) }).map(drop)
-}
-
 /// Moves this process to new namespaces.
 pub(crate) fn unshare_namespaces(flags: u64) -> io::Result<()> {
     let flags = c_int::try_from(flags).map_err(|_| io::Error::from_raw_os_error(EINVAL))?;
     // SAFETY: takes a number; the launcher has one thread.
     check(unsafe { unshare(flags) }).map(drop)
+}
+
+/// Moves this process to the namespaces of `namespace`, which is one of `/proc/<pid>/ns`.
+pub(crate) fn enter_namespace(namespace: BorrowedFd<'_>, kind: u64) -> io::Result<()> {
+    let kind = c_int::try_from(kind).map_err(|_| io::Error::from_raw_os_error(EINVAL))?;
+    // SAFETY: the descriptor is borrowed; the launcher has one thread.
+    check(unsafe { setns(namespace.as_raw_fd(), kind) }).map(drop)
+}
+
+/// Makes an open directory the root and the working directory.
+pub(crate) fn set_root(directory: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the descriptor is borrowed.
+    check(unsafe { fchdir(directory.as_raw_fd()) })?;
+    // SAFETY: the string is NUL-terminated and static.
+    check(unsafe { chroot(c".".as_ptr()) }).map(drop)
 }
 
 /// Starts a session without a terminal.
@@ -271,11 +241,22 @@ pub(crate) fn drop_groups() -> io::Result<()> {
 }
 
 /// Becomes a user and group, all three ids of each.
-pub(crate) fn become_user(id: u32) -> io::Result<()> {
+pub(crate) fn become_user(user: u32, group: u32) -> io::Result<()> {
     // SAFETY: takes numbers.
-    check(unsafe { setresgid(id, id, id) })?;
+    check(unsafe { setresgid(group, group, group) })?;
     // SAFETY: takes numbers.
-    check(unsafe { setresuid(id, id, id) }).map(drop)
+    check(unsafe { setresuid(user, user, user) }).map(drop)
+}
+
+/// Raises the soft limit of open files as far as this process may.
+pub(crate) fn raise_open_files() -> io::Result<()> {
+    const RLIMIT_NOFILE: c_uint = 7;
+    let mut limit = [0_u64; 2];
+    // SAFETY: `limit` has the form of `struct rlimit` on 64-bit Linux and outlives the call.
+    check(unsafe { getrlimit(RLIMIT_NOFILE, &raw mut limit) })?;
+    limit[0] = limit[1];
+    // SAFETY: as above.
+    check(unsafe { setrlimit(RLIMIT_NOFILE, &raw const limit) }).map(drop)
 }
 
 /// Lowers a resource limit, soft and hard; what is lower already stays.
@@ -330,11 +311,13 @@ pub(crate) fn loopback_up() -> io::Result<()> {
     check(unsafe { ioctl(socket.as_raw_fd(), SIOCSIFFLAGS, &raw const request) }).map(drop)
 }
 
-/// Makes a pipe whose ends close on exec: reading end first.
-pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+/// Makes two connected sockets that close on exec.
+pub(crate) fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    const AF_UNIX: c_int = 1;
+    const SOCK_STREAM_CLOEXEC: c_int = 1 | O_CLOEXEC;
     let mut fds: [c_int; 2] = [-1; 2];
     // SAFETY: `fds` outlives the call.
-    check(unsafe { pipe2(&raw mut fds, O_CLOEXEC) })?;
+    check(unsafe { socketpair(AF_UNIX, SOCK_STREAM_CLOEXEC, 0, &raw mut fds) })?;
     // SAFETY: the kernel has just returned these two new descriptors, and nothing else owns them.
     Ok(unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) })
 }
@@ -351,10 +334,13 @@ pub(crate) fn set_standard(source: BorrowedFd<'_>, standard: RawFd) -> io::Resul
     check(unsafe { dup2(source.as_raw_fd(), standard) }).map(drop)
 }
 
-/// Closes every descriptor from `first` on.
-pub(crate) fn close_from(first: c_uint) -> io::Result<()> {
-    // SAFETY: called at the very start, before the launcher owns any descriptor above 2.
-    check_long(unsafe { syscall(numbers::CLOSE_RANGE, first, c_uint::MAX, 0) }).map(drop)
+/// Closes the descriptors from `first` to `last`.
+pub(crate) fn close_between(first: c_uint, last: c_uint) -> io::Result<()> {
+    if first > last {
+        return Ok(());
+    }
+    // SAFETY: called where no owned value of this process refers to one of these, or none will be used again.
+    check_long(unsafe { syscall(numbers::CLOSE_RANGE, first, last, 0) }).map(drop)
 }
 
 /// Lets every descriptor from `first` on close at the next exec.
@@ -373,6 +359,20 @@ pub(crate) fn poll_all(fds: &mut [PollFd], timeout_ms: c_int) -> io::Result<bool
         Err(error) if error.raw_os_error() == Some(EINTR) => Ok(true),
         Err(error) => Err(error),
     }
+}
+
+/// Opens the process that started this one.
+pub(crate) fn open_parent() -> io::Result<OwnedFd> {
+    // SAFETY: takes no arguments.
+    let parent = unsafe { getppid() };
+    // SAFETY: takes numbers.
+    own(unsafe { syscall(numbers::PIDFD_OPEN, parent, 0) })
+}
+
+/// Returns the effective user and group.
+pub(crate) fn user_and_group() -> (u32, u32) {
+    // SAFETY: takes no arguments and cannot fail.
+    unsafe { (geteuid(), getegid()) }
 }
 
 /// Kills the process of a pidfd.
@@ -409,66 +409,6 @@ pub(crate) fn clear_capabilities() -> io::Result<()> {
     let data = [0_u32; 6];
     // SAFETY: header and data have the sizes of version 3 and outlive the call.
     check_long(unsafe { syscall(numbers::CAPSET, &raw const header, data.as_ptr()) }).map(drop)
-}
-
-/// Returns the version of Landlock that the kernel has.
-pub(crate) fn landlock_abi() -> io::Result<c_long> {
-    const LANDLOCK_CREATE_RULESET_VERSION: c_uint = 1;
-    // SAFETY: with this flag the attribute pointer must be null.
-    check_long(unsafe {
-        syscall(
-            numbers::LANDLOCK_CREATE_RULESET,
-            ptr::null::<c_void>(),
-            0_usize,
-            LANDLOCK_CREATE_RULESET_VERSION,
-        )
-    })
-}
-
-/// Makes a Landlock ruleset from `struct landlock_ruleset_attr`, as long as the kernel's version knows it.
-pub(crate) fn landlock_ruleset(attributes: &[u64]) -> io::Result<OwnedFd> {
-    // SAFETY: pointer and size are of one slice that outlives the call.
-    own(unsafe {
-        syscall(
-            numbers::LANDLOCK_CREATE_RULESET,
-            attributes.as_ptr(),
-            size_of_val(attributes),
-            0_u32,
-        )
-    })
-}
-
-/// Adds a grant beneath an open path to a ruleset.
-pub(crate) fn landlock_allow(
-    ruleset: BorrowedFd<'_>,
-    path: BorrowedFd<'_>,
-    access: u64,
-) -> io::Result<()> {
-    #[repr(C, packed)]
-    struct PathBeneath {
-        access: u64,
-        fd: c_int,
-    }
-    const LANDLOCK_RULE_PATH_BENEATH: c_uint = 1;
-    let rule = PathBeneath { access, fd: path.as_raw_fd() };
-    // SAFETY: `rule` has the form of this rule type and outlives the call; both descriptors are borrowed.
-    check_long(unsafe {
-        syscall(
-            numbers::LANDLOCK_ADD_RULE,
-            ruleset.as_raw_fd(),
-            LANDLOCK_RULE_PATH_BENEATH,
-            &raw const rule,
-            0_u32,
-        )
-    })
-    .map(drop)
-}
-
-/// Puts this process under a ruleset for ever.
-pub(crate) fn landlock_restrict(ruleset: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: the descriptor is borrowed.
-    check_long(unsafe { syscall(numbers::LANDLOCK_RESTRICT_SELF, ruleset.as_raw_fd(), 0_u32) })
-        .map(drop)
 }
 
 /// Replaces this program by the one in `program`, with one argument and an empty environment. Returns on failure only.

@@ -1,10 +1,10 @@
-//! The allow-list as a program: a binary search over the numbers of the allowed calls.
+//! The answers to system calls as a program: a binary search over their numbers.
 //!
 //! A library compiles a list of calls to a comparison each, some two thousand instructions, and checking and translating
 //! those was the largest single cost of starting a sandbox. The numbers come in few runs, so a search needs a tenth of
 //! them. It has three kinds of instruction, and a test runs it for every number beside the list that it came from.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use seccompiler::{TargetArch, sock_filter};
 
@@ -29,11 +29,11 @@ const fn code(bits: u32) -> u16 {
 const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 
-/// Returns a program that allows these calls, answers others with an error number, and kills the process for a call of
+/// Returns a program that gives each call its answer and all others another one, and kills the process for a call of
 /// another architecture. `None` if the numbers are too scattered for jumps of a byte.
 pub(crate) fn program(
-    calls: &BTreeSet<u32>,
-    errno: u16,
+    answers: &BTreeMap<u32, u32>,
+    others: u32,
     architecture: TargetArch,
 ) -> Option<Vec<sock_filter>> {
     let audit = match architecture {
@@ -47,38 +47,45 @@ pub(crate) fn program(
         instruction(RETURN, libc::SECCOMP_RET_KILL_PROCESS),
         instruction(LOAD, NUMBER),
     ];
-    let answers = [libc::SECCOMP_RET_ERRNO | u32::from(errno), libc::SECCOMP_RET_ALLOW];
-    program.extend(search(&boundaries(calls), false, answers)?);
+    program.extend(search(&runs(answers, others))?);
     Some(program)
 }
 
-/// Returns the numbers at which allowed and not allowed change places; below the first, nothing is allowed.
-fn boundaries(calls: &BTreeSet<u32>) -> Vec<u32> {
-    let mut boundaries = Vec::new();
-    for &call in calls {
-        if boundaries.last() == Some(&call) {
-            boundaries.pop();
-        } else {
-            boundaries.push(call);
-        }
-        boundaries.push(call + 1);
-    }
-    boundaries
+/// Numbers from the first of a run up to the first of the next have the same answer.
+struct Run {
+    first: u32,
+    answer: u32,
 }
 
-/// Searches the boundaries; `allowed` is what holds below the first of them.
-fn search(boundaries: &[u32], allowed: bool, answers: [u32; 2]) -> Option<Vec<sock_filter>> {
-    if boundaries.is_empty() {
-        return Some(vec![instruction(RETURN, answers[usize::from(allowed)])]);
+/// Returns the runs in order; the first begins with 0, and the last has no end.
+fn runs(answers: &BTreeMap<u32, u32>, others: u32) -> Vec<Run> {
+    let mut runs: Vec<Run> = vec![Run { first: 0, answer: others }];
+    let mut begin = |first: u32, answer: u32| {
+        // A run without a number is replaced by the next.
+        if runs.last().is_some_and(|last| last.first == first) {
+            runs.pop();
+        }
+        if runs.last().is_none_or(|last| last.answer != answer) {
+            runs.push(Run { first, answer });
+        }
+    };
+    for (&call, &answer) in answers {
+        begin(call, answer);
+        begin(call + 1, others);
     }
-    let middle = boundaries.len() / 2;
-    let below = search(&boundaries[..middle], allowed, answers)?;
-    // Each boundary turns the answer over.
-    let allowed_above = allowed ^ middle.is_multiple_of(2);
-    let above = search(&boundaries[middle + 1..], allowed_above, answers)?;
+    runs
+}
+
+/// Searches the runs, of which there is at least one.
+fn search(runs: &[Run]) -> Option<Vec<sock_filter>> {
+    if let [only] = runs {
+        return Some(vec![instruction(RETURN, only.answer)]);
+    }
+    let (below, above) = runs.split_at(runs.len() / 2);
+    let first = above.first()?.first;
+    let (below, above) = (search(below)?, search(above)?);
     let over_below = u8::try_from(below.len()).ok()?;
-    let mut program =
-        vec![sock_filter { code: IF_AT_LEAST, jt: over_below, jf: 0, k: boundaries[middle] }];
+    let mut program = vec![sock_filter { code: IF_AT_LEAST, jt: over_below, jf: 0, k: first }];
     program.extend(below);
     program.extend(above);
     Some(program)
@@ -116,32 +123,38 @@ mod tests {
         }
     }
 
-    fn check(calls: &BTreeSet<u32>) {
-        let program = program(calls, 38, TargetArch::x86_64).unwrap();
-        let last = calls.last().copied().unwrap_or(0) + 3;
+    const OTHERS: u32 = libc::SECCOMP_RET_ERRNO | 38;
+
+    fn check(answers: &BTreeMap<u32, u32>) {
+        let program = program(answers, OTHERS, TargetArch::x86_64).unwrap();
+        let last = answers.last_key_value().map_or(0, |(last, _)| *last) + 3;
         // The x32 ABI sets bit 30.
         for number in (0..last).chain([0x4000_0000, 0x4000_0001, u32::MAX]) {
-            let expect = if calls.contains(&number) {
-                libc::SECCOMP_RET_ALLOW
-            } else {
-                libc::SECCOMP_RET_ERRNO | 38
-            };
+            let expect = answers.get(&number).copied().unwrap_or(OTHERS);
             assert_eq!(answer(&program, X86, number), expect, "call {number}");
         }
         assert_eq!(answer(&program, 0x4000_0003, 0), libc::SECCOMP_RET_KILL_PROCESS);
     }
 
+    /// A few answers, one of them that of all others.
+    fn some_answer() -> impl Strategy<Value = u32> {
+        prop_oneof![Just(libc::SECCOMP_RET_ALLOW), Just(libc::SECCOMP_RET_ERRNO | 1), Just(OTHERS)]
+    }
+
     proptest! {
         #[test]
-        fn allows_exactly_its_calls(calls in proptest::collection::btree_set(0..600_u32, 0..80)) {
-            check(&calls);
+        fn gives_exactly_its_answers(
+            answers in proptest::collection::btree_map(0..600_u32, some_answer(), 0..80),
+        ) {
+            check(&answers);
         }
     }
 
     #[test]
     fn edges() {
-        check(&BTreeSet::new());
-        check(&BTreeSet::from([0]));
-        check(&(0..450).collect());
+        check(&BTreeMap::new());
+        check(&BTreeMap::from([(0, libc::SECCOMP_RET_ALLOW)]));
+        check(&BTreeMap::from([(0, libc::SECCOMP_RET_ALLOW), (1, OTHERS), (2, OTHERS | 1)]));
+        check(&(0..450).map(|call| (call, libc::SECCOMP_RET_ALLOW)).collect());
     }
 }

@@ -10,24 +10,24 @@ pub(crate) fn encode(plan: &Plan) -> Vec<u8> {
     w.u32(errno.cast_unsigned());
     w.bytes(&plan.hostname);
     w.flag(plan.own_network);
+    w.flag(plan.own_users);
     w.u32(plan.identity.inner);
     w.u32(plan.identity.outer_user);
     w.u32(plan.identity.outer_group);
     w.flag(plan.identity.drop_groups);
+    w.option(plan.cgroup_into.as_ref(), |w, path| w.bytes(path));
     w.list(&plan.cgroup_joins, |w, path| w.bytes(path));
     w.list(&plan.cgroup_directories, |w, path| w.bytes(path));
-    w.flag(plan.oom_counter.is_some());
-    if let Some(path) = &plan.oom_counter {
-        w.bytes(path);
-    }
+    w.option(plan.oom_counter.as_ref(), |w, path| w.bytes(path));
     w.u64(plan.wall_time_ms);
-    w.bytes(plan.staging.to_bytes());
-    w.list(&plan.trees, |w, tree| {
+    w.bytes(plan.root.staging.to_bytes());
+    w.list(&plan.root.layers, |w, path| w.bytes(path.to_bytes()));
+    w.list(&plan.root.trees, |w, tree| {
         w.bytes(tree.source.to_bytes());
         w.bytes(tree.target.to_bytes());
         w.flag(tree.devices);
     });
-    w.list(&plan.entries, |w, entry| match entry {
+    w.list(&plan.root.entries, |w, entry| match entry {
         Entry::Directory(path) => {
             w.u8(0);
             w.bytes(path.to_bytes());
@@ -43,6 +43,7 @@ pub(crate) fn encode(plan: &Plan) -> Vec<u8> {
             w.bytes(content);
         }
     });
+    w.flag(plan.root.own_proc);
     w.u64(plan.scratch.bytes);
     w.u64(plan.scratch.inodes);
     w.list(&plan.scratch.directories, |w, path| w.bytes(path.to_bytes()));
@@ -85,6 +86,13 @@ impl Writer {
         self.0.extend_from_slice(value);
     }
 
+    fn option<T>(&mut self, value: Option<&T>, item: impl FnOnce(&mut Self, &T)) {
+        self.flag(value.is_some());
+        if let Some(value) = value {
+            item(self, value);
+        }
+    }
+
     fn list<T>(&mut self, items: &[T], mut item: impl FnMut(&mut Self, &T)) {
         self.u32(length(items.len()));
         items.iter().for_each(|value| item(self, value));
@@ -103,7 +111,7 @@ mod tests {
     use super::*;
     use crate::{
         decode::{BadPlan, decode},
-        plan::{HostTree, Identity, LandlockAccess, LandlockRule, Scratch},
+        plan::{HostTree, Identity, LandlockAccess, LandlockRule, Root, Scratch},
         report::Step,
     };
 
@@ -112,20 +120,30 @@ mod tests {
             fault: Some((Step::MountProc, 1)),
             hostname: b"sandbox".to_vec(),
             own_network: true,
+            own_users: true,
             identity: Identity { inner: 1000, outer_user: 7, outer_group: 8, drop_groups: true },
+            cgroup_into: Some(b"/cg2".to_vec()),
             cgroup_joins: vec![b"/cg/cgroup.procs".to_vec()],
             cgroup_directories: vec![b"/cg".to_vec()],
             oom_counter: Some(b"/cg/memory.events".to_vec()),
             wall_time_ms: u64::MAX,
-            staging: c"/tmp".into(),
-            trees: vec![HostTree { source: c"/usr".into(), target: c"usr".into(), devices: false }],
-            entries: vec![
-                Entry::Directory(c"etc".into()),
-                Entry::Link(c"bin".into(), c"usr/bin".into()),
-                Entry::File(c"etc/hosts".into(), b"127.0.0.1 localhost\n".to_vec()),
-            ],
-            scratch: Scratch { bytes: 1, inodes: 2, directories: vec![c"tmp".into()] },
-            masks: vec![c"proc/kcore".into()],
+            root: Root {
+                staging: c"/tmp".into(),
+                layers: vec![c"/cache/2".into(), c"/cache/1".into()],
+                trees: vec![HostTree {
+                    source: c"/usr".into(),
+                    target: c"usr".into(),
+                    devices: false,
+                }],
+                entries: vec![
+                    Entry::Directory(c"etc".into()),
+                    Entry::Link(c"bin".into(), c"usr/bin".into()),
+                    Entry::File(c"etc/hosts".into(), b"127.0.0.1 localhost\n".to_vec()),
+                ],
+                own_proc: true,
+            },
+            scratch: Scratch { bytes: 1, inodes: 2, directories: vec![c"/tmp".into()] },
+            masks: vec![c"/proc/kcore".into()],
             resource_limits: vec![(7, 1024)],
             landlock: vec![LandlockRule { path: c"/".into(), access: LandlockAccess::Read }],
             filters: vec![vec![1, 2, 3, 4, 5, 6, 7, 8]],

@@ -1,11 +1,11 @@
-//! Starts the launcher and follows it: its reports become results, and its end is always awaited.
+//! Asks the launcher for sandboxes and follows each: reports become results, and the end is always awaited.
 
 use std::{
     io::{self, Write},
     net::Shutdown,
     os::{fd::OwnedFd, unix::net::UnixStream as StdStream},
-    process::{Child, Command, Stdio},
     sync::Arc,
+    time::Duration,
 };
 
 use cofferdam_sandbox::{LossReason, SandboxError};
@@ -14,11 +14,14 @@ use tokio::{io::AsyncReadExt, net::UnixStream, sync::watch};
 use crate::{
     cgroups::Group,
     encode::encode,
+    launcher::{Launcher, Launchers},
     plan::Plan,
-    programs::Programs,
     report::{self, EndCause, Step},
     setup::{self, HostSettings},
 };
+
+/// How long a killed sandbox may take to leave its cgroups.
+pub(crate) const REMOVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How far a sandbox is.
 #[derive(Debug, Clone)]
@@ -65,36 +68,36 @@ impl SetupFailure {
     }
 }
 
-/// A started launcher. Dropping it ends the sandbox in the background.
+/// A sandbox that was asked for. Dropping it ends the sandbox in the background.
 #[derive(Debug)]
-pub(crate) struct Launcher {
-    control: StdStream,
+pub(crate) struct Launched {
+    control: Arc<StdStream>,
     stage: watch::Receiver<Stage>,
+    /// The launcher lives as long as somebody may want something of it.
+    _launcher: Arc<Launcher>,
 }
 
-impl Launcher {
-    /// Starts the launcher with a plan, and returns it with the stream of the guest. Blocks for about a millisecond;
-    /// must be called in a runtime.
-    pub(crate) fn start(plan: &Plan, group: Group) -> io::Result<(Self, StdStream)> {
-        let programs = Programs::get()?;
+impl Launched {
+    /// Hands a plan to the launcher, which is started if there is none, and returns the sandbox with the stream of the
+    /// guest. Blocks for less than a millisecond; must be called in a runtime.
+    pub(crate) fn start(
+        launchers: &Launchers,
+        plan: &Plan,
+        group: Group,
+    ) -> io::Result<(Self, StdStream)> {
         let (mut host_stream, guest_stream) = StdStream::pair()?;
         let (control, launcher_control) = StdStream::pair()?;
         let report = control.try_clone()?;
         report.set_nonblocking(true)?;
         let report = UnixStream::from_std(report)?;
-        // The plan fits the socket's buffer, so the launcher finds it there when it starts.
+        // The plan fits the socket's buffer, so the launcher finds it there and never waits for it.
         host_stream.set_nonblocking(true)?;
         host_stream.write_all(&encode(plan))?;
-        #[expect(clippy::disallowed_methods, reason = "this is the backend that starts processes")]
-        let child = Command::new(programs.launcher_path())
-            .env_clear()
-            .stdin(Stdio::from(OwnedFd::from(guest_stream)))
-            .stdout(Stdio::from(programs.guest().try_clone_to_owned()?))
-            .stderr(Stdio::from(OwnedFd::from(launcher_control)))
-            .spawn()?;
+        let launcher =
+            launchers.request(&OwnedFd::from(guest_stream), &OwnedFd::from(launcher_control))?;
         let (publish, stage) = watch::channel(Stage::Building);
-        tokio::spawn(follow(report, child, group, publish));
-        Ok((Self { control, stage }, host_stream))
+        tokio::spawn(follow(report, group, publish));
+        Ok((Self { control: Arc::new(control), stage, _launcher: launcher }, host_stream))
     }
 
     /// Returns a handle that waits for the launcher without keeping the sandbox alive.
@@ -106,6 +109,16 @@ impl Launcher {
     pub(crate) fn stop(&self) {
         // Fails only if it is closed already.
         let _ = self.control.shutdown(Shutdown::Write);
+    }
+
+    /// Returns what does [`Launcher::stop`] without keeping the sandbox alive.
+    pub(crate) fn stopper(&self) -> impl FnOnce() + Send + 'static + use<> {
+        let control = Arc::downgrade(&self.control);
+        move || {
+            if let Some(control) = control.upgrade() {
+                let _ = control.shutdown(Shutdown::Write);
+            }
+        }
     }
 }
 
@@ -120,6 +133,14 @@ impl Watch {
             Ok(Stage::Ready { landlock_abi }) => Ok(*landlock_abi),
             Ok(stage) => Err(stage.error()),
             Err(_) => Err(launcher_died()),
+        }
+    }
+
+    /// Returns the step that has failed and its error number, if one has.
+    pub(crate) fn failed_step(&self) -> Option<(Step, i32)> {
+        match &*self.0.borrow() {
+            Stage::Failed(failure) => Some((Step::from_code(failure.code)?, failure.errno)),
+            _ => None,
         }
     }
 
@@ -138,7 +159,7 @@ impl Watch {
     }
 }
 
-impl Drop for Launcher {
+impl Drop for Launched {
     fn drop(&mut self) {
         self.stop();
     }
@@ -147,18 +168,12 @@ impl Drop for Launcher {
 fn launcher_died() -> SandboxError {
     SandboxError::Host {
         operation: "keep the sandbox's launcher alive",
-        source: "it ended without a report".into(),
+        source: "it ended, or took no request".into(),
     }
 }
 
-/// Reads reports until the launcher has ended, tells the end when nothing of the sandbox is left, and waits for the
-/// launcher, so that it never stays as a zombie.
-async fn follow(
-    mut report: UnixStream,
-    mut child: Child,
-    group: Group,
-    publish: watch::Sender<Stage>,
-) {
+/// Reads reports until the launcher has closed its end, which it does when nothing of the sandbox is left, or dies.
+async fn follow(mut report: UnixStream, group: Group, publish: watch::Sender<Stage>) {
     let mut failure = None;
     let mut told = false;
     while let Ok(message) = read_report(&mut report).await {
@@ -176,14 +191,8 @@ async fn follow(
             _ => {}
         }
     }
-    // The socket closes when the launcher exits, so this waits for an instant only. It fails if somebody else has
-    // waited for all children; then there is nothing left to wait for.
-    let waited = tokio::task::spawn_blocking(move || child.wait()).await;
-    if waited.is_err() {
-        tracing::warn!("could not wait for a sandbox's launcher");
-    }
-    // The launcher has removed them, unless it was killed.
-    if let Err(error) = group.remove() {
+    // The launcher has removed them, unless it was killed; then what it has started is being killed by the kernel.
+    if let Err(error) = group.remove_when_empty(REMOVE_TIMEOUT).await {
         tracing::warn!(%group, %error, "could not remove the cgroups of a sandbox");
     }
     if told {
@@ -255,6 +264,8 @@ mod tests {
     fn the_launchers_numbers_are_those_of_the_kernel() {
         for (ours, theirs) in [
             (numbers::CLONE, libc::SYS_clone),
+            (numbers::CLONE3, libc::SYS_clone3),
+            (numbers::PIDFD_OPEN, libc::SYS_pidfd_open),
             (numbers::CAPSET, libc::SYS_capset),
             (numbers::PIVOT_ROOT, libc::SYS_pivot_root),
             (numbers::EXECVEAT, libc::SYS_execveat),

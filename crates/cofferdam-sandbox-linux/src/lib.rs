@@ -21,7 +21,7 @@
 //!
 //! | Place | What it is |
 //! |---|---|
-//! | `/usr`, `/bin`, `/sbin`, `/lib*` | the host's, read-only; or all of a given root directory |
+//! | `/usr`, `/bin`, `/sbin`, `/lib*` | the host's, read-only; or all of a given root directory, archive or image, see below |
 //! | `/etc` | made: users, hosts, resolver; of the host only the loader's cache, alternatives, certificates, time zone, tables and the like |
 //! | `/workspace`, `/home/sandbox`, `/tmp`, `/dev/shm` | writable, in memory; one bound on bytes and files for all four |
 //! | `/proc` | of its own processes only, read-only, with parts that tell of the host masked |
@@ -29,6 +29,18 @@
 //! | `/sys`, `/root`, `/boot`, other homes, services below `/var` and `/run` | not there |
 //! | environment | `PATH`, `HOME`, `LANG`, `TERM`, and what the spec names |
 //! | network | loopback of its own; the host's only if [`NetworkAccess::Host`] opened it |
+//!
+//! # Roots from images
+//!
+//! With [`LinuxBackend::with_image_cache`], programs come from a container image or a tar file of a root file system
+//! ([`RootFilesystem`](cofferdam_sandbox::RootFilesystem)), unpacked once by `cofferdam-image`. All of it is seen
+//! read-only but `/boot`, `/dev`, `/home`, `/mnt`, `/proc`, `/root`, `/run`, `/sys`, `/tmp`, `/workspace`, and `/var`
+//! without `/var/lib`: of these, a sandbox has its own or none. `/etc` is the image's, also its users; with the host's
+//! network its `/etc/resolv.conf`, if there is one, is the host's. The image's `PATH` is the default for commands; its
+//! other variables, user, directory, entry point and ports say nothing here. A shell is not needed, since the guest is static.
+//!
+//! Several layers are stacked by an overlay file system; where the host does not stack them, they are merged into one
+//! tree in the cache, and the walls are the same.
 //!
 //! # What stands in the way
 //!
@@ -39,22 +51,25 @@
 //! | processes | pid and ipc namespaces, fresh `/proc` | seeing, signalling, tracing, sharing memory with the host |
 //! | network | network namespace, Landlock scope | addresses, abstract sockets, loopback of the host |
 //! | privileges | user namespace without a user 0, empty capability sets, locked secure bits, `no_new_privs` | becoming anybody else |
-//! | system calls | seccomp allow-list, see below | mounts, namespaces, tracing, key rings, BPF, io_uring, modules, clocks, odd sockets |
-//! | memory, processes, processor | cgroup v1 or v2; otherwise `RLIMIT_AS` and `RLIMIT_NPROC` | exhausting the host |
+//! | system calls | seccomp allow-list in three profiles, see below | mounts, namespaces, tracing, key rings, BPF, io_uring, modules, clocks, odd sockets |
+//! | memory, processes, processor | cgroup v2, v1 or both; otherwise `RLIMIT_AS` and `RLIMIT_NPROC` | exhausting the host |
 //! | disk | size and inode limit of one in-memory file system, `RLIMIT_FSIZE` | filling the host's disk |
 //! | descriptors | `close_range`, close-on-exec, one stream | what the host forgot to close |
-//! | end | pid namespace, launcher, parent death signal | outliving the sandbox |
+//! | wall time, idle time | clocks of the launcher and of the host | staying for ever |
+//! | end | pid namespace, launcher, parent death signal; the next start's sweep | outliving the sandbox |
 //!
 //! [`SandboxBackend::guarantees`] says which of them stand on a host, found by building a sandbox, and in words what is
 //! weaker. A limit that was asked for and cannot be enforced is refused by name; `strict` refuses any weakness.
 //!
 //! # How it is built
 //!
-//! The host process only computes a *plan* (`plan`, `layout`, `identity`, `filter`, `cgroups`) and starts the *launcher*,
-//! a small static program of this crate, from a sealed memory file. The launcher clones a child into new namespaces, which
-//! builds the root, drops everything and becomes the guest ([`cofferdam_guest::PROGRAM`]); the launcher itself stays outside
-//! and ends the child when the host closes, dies, or the wall time is over. Nothing of it is on a file system, and no code runs
-//! between `fork` and `exec` in the host process, which has threads.
+//! The host process only computes a *plan* (`plan`, `layout`, `identity`, `filter`, `cgroups`) and hands it to the *launcher*,
+//! a small static program of this crate, which a backend starts once from a sealed memory file. For each root that is asked for,
+//! the launcher builds a *template*: a mount namespace in which this root, read-only, is all there is. For each sandbox it clones
+//! a child from inside the template into new namespaces; the child mounts what is its own (writable places, `/proc`, terminals),
+//! drops everything and becomes the guest ([`cofferdam_guest::PROGRAM`]). The launcher stays outside and ends the child when the
+//! host closes, dies, or the wall time is over; if the launcher dies, its children die. Nothing of it is on a file system, and
+//! no code runs between `fork` and `exec` in the host process, which has threads.
 //!
 //! # The user
 //!
@@ -67,6 +82,17 @@
 //! A list of bad calls is out of date with each kernel, and must name each call once for every ABI. Here, what is not known
 //! fails with `ENOSYS`, as on an older kernel, and programs fall back. What is known and bad fails with `EPERM`.
 //!
+//! [`SystemCallProfile`] chooses one of three lists, whose tables give a reason for each group of calls: `default`; `debugger`,
+//! with which a command may trace and change other commands of the sandbox, but never the guest; `strict`, without System V
+//! communication, locked memory, odd sockets and the like, in which shells, file programs and interpreters still run.
+//!
+//! # Why a file system in memory for the disk?
+//!
+//! Its size and its number of files are bounded exactly, for all writable places together, as root and as an ordinary
+//! user, at the cost of one mount; it is gone with the sandbox, whatever happens, and counts as memory of the sandbox. A
+//! file system in a loop device bounds the same and needs root, a device and a file that can be left behind; project
+//! quotas need a host file system that was made for them, and root.
+//!
 //! # What it does not do
 //!
 //! - It shares the host's kernel: a hole in a system call that is allowed is a hole in the sandbox.
@@ -74,6 +100,7 @@
 //! - A sandbox ends with the process that made it; [`SandboxBackend::attach`] is refused.
 //! - Linux 5.14 or later on x86-64 or arm64; on other systems the crate is empty.
 //!
+//! [`SystemCallProfile`]: cofferdam_sandbox::SystemCallProfile
 //! [`NetworkAccess::Host`]: cofferdam_core::NetworkAccess::Host
 //! [`SandboxBackend::guarantees`]: cofferdam_sandbox::SandboxBackend::guarantees
 //! [`SandboxBackend::attach`]: cofferdam_sandbox::SandboxBackend::attach
@@ -86,9 +113,13 @@ mod cgroups;
 mod encode;
 mod filter;
 mod identity;
+mod idle;
 mod launch;
+mod launcher;
 mod layout;
+mod mode;
 mod programs;
+mod rootfs;
 mod sandbox;
 mod setup;
 mod walls;
@@ -107,3 +138,4 @@ mod decode;
 mod numbers;
 
 pub use backend::LinuxBackend;
+pub use cofferdam_image::{ImageCacheOptions, ImageLimits, Platform};

@@ -1,7 +1,7 @@
 //! [`LinuxSandbox`]: the guest's stream and the launcher's handle as one live sandbox.
 
 use std::{
-    collections::BTreeMap, io, os::unix::net::UnixStream as StdStream, sync::Arc, time::Duration,
+    collections::BTreeMap, os::unix::net::UnixStream as StdStream, sync::Arc, time::Duration,
 };
 
 use async_trait::async_trait;
@@ -12,12 +12,14 @@ use cofferdam_sandbox::{
 };
 use futures::{FutureExt, StreamExt};
 use serde_json::json;
-use tokio::{net::UnixStream, time::Instant};
+use tokio::net::UnixStream;
 
 use crate::{
     cgroups::Group,
-    launch::{Launcher, Watch},
+    idle::EndOfUse,
+    launch::{Launched, REMOVE_TIMEOUT, Watch},
     layout::{HOME, WORKSPACE},
+    rootfs::ImageLease,
     setup::{BACKEND, host},
 };
 
@@ -27,23 +29,23 @@ pub(crate) struct LinuxSandbox {
     id: SandboxId,
     state: SandboxState,
     client: GuestClient,
-    launcher: Launcher,
+    launched: Launched,
     group: Arc<Group>,
+    _end: EndOfUse,
+    /// The image that its root is from.
+    _image: Option<ImageLease>,
 }
 
 /// How long the launcher may take to tell why the guest's stream ended. It tells at once, unless a hostile guest has
 /// closed its stream and lives on.
 const REASON_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a killed sandbox may take to leave its cgroups.
-const REMOVE_TIMEOUT: Duration = Duration::from_secs(5);
-
 impl LinuxSandbox {
     /// Greets the guest. If this fails or is dropped, the launcher ends the sandbox.
     pub(crate) async fn connect(
         id: SandboxId,
         spec: &SandboxSpec,
-        launcher: Launcher,
+        launched: Launched,
         stream: StdStream,
         group: Group,
     ) -> Result<Self, SandboxError> {
@@ -52,8 +54,8 @@ impl LinuxSandbox {
             Ok(client) => client,
             // A step that failed has also ended the stream; its name is the better answer.
             Err(error) if error.is_loss() => {
-                launcher.stop();
-                return Err(better_reason(error, launcher.watch()).await);
+                launched.stop();
+                return Err(better_reason(error, launched.watch()).await);
             }
             Err(error) => return Err(error),
         };
@@ -63,7 +65,16 @@ impl LinuxSandbox {
             id: id.clone(),
             data: json!({ "pid": std::process::id(), "labels": spec.labels }),
         };
-        Ok(Self { id, state, client, launcher, group: Arc::new(group) })
+        let (lost, watch) = (client.lost(), launched.watch());
+        // The launcher may know why, if it is not told to stop first.
+        let reason = async move { better_reason(lost.await, watch).await };
+        let end = EndOfUse::watch(reason, launched.stopper());
+        Ok(Self { id, state, client, launched, group: Arc::new(group), _image: None, _end: end })
+    }
+
+    /// Keeps the image that its root is from as long as the sandbox.
+    pub(crate) fn keeping(self, image: Option<ImageLease>) -> Self {
+        Self { _image: image, ..self }
     }
 }
 
@@ -82,6 +93,7 @@ fn options(spec: &SandboxSpec) -> GuestOptions {
         workspace: WORKSPACE.to_owned(),
         environment,
         max_output_bytes: spec.limits.output_bytes,
+        idle_time: spec.limits.idle_time,
         ..GuestOptions::default()
     }
 }
@@ -112,11 +124,11 @@ impl Sandbox for LinuxSandbox {
         let kills_before = self.group.oom_kills();
         let process = match self.client.exec(request).await {
             Ok(process) => process,
-            Err(error) => return Err(better_reason(error, self.launcher.watch()).await),
+            Err(error) => return Err(better_reason(error, self.launched.watch()).await),
         };
         let control = process.control();
         let group = Arc::clone(&self.group);
-        let watch = self.launcher.watch();
+        let watch = self.launched.watch();
         let events = process.then(move |event| {
             let (group, watch) = (Arc::clone(&group), watch.clone());
             async move {
@@ -142,41 +154,35 @@ impl Sandbox for LinuxSandbox {
 
     async fn lost(&self) -> SandboxError {
         tokio::select! {
-            ended = self.launcher.watch().failed_or_ended() => {
+            ended = self.launched.watch().failed_or_ended() => {
                 // A guest ends by itself when its stream is closed, which the launcher cannot tell from another end.
                 match self.client.lost().now_or_never() {
-                    Some(closed @ SandboxError::Lost { reason: LossReason::Closed }) => closed,
+                    Some(
+                        meant @ SandboxError::Lost {
+                            reason: LossReason::Closed | LossReason::IdleTime,
+                        },
+                    ) => meant,
                     _ => ended,
                 }
             }
             error = self.client.lost() => {
                 // Nobody can talk to the sandbox any more, so it must not go on.
-                self.launcher.stop();
-                better_reason(error, self.launcher.watch()).await
+                let error = better_reason(error, self.launched.watch()).await;
+                self.launched.stop();
+                error
             }
         }
     }
 
     async fn close(&self) -> Result<(), SandboxError> {
         self.client.end(LossReason::Closed);
-        self.launcher.stop();
-        self.launcher.watch().ended().await?;
-        let deadline = Instant::now() + REMOVE_TIMEOUT;
-        loop {
-            match self.group.remove() {
-                Ok(()) => return Ok(()),
-                // The last processes have been killed, and the kernel is still at it.
-                Err(error)
-                    if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline =>
-                {
-                    tokio::time::sleep(Duration::from_millis(2)).await;
-                }
-                Err(source) => {
-                    let what = self.group.to_string();
-                    return Err(SandboxError::Cleanup { what, source: Box::new(source) });
-                }
-            }
-        }
+        self.launched.stop();
+        self.launched.watch().ended().await?;
+        let removed = self.group.remove_when_empty(REMOVE_TIMEOUT).await;
+        removed.map_err(|source| SandboxError::Cleanup {
+            what: self.group.to_string(),
+            source: Box::new(source),
+        })
     }
 }
 

@@ -5,12 +5,10 @@ use std::collections::BTreeMap;
 use cofferdam_core::NetworkAccess;
 
 use super::{
-    Fields, agent::version, choice, entry::entries, host_path, list, mapping, number,
-    positive_duration, positive_size, text, whole, workspace_path,
+    Fields, agent::version, choice, entry::entries, list, mapping, number, positive_duration,
+    positive_size, root::root, text, whole, workspace_path,
 };
-use crate::{
-    FieldPath, Manifest, RootSource, WorkspaceLimits, node::Node, problem::Problems, validate,
-};
+use crate::{FieldPath, Manifest, WorkspaceLimits, node::Node, problem::Problems, validate};
 
 /// Reads a file that is a manifest alone.
 pub(crate) fn standalone(
@@ -84,28 +82,14 @@ fn limits(node: &Node, path: &FieldPath, problems: &mut Problems) -> Option<Work
         memory: fields.optional("memory", positive_size),
         processes: fields.optional("processes", |n, path, p| whole(n, path, p, 1..=u32::MAX)),
         cpu: fields.optional("cpu", |n, path, p| number(n, path, p, 0.001..=1024.0)),
+        cpu_weight: fields.optional("cpu_weight", |n, path, p| whole(n, path, p, 1..=10_000)),
         disk: fields.optional("disk", positive_size),
         inodes: fields.optional("inodes", |n, path, p| whole(n, path, p, 1..=u64::MAX)),
         open_files: fields.optional("open_files", |n, path, p| whole(n, path, p, 1..=u32::MAX)),
         output: fields.optional("output", positive_size),
         wall_time: fields.optional("wall_time", positive_duration),
+        idle_time: fields.optional("idle_time", positive_duration),
     };
     fields.close();
     Some(limits)
-}
-
-fn root(node: &Node, path: &FieldPath, problems: &mut Problems) -> Option<RootSource> {
-    match node {
-        Node::Map(_) => {
-            let mut fields = Fields::open(node, path, problems)?;
-            let directory = fields.required("directory", "path/of/root", host_path);
-            fields.close();
-            directory.map(RootSource::Directory)
-        }
-        Node::Text(text) if text == "host_system" => Some(RootSource::HostSystem),
-        _ => {
-            problems.value(path, "write `host_system` or `{directory: path/of/root}`");
-            None
-        }
-    }
 }

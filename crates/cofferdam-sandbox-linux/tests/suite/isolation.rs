@@ -319,7 +319,8 @@ async fn two_sandboxes_share_nothing() {
     two.close().await.expect("closes");
 }
 
-/// The whole of what a command sees of its surroundings, so that a change to it is seen in review.
+/// The whole of what a command sees of its surroundings, so that a change to it is seen in review. The first of the two
+/// `/proc` lies below the second; it is that of a pid namespace that has ended.
 #[tokio::test]
 async fn the_surroundings_of_a_command() {
     let sealed = sandbox(&small()).await;
@@ -374,8 +375,9 @@ async fn the_surroundings_of_a_command() {
         NoNewPrivs:	1
         Seccomp:	2
         /
-        /usr ro,nosuid,nodev
         / ro,nosuid,nodev
+        /usr ro,nosuid,nodev
+        /proc ro,nosuid,nodev,noexec
         /workspace rw,nosuid,nodev
         /tmp rw,nosuid,nodev
         /proc ro,nosuid,nodev,noexec

@@ -74,6 +74,13 @@ async fn a_dropped_creation_leaves_nothing() {
         let creation = backend.create(&spec);
         let _ = tokio::time::timeout(Duration::from_millis(milliseconds), creation).await;
     }
+    eventually("its cgroups are removed", || cgroups_of(std::process::id()).is_empty()).await;
+    let launchers = launchers_of(std::process::id());
+    assert!(launchers.len() <= 1, "one launcher, not {launchers:?}");
+    for launcher in launchers {
+        eventually("no guest is left", || children_of(launcher) == 0).await;
+    }
+    drop(backend);
     eventually("no launcher is left", || launchers_of(std::process::id()).is_empty()).await;
 }
 
@@ -93,21 +100,32 @@ fn alone(test: &str) -> bool {
     false
 }
 
-/// Returns the launchers that a process has started and that still live, by their program.
+/// Returns the launchers that a process has started and that still live, by the arguments they were started with.
 fn launchers_of(parent: u32) -> Vec<i32> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let wanted = format!("cofferdam-launcher\0{parent}\0").into_bytes();
     entries
         .filter_map(|entry| {
             let path = entry.ok()?.path();
-            let stat = std::fs::read_to_string(path.join("stat")).ok()?;
-            let (start, end) = (stat.find('(')?, stat.rfind(')')?);
-            // The program's name is that of its descriptor under /proc/self/fd: a number.
-            let is_launcher = stat[start + 1..end].parse::<u32>().is_ok();
-            let mut fields = stat[end + 2..].split(' ');
-            let is_child = fields.nth(1)?.parse::<u32>().ok()? == parent;
-            (is_launcher && is_child).then(|| path.file_name()?.to_str()?.parse().ok())?
+            // A process that is only waited for has no arguments any more.
+            let is_launcher = std::fs::read(path.join("cmdline")).ok()? == wanted;
+            let pid = path.file_name()?.to_str()?.parse().ok()?;
+            is_launcher.then_some(pid)
         })
         .collect()
+}
+
+/// Returns how many children a process has, those that are only waited for included.
+fn children_of(parent: i32) -> usize {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return 0 };
+    let is_child = |stat: String| {
+        let after_name = stat.rsplit_once(')')?.1;
+        Some(after_name.split_ascii_whitespace().nth(1)?.parse::<i32>().ok()? == parent)
+    };
+    entries
+        .filter_map(|entry| std::fs::read_to_string(entry.ok()?.path().join("stat")).ok())
+        .filter(|stat| is_child(stat.clone()) == Some(true))
+        .count()
 }
 
 /// Set for the copy of this test that is to be killed.
@@ -157,6 +175,31 @@ async fn a_killed_launcher_takes_the_sandbox_with_it() {
     eventually("its processes end", || processes_with(&["sleep", &seconds]) == 0).await;
     sealed.close().await.expect("nothing is left to close");
     assert_eq!(cgroups_of(std::process::id()), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn after_a_killed_launcher_the_next_sandbox_has_a_new_one() {
+    if !alone("lifecycle::after_a_killed_launcher_the_next_sandbox_has_a_new_one") {
+        return;
+    }
+    let backend = LinuxBackend::new();
+    let (one, two) = (backend.create(&small()).await, backend.create(&small()).await);
+    let (one, two) = (one.expect("a sandbox"), two.expect("another"));
+    let launchers = launchers_of(std::process::id());
+    let [launcher] = launchers[..] else { panic!("one launcher for both, not {launchers:?}") };
+    let pid = rustix::process::Pid::from_raw(launcher).expect("a pid");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("killed");
+    for sealed in [&one, &two] {
+        assert_eq!(
+            sealed.lost().await.to_string(),
+            "the sandbox is lost: its first process ended (its launcher was killed)"
+        );
+    }
+    let three = backend.create(&small()).await.expect("a third");
+    assert_eq!(run(&*three, "echo alive").await.stdout.to_text(), "alive\n");
+    for sealed in [one, two, three] {
+        sealed.close().await.expect("closes");
+    }
 }
 
 #[tokio::test]

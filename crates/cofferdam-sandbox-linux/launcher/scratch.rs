@@ -1,0 +1,78 @@
+//! What each sandbox mounts for itself, inside its copy of the template: the writable places, `/proc`, terminals, masks.
+
+use std::{
+    ffi::{CStr, CString},
+    fs, io,
+    os::unix::fs::chown,
+};
+
+use crate::{
+    plan::{Identity, Plan, Scratch},
+    report::Step,
+    root::path,
+    step::{Failure, Steps},
+    sys::mount,
+};
+
+/// An empty directory that hides others; an entry of every plan.
+const EMPTY: &CStr = c"var/empty";
+
+const SAFE: std::ffi::c_ulong = mount::MS_NOSUID | mount::MS_NODEV;
+
+/// Mounts everything; the working directory is the root.
+pub(crate) fn mount(plan: &Plan, steps: &Steps) -> Result<(), Failure> {
+    // In a user namespace this process is its user already. Without one it is still root, and stays it for a while.
+    let owner = (!plan.own_users).then_some(&plan.identity);
+    mount_places(&plan.scratch, owner, steps)?;
+    if plan.root.own_proc {
+        steps.run(Step::MountProc, b"", || {
+            let flags = SAFE | mount::MS_NOEXEC | mount::MS_RDONLY;
+            mount::mount_at(c"proc", c"proc", Some(c"proc"), flags, None)
+        })?;
+    }
+    steps.run(Step::MountTerminals, b"", || {
+        let data = c"newinstance,ptmxmode=0666,mode=0600";
+        let flags = mount::MS_NOSUID | mount::MS_NOEXEC;
+        mount::mount_at(c"devpts", c"dev/pts", Some(c"devpts"), flags, Some(data))
+    })?;
+    mask(plan, steps)
+}
+
+/// Mounts one bounded file system and shows a directory of it at each writable place.
+///
+/// It is mounted over the last place, and there its own directory is mounted over it, so that its root is nowhere to be
+/// seen, and no mount has to be taken off again: that would wait for all processors.
+fn mount_places(scratch: &Scratch, owner: Option<&Identity>, steps: &Steps) -> Result<(), Failure> {
+    let Some(last) = scratch.directories.last() else { return Ok(()) };
+    steps.run(Step::MountScratch, last.to_bytes(), || {
+        let data =
+            CString::new(format!("size={},nr_inodes={},mode=0755", scratch.bytes, scratch.inodes))?;
+        mount::mount_at(c"tmpfs", last, Some(c"tmpfs"), SAFE, Some(&data))
+    })?;
+    for (number, place) in scratch.directories.iter().enumerate() {
+        steps.run(Step::MountScratch, place.to_bytes(), || {
+            let directory = CString::new(format!("{}/{number}", last.to_string_lossy()))?;
+            fs::create_dir(path(&directory))?;
+            if let Some(owner) = owner {
+                chown(path(&directory), Some(owner.outer_user), Some(owner.outer_group))?;
+            }
+            mount::mount_at(&directory, place, None, mount::MS_BIND, None)
+        })?;
+    }
+    Ok(())
+}
+
+fn mask(plan: &Plan, steps: &Steps) -> Result<(), Failure> {
+    for masked in &plan.masks {
+        steps.run(Step::MaskPath, masked.to_bytes(), || {
+            let source = match fs::symlink_metadata(path(masked)) {
+                Ok(found) if found.is_dir() => EMPTY,
+                Ok(_) => c"dev/null",
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            mount::mount_at(source, masked, None, mount::MS_BIND, None)
+        })?;
+    }
+    Ok(())
+}
