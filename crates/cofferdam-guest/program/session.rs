@@ -551,10 +551,16 @@ impl Session {
     /// Collects children that have ended, and kills what lost its reaper.
     fn reap(&mut self) {
         const AGAIN: Duration = Duration::from_millis(2);
-        while let sys::Wait::Ended(status) = sys::reap_child() {
-            // A reaper that was killed left its tree to this process.
-            if status & 0x7f != 0 {
-                self.strays = Some(Instant::now());
+        loop {
+            match sys::reap_child() {
+                // A reaper that was killed left its tree to this process.
+                sys::Wait::Ended(status) if status & 0x7f != 0 => {
+                    self.strays = Some(Instant::now());
+                }
+                sys::Wait::Ended(_) => {}
+                // A command has stopped its reaper. Nobody would tell of its end, so it goes on.
+                sys::Wait::Stopped(reaper) => drop(sys::send_signal(reaper, sys::SIGCONT)),
+                sys::Wait::Running | sys::Wait::NoChildren => break,
             }
         }
         if self.strays.is_some_and(|due| due <= Instant::now()) {
