@@ -47,6 +47,8 @@ mod session;
 #[cfg(target_os = "linux")]
 mod sys;
 #[cfg(target_os = "linux")]
+mod trail;
+#[cfg(target_os = "linux")]
 mod upload;
 #[cfg(target_os = "linux")]
 mod walk;

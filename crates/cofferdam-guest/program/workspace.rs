@@ -13,6 +13,9 @@ use cofferdam_guest::{FileKind, MAX_PATH, Metadata};
 
 use crate::sys;
 
+/// Bits that a file of a tree may have: set-id bits are dropped.
+pub(crate) const MODE_BITS: u32 = 0o1777;
+
 /// The directory that all paths are relative to.
 #[derive(Debug)]
 pub(crate) struct Workspace {
