@@ -9,7 +9,9 @@
 
 mod support;
 
-use std::{fs, io::Write as _, os::unix::fs::symlink, path::Path, process::Command, time::Duration};
+use std::{
+    fs, io::Write as _, os::unix::fs::symlink, path::Path, process::Command, time::Duration,
+};
 
 use bytes::Bytes;
 use cofferdam_sandbox::{
