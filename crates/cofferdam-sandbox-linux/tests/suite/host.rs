@@ -77,11 +77,19 @@ pub(crate) fn processes_with(arguments: &[&str]) -> usize {
     directories_with(arguments).len()
 }
 
-/// Returns the parent of a process of the host with exactly these arguments.
-pub(crate) fn parent_of(arguments: &[&str]) -> Option<rustix::process::Pid> {
-    let stat = fs::read_to_string(directories_with(arguments).first()?.join("stat")).ok()?;
-    let (_, after_name) = stat.rsplit_once(')')?;
-    rustix::process::Pid::from_raw(after_name.split_ascii_whitespace().nth(1)?.parse().ok()?)
+/// Returns the first process of the sandbox in which a process with exactly these arguments runs.
+pub(crate) fn guest_above(arguments: &[&str]) -> Option<rustix::process::Pid> {
+    let mut directory = directories_with(arguments).pop()?;
+    loop {
+        let status = fs::read_to_string(directory.join("status")).ok()?;
+        let field = |name| status.lines().find_map(|line| line.strip_prefix(name));
+        let mut ids = field("NSpid:")?.split_ascii_whitespace();
+        let (outer, inner) = (ids.next()?, ids.next_back()?);
+        if inner == "1" {
+            return rustix::process::Pid::from_raw(outer.parse().ok()?);
+        }
+        directory = Path::new("/proc").join(field("PPid:")?.trim());
+    }
 }
 
 /// Returns the directories below `/proc` of the processes whose arguments are exactly these.
