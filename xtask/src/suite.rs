@@ -2,15 +2,19 @@
 //!
 //! To add one, write the file with its `SUITE` and name it in [`SUITES`].
 
+mod chaos;
+mod docker;
 mod example;
 mod local_model;
 mod openai_python;
 mod sandbox_linux;
+mod script;
+mod security;
 
 use anyhow::{Result, bail};
 
 use crate::arguments::Arguments;
-use crate::context::Context;
+use crate::context::{Context, Rounds};
 use crate::report::Report;
 use crate::table;
 
@@ -29,6 +33,9 @@ pub(crate) struct Suite {
 const SUITES: &[Suite] = &[
     sandbox_linux::CONFORMANCE,
     sandbox_linux::ISOLATION,
+    docker::SUITE,
+    chaos::SUITE,
+    security::SUITE,
     openai_python::SUITE,
     local_model::SUITE,
     example::SUITE,
@@ -44,7 +51,11 @@ impl Suite {
     }
 }
 
-pub(crate) fn run(context: &Context, arguments: Arguments) -> Result<bool> {
+pub(crate) fn run(context: &Context, mut arguments: Arguments) -> Result<bool> {
+    let rounds =
+        Rounds { number: arguments.number("--rounds")?, seed: arguments.number("--seed")? };
+    let context = &Context { rounds, ..context.clone() };
+    let update = arguments.flag("--update");
     let names = arguments.names()?;
     if names.is_empty() {
         let rows: Vec<_> =
@@ -53,6 +64,16 @@ pub(crate) fn run(context: &Context, arguments: Arguments) -> Result<bool> {
         return Ok(true);
     }
     let mut report = Report::default();
+    if update {
+        if names != [security::SUITE.name] {
+            bail!(
+                "`--update` writes the table of the suite {}; name it alone",
+                security::SUITE.name
+            );
+        }
+        security::update(context, &mut report)?;
+        return Ok(report.print(true));
+    }
     for name in &names {
         let Some(suite) = SUITES.iter().find(|suite| suite.name == name) else {
             bail!("no suite `{name}`; `cargo xtask suite` lists them");

@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::display::Price;
+use crate::{display::Price, place::RootChoice};
 
 /// Runs agents and their commands in sealed sandboxes.
 #[derive(Debug, Parser)]
@@ -20,6 +20,8 @@ pub(crate) enum Command {
     Run(RunArguments),
     /// Run one command, or a shell, in a sealed sandbox.
     Exec(ExecArguments),
+    /// Open an interactive shell in a sealed sandbox.
+    Shell(ShellArguments),
     /// Check and show agent files and manifests.
     #[command(subcommand)]
     Manifest(ManifestCommand),
@@ -27,6 +29,9 @@ pub(crate) enum Command {
     ApplyPatch(ApplyPatchArguments),
     /// Show what sandboxes on this host enforce, and how to enable what is missing.
     Doctor {
+        /// Look at this backend only. Default: at all of them.
+        #[arg(long)]
+        backend: Option<String>,
         /// Print JSON instead of a table.
         #[arg(long)]
         json: bool,
@@ -55,9 +60,31 @@ pub(crate) struct RunArguments {
     /// Print events as JSON Lines on standard output.
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) place: PlaceArguments,
+}
+
+/// Where sandboxes come from, and how strong they must be.
+#[derive(Debug, Args)]
+pub(crate) struct PlaceArguments {
+    /// Who makes the sandbox: `linux` (no daemon) or `docker`. Default: the first that this build has.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) backend: Option<String>,
+    /// Where programs and libraries come from: an image such as `debian:bookworm`, `oci:DIR`, `archive:FILE` (as `docker
+    /// save` writes), `dir:DIR` or `tar:FILE`. Default: what the file says, else the host's own system directories.
+    #[arg(long)]
+    pub(crate) image: Option<RootChoice>,
     /// Refuse to run where any wall of the sandbox is weaker than it can be.
     #[arg(long)]
     pub(crate) strict: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShellArguments {
+    /// Fill the workspace from this agent file or manifest. Default: an empty workspace.
+    pub(crate) manifest: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) place: PlaceArguments,
 }
 
 #[derive(Debug, Args)]
@@ -65,9 +92,8 @@ pub(crate) struct ExecArguments {
     /// Fill the workspace from this agent file or manifest. Default: an empty workspace.
     #[arg(long)]
     pub(crate) manifest: Option<PathBuf>,
-    /// Refuse to run where any wall of the sandbox is weaker than it can be.
-    #[arg(long)]
-    pub(crate) strict: bool,
+    #[command(flatten)]
+    pub(crate) place: PlaceArguments,
     /// The command and its arguments. Default: a shell.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) command: Vec<OsString>,

@@ -9,6 +9,7 @@ mod commands;
 mod display;
 mod evaluation;
 mod exit;
+mod place;
 
 use std::{io::Write as _, process::ExitCode};
 
@@ -39,11 +40,12 @@ fn dispatch(arguments: Arguments) -> Result<Exit, Failure> {
     match arguments.command {
         Command::Run(run) => block_on(commands::run::run(run)),
         Command::Exec(exec) => block_on(commands::exec::exec(exec)),
+        Command::Shell(shell) => block_on(commands::exec::shell(shell)),
         Command::Manifest(ManifestCommand::Check { file }) => commands::manifest::check(&file),
         Command::Manifest(ManifestCommand::Show { file }) => commands::manifest::show(&file),
         Command::Manifest(ManifestCommand::Schema) => commands::manifest::schema(),
         Command::ApplyPatch(patch) => Ok(commands::apply_patch::apply_patch(patch)),
-        Command::Doctor { json } => block_on(commands::doctor::doctor(json)),
+        Command::Doctor { backend, json } => block_on(commands::doctor::doctor(backend, json)),
     }
 }
 

@@ -8,12 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cofferdam_guest::{Exec, ExitStatus, TerminalSize};
+use cofferdam_guest::{Exec, ExitStatus, Failure, TerminalSize};
 
 use crate::{
     outcome::{Outcome, bad_request, refused},
     process_tree,
-    reaper::{self, Plan, Report},
+    reaper::{Descriptors, Plan, Reaper, Report},
     sys,
     workspace::{Workspace, c_string},
 };
@@ -28,7 +28,7 @@ const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/usr/bin:/bin";
 #[derive(Debug)]
 pub(crate) struct Command {
     pub(crate) exec_id: Vec<u8>,
-    reaper: sys::Pid,
+    reaper: Reaper,
     command: Option<sys::Pid>,
     program: Vec<u8>,
     /// The pipe from the reaper; `None` when the reaper is gone, so that nothing of the tree is left.
@@ -45,7 +45,6 @@ pub(crate) struct Command {
 struct Exit {
     status: ExitStatus,
     at: Instant,
-    told: bool,
 }
 
 #[derive(Debug)]
@@ -63,20 +62,15 @@ struct Output {
     dry: bool,
 }
 
-/// Something that the host is to hear.
-#[derive(Debug)]
-pub(crate) enum News {
-    Started(u32),
-    Exited(ExitStatus),
-    Failed(cofferdam_guest::Failure),
-    Done,
-}
-
 /// One of the two outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stream {
     Stdout,
     Stderr,
+}
+
+impl Stream {
+    pub(crate) const BOTH: [Self; 2] = [Self::Stdout, Self::Stderr];
 }
 
 impl Command {
@@ -90,9 +84,10 @@ impl Command {
         let directory = workspace
             .open_as(&request.directory, sys::O_PATH | sys::O_DIRECTORY, 0)
             .map_err(refused("enter working directory", &request.directory))?;
-        Self::launch(request, &program, directory)
-            .map(|started| Self { exec_id, ..started })
-            .map_err(refused("start", &program))
+        let mut started =
+            Self::launch(request, &program, directory).map_err(refused("start", &program))?;
+        started.exec_id = exec_id;
+        Ok(started)
     }
 
     fn launch(request: Exec, program: &[u8], directory: OwnedFd) -> io::Result<Self> {
@@ -113,22 +108,19 @@ impl Command {
             None => Ends::pipes(request.stdin)?,
         };
         let plan = Plan {
-            stdio: ends.command,
-            directory,
             programs,
             argv: sys::StringList::new(argv),
             environment: sys::StringList::new(environment),
             terminal: request.terminal.is_some(),
             limits: request.resource_limits,
         };
-        let guest = sys::Pid::try_from(std::process::id()).unwrap_or(1);
-        let Some(reaper) = sys::fork_process()? else {
-            reaper::run(&plan, &report_end, guest);
-        };
+        let descriptors = Descriptors { stdio: ends.command, directory, report: report_end };
         for fd in [&ends.stdin, &ends.stdout, &ends.stderr].into_iter().flatten() {
             sys::set_nonblocking(fd.as_fd())?;
         }
         sys::set_nonblocking(report.as_fd())?;
+        // Last, since nothing may fail once it lives.
+        let reaper = Reaper::start(plan, &descriptors)?;
         Ok(Self {
             exec_id: Vec::new(),
             reaper,
@@ -145,7 +137,7 @@ impl Command {
     }
 
     pub(crate) fn reaper(&self) -> sys::Pid {
-        self.reaper
+        self.reaper.pid
     }
 
     // What the server polls.
@@ -176,13 +168,18 @@ impl Command {
         let grace = self
             .exit
             .as_ref()
-            .filter(|exit| !exit.told && self.terminal.is_some())
+            .filter(|_| self.terminal.is_some())
             .map(|exit| exit.at + TERMINAL_GRACE)
             .filter(|&end| end > Instant::now());
         [self.killing, grace].into_iter().flatten().min()
     }
 
     // What the host asks.
+
+    /// Returns the bytes for standard input that it has not taken yet.
+    pub(crate) fn stdin_held(&self) -> usize {
+        self.stdin.buffer.len()
+    }
 
     /// Takes bytes for standard input; if it is closed they are dropped.
     pub(crate) fn take_stdin(&mut self, bytes: &[u8]) {
@@ -251,7 +248,7 @@ impl Command {
         if self.report.is_none() {
             self.killing = None;
         } else if self.killing.is_some_and(|due| due <= now) {
-            process_tree::kill_below(self.reaper, &[]);
+            process_tree::kill_below(self.reaper.pid, &[]);
             self.killing = Some(Instant::now() + AGAIN);
         }
     }
@@ -267,46 +264,42 @@ impl Command {
 
     // What the host hears.
 
-    /// Reads what the reaper reports.
-    pub(crate) fn hear(&mut self) -> Option<News> {
+    /// Reads what the reaper reports; returns why the command could not be started, if that is it.
+    pub(crate) fn hear(&mut self) -> Option<Failure> {
         let mut bytes = [0; Report::LENGTH];
         match self.report.as_mut()?.read(&mut bytes) {
             Ok(Report::LENGTH) => match Report::from_bytes(bytes) {
-                Report::Started(pid) => {
-                    self.command = Some(pid);
-                    Some(News::Started(u32::try_from(pid).unwrap_or(0)))
-                }
+                Report::Started(pid) => self.command = Some(pid),
                 Report::Failed(errno) => {
-                    self.report = None;
                     self.close_pipes();
-                    Some(News::Failed(refused("start", &self.program)(sys::error(errno))))
+                    return Some(refused("start", &self.program)(sys::error(errno)));
                 }
-                Report::Ended(status) => {
-                    self.ended(exit_status(status));
-                    None
-                }
+                Report::Ended(status) => self.ended(exit_status(status)),
             },
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             // The reaper is gone. If it said nothing of an end, somebody killed it.
             _ => {
                 self.report = None;
+                self.reaper.free();
                 self.ended(ExitStatus::Signal(sys::SIGKILL));
-                if self.command.is_none() {
-                    // The command may have killed it before it could tell the number. It ran, so that is what the host
-                    // hears, with a number that no process has; nothing is sent to it, since it has ended.
-                    self.command = Some(0);
-                    return Some(News::Started(0));
-                }
-                None
+                // The command may have killed it before it could tell the number. It ran, so that is what the host
+                // hears, with a number that no process has; nothing is sent to it, since it has ended.
+                self.command.get_or_insert(0);
             }
         }
+        None
+    }
+
+    /// Returns the command's number in the box, once it is known.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.command.map(|pid| u32::try_from(pid).unwrap_or(0))
     }
 
     fn ended(&mut self, status: ExitStatus) {
         if self.exit.is_some() {
             return;
         }
-        self.exit = Some(Exit { status, at: Instant::now(), told: false });
+        self.exit = Some(Exit { status, at: Instant::now() });
         for output in [&mut self.stdout, &mut self.stderr] {
             output.note_left();
         }
@@ -314,10 +307,6 @@ impl Command {
 
     /// Reads a piece of an output; 0 means that nothing is there now.
     pub(crate) fn read(&mut self, stream: Stream, buffer: &mut [u8]) -> usize {
-        // The command may be faster than the reaper, but the host hears first that it started.
-        if self.command.is_none() {
-            return 0;
-        }
         let output = match stream {
             Stream::Stdout => &mut self.stdout,
             Stream::Stderr => &mut self.stderr,
@@ -325,34 +314,33 @@ impl Command {
         output.read(buffer)
     }
 
-    /// Returns what the host is to hear after all output that was there.
-    pub(crate) fn farewell(&mut self) -> Option<News> {
-        let terminal = self.terminal.is_some();
-        let gone = self.report.is_none();
-        let exit = self.exit.as_mut()?;
-        if !exit.told {
-            let patient = terminal && exit.at.elapsed() < TERMINAL_GRACE;
-            if self.stdout.drained(patient) && self.stderr.drained(patient) {
-                exit.told = true;
-                return Some(News::Exited(exit.status));
-            }
-            return None;
+    /// Returns how the command ended, once all that it had written itself was read.
+    pub(crate) fn exited(&self) -> Option<ExitStatus> {
+        let exit = self.exit.as_ref()?;
+        let patient = self.terminal.is_some() && exit.at.elapsed() < TERMINAL_GRACE;
+        (self.stdout.drained(patient) && self.stderr.drained(patient)).then_some(exit.status)
+    }
+
+    /// Returns how the command ended, even if there is more to read.
+    pub(crate) fn status(&self) -> Option<ExitStatus> {
+        self.exit.as_ref().map(|exit| exit.status)
+    }
+
+    /// Returns whether nothing of the tree is left and all output was read.
+    pub(crate) fn finished(&mut self) -> bool {
+        if self.report.is_some() || self.exited().is_none() {
+            return false;
         }
-        if gone {
-            // The pipe may live on in a process that received it from the tree; that is not awaited.
-            for output in [&mut self.stdout, &mut self.stderr] {
-                if output.file.is_some() && output.drained(false) {
-                    output.note_left();
-                    if output.drained(false) {
-                        output.file = None;
-                    }
+        // The pipe may live on in a process that received it from the tree; that is not awaited.
+        for output in [&mut self.stdout, &mut self.stderr] {
+            if output.file.is_some() && output.drained(false) {
+                output.note_left();
+                if output.drained(false) {
+                    output.file = None;
                 }
             }
-            if self.stdout.file.is_none() && self.stderr.file.is_none() {
-                return Some(News::Done);
-            }
         }
-        None
+        self.stdout.file.is_none() && self.stderr.file.is_none()
     }
 }
 

@@ -1,272 +1,184 @@
-//! The server: one stream, many channels, one turn for each.
+//! The server: one connection at a time, one session, and one loop around `poll`.
 //!
 //! Nothing is read from a command or a file before its channel has credit and the stream has room, so what nobody
 //! reads stays in the command's own pipe. Channels with something to send take turns, one piece each.
 
 use std::{
-    collections::BTreeMap,
     error::Error,
     fs::File,
-    io::{self, Read, Write},
-    os::fd::{AsFd, AsRawFd},
+    io::Read,
+    os::fd::AsRawFd,
+    path::Path,
     time::{Duration, Instant},
 };
 
 use cofferdam_guest::{
-    Exec, Failure, FailureReason, FileRequest, Frame, FrameDecoder, GuestHello, GuestMessage,
-    HostHello, HostMessage, ProtocolError, ReceiveWindow, Refusal, SendWindow, Versions,
+    Frame, GuestHello, GuestMessage, HostHello, HostMessage, ProtocolError, Refusal, Versions,
 };
 
 use crate::{
-    exec::{Command, News, Stream},
-    files::{self, Reading, Writing},
-    outcome::{Outcome, bad_request, limit},
-    process_tree, sys,
-    upload::Upload,
-    walk::{Removing, Sending},
+    connection::{Arrived, Connection},
+    door::Door,
+    flow::PIECE,
+    poll::Waiting,
+    process_tree,
+    session::{Session, own_pid},
+    sys,
     workspace::Workspace,
 };
 
-/// The greatest piece that a channel sends in one turn.
-const PIECE: usize = 64 * 1024;
+/// How long a guest that nobody has greeted yet waits at its door.
+const FIRST_GREETING: Duration = Duration::from_secs(60);
 
-/// Waiting bytes above which nothing more is read from commands and files, nor from the host.
-const OUT_FULL: usize = 256 * 1024;
-
-/// Serves until the stream ends, then kills every process that was started.
-pub(crate) fn serve() -> Result<(), Box<dyn Error>> {
+/// Serves until there is nobody left to serve, then kills every process that was started.
+pub(crate) fn serve(listen: Option<&Path>) -> Result<(), Box<dyn Error>> {
     // What commands inherit. Nothing is delivered here: all signals are blocked first.
     sys::block_signals();
     sys::reset_signal_actions();
-    sys::close_range(3, u32::MAX)?;
+    let door = match Door::inherited()? {
+        Some(door) => {
+            sys::close_range(Door::DESCRIPTOR + 1, u32::MAX)?;
+            Some(door)
+        }
+        None => {
+            sys::close_range(Door::DESCRIPTOR, u32::MAX)?;
+            listen.map(Door::at).transpose()?
+        }
+    };
     sys::hide_from_tracers()?;
     sys::adopt_orphans()?;
-    let mut server = Server::new()?;
+    let mut server = Server {
+        connection: Some(Connection::inherited()?),
+        door,
+        children: File::from(sys::child_signals()?),
+        session: None,
+        alone_until: None,
+        buffer: vec![0; PIECE],
+    };
     let result = server.run();
     server.kill_everything();
+    // A reaper that the kernel could not end in time still lives in this memory.
+    std::mem::forget(server);
     result
 }
 
 struct Server {
-    input: File,
-    output: File,
+    connection: Option<Connection>,
+    door: Option<Door>,
     /// Readable when a child has ended.
     children: File,
-    decoder: FrameDecoder,
-    out: Vec<u8>,
-    /// Bytes of `out` that were written already.
-    out_start: usize,
     session: Option<Session>,
+    /// When to end if nobody comes; only while there is no connection.
+    alone_until: Option<Instant>,
     /// Reused for every read.
     buffer: Vec<u8>,
 }
 
-/// What exists from the greeting on.
-struct Session {
-    workspace: Workspace,
-    max_channels: usize,
-    max_execs: usize,
-    channels: BTreeMap<u32, Channel>,
-    /// Commands whose channel is closed, until their trees are dead.
-    dying: Vec<Command>,
-    /// Whether processes may have lost their reaper.
-    strays: Option<Instant>,
-    /// The channel that had the last turn.
-    last_turn: u32,
-    serial: u64,
-}
-
-struct Channel {
-    task: Task,
-    send: SendWindow,
-    receive: ReceiveWindow,
-}
-
-enum Task {
-    Command(Box<Command>),
-    Reading(Reading),
-    Writing(Box<Writing>),
-    Sending(Box<Sending>),
-    Removing(Removing),
-    Upload(Box<Upload>),
-}
-
-/// What a polled descriptor belongs to.
-#[derive(Clone, Copy)]
-enum Source {
-    Input,
-    Output,
-    Children,
-    Report,
-    Stdin(u32),
-    CommandOutput,
-}
-
 impl Server {
-    fn new() -> io::Result<Self> {
-        let input = sys::inherited(0)?;
-        // A socket is both halves; a pair of pipes or a terminal has its writing half on descriptor 1.
-        let output = if sys::stat_open(input.as_fd())?.is(sys::S_IFSOCK) {
-            input.try_clone()?
-        } else {
-            let output = sys::inherited(1)?;
-            sys::set_close_on_exec(output.as_fd())?;
-            output
-        };
-        sys::set_close_on_exec(input.as_fd())?;
-        sys::set_nonblocking(input.as_fd())?;
-        sys::set_nonblocking(output.as_fd())?;
-        Ok(Self {
-            input: File::from(input),
-            output: File::from(output),
-            children: File::from(sys::child_signals()?),
-            decoder: FrameDecoder::new(),
-            out: Vec::new(),
-            out_start: 0,
-            session: None,
-            buffer: vec![0; PIECE],
-        })
-    }
-
     fn run(&mut self) -> Result<(), Box<dyn Error>> {
         loop {
-            let ready = self.wait()?;
-            let mut heard = false;
-            for source in ready {
-                match source {
-                    Source::Input => {
-                        if !self.read_input()? {
-                            return Ok(());
-                        }
-                    }
-                    Source::Children => {
-                        // Only wakes: `reap` looks at all children anyhow.
-                        let _ = self.children.read(&mut self.buffer);
-                        heard = true;
-                    }
-                    Source::Stdin(id) => self.feed_stdin(id)?,
-                    Source::Report => heard = true,
-                    Source::Output | Source::CommandOutput => {}
-                }
+            let end = match self.step() {
+                Ok(true) => continue,
+                Ok(false) => Ok(()),
+                Err(error) => Err(error),
+            };
+            let Some(patience) = self.patience() else {
+                return end;
+            };
+            if let Err(error) = end {
+                crate::complain(&*error);
             }
-            if heard {
-                self.hear_reports()?;
+            self.connection = None;
+            if let Some(session) = &mut self.session {
+                session.disconnect();
             }
-            self.look_after_trees();
-            self.give_turns()?;
-            self.write_output()?;
+            self.alone_until = Some(Instant::now() + patience);
         }
     }
 
-    fn waiting_out(&self) -> usize {
-        self.out.len() - self.out_start
+    /// Returns how long to go on without a connection, if at all.
+    fn patience(&self) -> Option<Duration> {
+        self.connection.as_ref()?;
+        self.door.as_ref()?;
+        let patience = self.session.as_ref().map_or(FIRST_GREETING, |session| session.linger);
+        (!patience.is_zero()).then_some(patience)
     }
 
-    /// Waits until there is something to do, and returns which descriptors are ready.
-    fn wait(&mut self) -> io::Result<Vec<Source>> {
-        let room = self.waiting_out() < OUT_FULL;
-        let mut fds = Vec::new();
-        let mut sources = Vec::new();
-        let mut add = |fd, events, source| {
-            fds.push(sys::PollFd { fd, events, ready: 0 });
-            sources.push(source);
-        };
+    /// Waits for something to do and does it; returns false when the connection is over, or the wait for one.
+    fn step(&mut self) -> Result<bool, Box<dyn Error>> {
+        let mut waiting = Waiting::default();
+        let children = waiting.readable(self.children.as_raw_fd());
         // A host that does not read its answers gets no more of them.
-        if room {
-            add(self.input.as_raw_fd(), sys::POLLIN, Source::Input);
+        let room = self.connection.as_ref().is_none_or(Connection::has_room);
+        let input = self.connection.as_ref().filter(|_| room).map(Connection::input_fd);
+        let input = input.map(|fd| waiting.readable(fd));
+        if let Some(fd) = self.connection.as_ref().and_then(Connection::output_fd) {
+            waiting.writable(fd);
         }
-        if self.waiting_out() > 0 {
-            add(self.output.as_raw_fd(), sys::POLLOUT, Source::Output);
+        if let Some(door) = &self.door {
+            for fd in door.descriptors() {
+                waiting.readable(fd);
+            }
+            waiting.until(door.due());
         }
-        add(self.children.as_raw_fd(), sys::POLLIN, Source::Children);
-        let mut due: Option<Instant> = None;
-        let mut busy = false;
         if let Some(session) = &self.session {
-            due = session.strays;
-            for (&id, channel) in &session.channels {
-                let credit = channel.send.available() > 0;
-                match &channel.task {
-                    Task::Command(command) => {
-                        if let Some(fd) = command.report_fd() {
-                            add(fd, sys::POLLIN, Source::Report);
-                        }
-                        if let Some(fd) = command.stdin_fd() {
-                            add(fd, sys::POLLOUT, Source::Stdin(id));
-                        }
-                        if room && credit {
-                            for stream in [Stream::Stdout, Stream::Stderr] {
-                                if let Some(fd) = command.output_fd(stream) {
-                                    add(fd, sys::POLLIN, Source::CommandOutput);
-                                }
-                            }
-                        }
-                        due = [due, command.due()].into_iter().flatten().min();
-                    }
-                    Task::Reading(_) | Task::Sending(_) => busy |= room && credit,
-                    Task::Removing(_) => busy = true,
-                    Task::Writing(_) | Task::Upload(_) => {}
-                }
-            }
-            for command in &session.dying {
-                if let Some(fd) = command.report_fd() {
-                    add(fd, sys::POLLIN, Source::Report);
-                }
-                due = [due, command.due()].into_iter().flatten().min();
-            }
+            session.wait_for(&mut waiting, room);
         }
-        let timeout = if busy {
-            0
-        } else {
-            due.map_or(-1, |due| {
-                let left = due.saturating_duration_since(Instant::now());
-                // Rounded up, so that it does not wake a moment too early and spin.
-                i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
-            })
-        };
-        sys::wait_ready(&mut fds, timeout)?;
-        Ok(fds
-            .iter()
-            .zip(sources)
-            .filter(|(fd, _)| fd.ready != 0)
-            .map(|(_, source)| source)
-            .collect())
+        waiting.until(self.alone_until);
+        waiting.wait()?;
+
+        if waiting.is_ready(Some(children)) {
+            // Only wakes: all children are looked at anyhow.
+            let _ = self.children.read(&mut self.buffer);
+        }
+        if waiting.is_ready(input) && !self.read_input()? {
+            return Ok(false);
+        }
+        self.answer_the_door()?;
+        let mut nowhere = Vec::new();
+        if let Some(session) = &mut self.session {
+            let out = match &mut self.connection {
+                Some(connection) => &mut connection.out,
+                None => &mut nowhere,
+            };
+            session.advance(&mut self.buffer, out)?;
+        }
+        if let Some(connection) = &mut self.connection {
+            if let Some(session) = &mut self.session {
+                let written = connection.written();
+                session.give_turns(&mut self.buffer, &mut connection.out, written)?;
+            }
+            connection.write()?;
+        }
+        Ok(self.alone_until.is_none_or(|until| until > Instant::now()))
     }
 
     /// Reads what the host sent; returns false at the end of the stream.
     fn read_input(&mut self) -> Result<bool, Box<dyn Error>> {
-        let length = match self.input.read(&mut self.buffer) {
-            Ok(0) => return Ok(false),
-            Ok(length) => length,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(false),
-            Err(error) => return Err(error.into()),
+        let Some(connection) = &mut self.connection else {
+            return Ok(true);
         };
-        let mut decoder = std::mem::take(&mut self.decoder);
-        decoder.push(&self.buffer[..length]);
-        while let Some(frame) = decoder.next_frame()? {
-            self.handle(frame)?;
+        match connection.read(&mut self.buffer)? {
+            Arrived::End => return Ok(false),
+            Arrived::Nothing => return Ok(true),
+            Arrived::Bytes => {}
         }
-        self.decoder = decoder;
+        self.handle_waiting()?;
         Ok(true)
     }
 
-    fn write_output(&mut self) -> io::Result<()> {
-        while self.waiting_out() > 0 {
-            match self.output.write(&self.out[self.out_start..]) {
-                Ok(length) => self.out_start += length,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // A host that never takes all must not make the part that was written grow.
-                    if self.out_start >= OUT_FULL {
-                        self.out.drain(..self.out_start);
-                        self.out_start = 0;
-                    }
-                    return Ok(());
-                }
-                Err(error) => return Err(error),
-            }
+    /// Handles the frames that have arrived.
+    fn handle_waiting(&mut self) -> Result<(), Box<dyn Error>> {
+        let Some(connection) = &mut self.connection else {
+            return Ok(());
+        };
+        let mut decoder = std::mem::take(&mut connection.decoder);
+        while let Some(frame) = decoder.next_frame()? {
+            self.handle(frame)?;
         }
-        self.out.clear();
-        self.out_start = 0;
+        if let Some(connection) = &mut self.connection {
+            connection.decoder = decoder;
+        }
         Ok(())
     }
 
@@ -274,7 +186,7 @@ impl Server {
         let channel = frame.channel;
         let unexpected = ProtocolError::Unexpected { channel, kind: frame.kind };
         let message = HostMessage::decode(frame)?;
-        let Some(session) = &mut self.session else {
+        let (Some(session), Some(connection)) = (&mut self.session, &mut self.connection) else {
             return match message {
                 HostMessage::Hello(hello) if channel == 0 => self.greet(&hello),
                 _ => Err(ProtocolError::NotAGreeting.into()),
@@ -283,123 +195,65 @@ impl Server {
         if channel == 0 || matches!(message, HostMessage::Hello(_)) {
             return Err(unexpected.into());
         }
-        if message.opens() {
-            if session.channels.contains_key(&channel) {
-                return Err(unexpected.into());
-            }
-            session.open(channel, message, &mut self.out)?;
-        } else if session.channels.contains_key(&channel) {
-            session.control(channel, message, &mut self.out)?;
-        }
-        // Anything else is for a channel that ended while the frame was under way.
+        session.handle(channel, message, &mut connection.out)?;
         Ok(())
     }
 
+    /// Starts the session with a host that greets over the present connection, or goes on with it.
     fn greet(&mut self, hello: &HostHello) -> Result<(), Box<dyn Error>> {
-        let version = Versions::SPOKEN.common(hello.versions);
-        let workspace = Workspace::open(&hello.workspace);
-        let (version, workspace) = match (version, workspace) {
-            (Ok(version), Ok(workspace)) => (version, workspace),
-            (version, workspace) => {
-                let errno = match (&version, &workspace) {
-                    (Ok(_), Err(error)) => error.raw_os_error().unwrap_or(sys::EINVAL),
-                    _ => 0,
-                };
-                let versions = Versions::SPOKEN;
-                GuestMessage::Refused(Refusal { versions, errno }).encode(0, &mut self.out)?;
-                self.write_output()?;
-                version?;
-                workspace?;
-                return Ok(());
+        let Some(connection) = &mut self.connection else {
+            return Ok(());
+        };
+        let refuse = |errno, connection: &mut Connection| -> Result<(), Box<dyn Error>> {
+            let versions = Versions::SPOKEN;
+            GuestMessage::Refused(Refusal { versions, errno }).encode(0, &mut connection.out)?;
+            Ok(connection.write()?)
+        };
+        let version = match Versions::SPOKEN.common(hello.versions) {
+            Ok(version) => version,
+            Err(error) => {
+                refuse(0, connection)?;
+                return Err(error.into());
             }
+        };
+        let session = match &mut self.session {
+            Some(session) => session,
+            none => match Workspace::open(&hello.workspace) {
+                Ok(workspace) => none.insert(Session::new(workspace, hello, self.door.is_some())),
+                Err(error) => {
+                    refuse(error.raw_os_error().unwrap_or(sys::EINVAL), connection)?;
+                    return Err(error.into());
+                }
+            },
         };
         let answer = GuestHello {
             version,
             build: option_env!("CARGO_PKG_VERSION").unwrap_or("unknown").to_owned(),
             pid: std::process::id(),
             uid: sys::user_id(),
+            session: session.grant(),
         };
-        GuestMessage::Hello(answer).encode(0, &mut self.out)?;
-        self.session = Some(Session {
-            workspace,
-            max_channels: usize::try_from(hello.max_channels).unwrap_or(usize::MAX),
-            max_execs: usize::try_from(hello.max_execs).unwrap_or(usize::MAX),
-            channels: BTreeMap::new(),
-            dying: Vec::new(),
-            strays: None,
-            last_turn: 0,
-            serial: 0,
-        });
+        GuestMessage::Hello(answer).encode(0, &mut connection.out)?;
         Ok(())
     }
 
-    fn feed_stdin(&mut self, id: u32) -> Result<(), ProtocolError> {
+    /// Lets the session's host in, in the place of its connection before.
+    fn answer_the_door(&mut self) -> Result<(), Box<dyn Error>> {
+        let Some((connection, hello)) =
+            self.door.as_mut().and_then(|door| door.answer(&mut self.buffer))
+        else {
+            return Ok(());
+        };
         match &mut self.session {
-            Some(session) => session.feed_stdin(id, &mut self.out),
-            None => Ok(()),
+            Some(session) if !session.recognises(&hello) => return Ok(()),
+            Some(session) => session.resume(&hello),
+            None => {}
         }
-    }
-
-    fn hear_reports(&mut self) -> Result<(), ProtocolError> {
-        let Some(session) = &mut self.session else {
-            return Ok(());
-        };
-        let mut failed = Vec::new();
-        for (&id, channel) in &mut session.channels {
-            let Task::Command(command) = &mut channel.task else {
-                continue;
-            };
-            match command.hear() {
-                Some(News::Started(pid)) => {
-                    GuestMessage::Started { pid }.encode(id, &mut self.out)?;
-                }
-                Some(News::Failed(failure)) => failed.push((id, failure)),
-                _ => {}
-            }
-        }
-        for (id, failure) in failed {
-            session.channels.remove(&id);
-            GuestMessage::Failed(failure).encode(id, &mut self.out)?;
-        }
-        for command in &mut session.dying {
-            // What it says no longer matters, only that it ends.
-            let _ = command.hear();
-        }
-        session.reap();
-        Ok(())
-    }
-
-    fn look_after_trees(&mut self) {
-        if let Some(session) = &mut self.session {
-            session.look_after_trees();
-        }
-    }
-
-    /// Lets the channels send in turns until the stream is full or nobody has anything.
-    fn give_turns(&mut self) -> Result<(), ProtocolError> {
-        let Some(session) = &mut self.session else {
-            return Ok(());
-        };
-        loop {
-            let mut sent = false;
-            let after = session.last_turn;
-            let turns: Vec<u32> = session
-                .channels
-                .range(after.saturating_add(1)..)
-                .chain(session.channels.range(..=after))
-                .map(|(&id, _)| id)
-                .collect();
-            for id in turns {
-                if self.out.len() - self.out_start >= OUT_FULL {
-                    return Ok(());
-                }
-                session.last_turn = id;
-                sent |= session.turn(id, &mut self.buffer, &mut self.out)?;
-            }
-            if !sent {
-                return Ok(());
-            }
-        }
+        self.connection = Some(connection);
+        self.alone_until = None;
+        self.greet(&hello)?;
+        // What the host sent together with its greeting is in the decoder, and `poll` does not know of it.
+        self.handle_waiting()
     }
 
     /// Ends every process below this one.
@@ -412,7 +266,7 @@ impl Server {
         while start.elapsed() < PATIENCE {
             match sys::reap_child() {
                 sys::Wait::NoChildren => return,
-                sys::Wait::Ended(..) => {}
+                sys::Wait::Ended(_) => {}
                 sys::Wait::Running => {
                     process_tree::kill_below(own, &[]);
                     std::thread::sleep(Duration::from_millis(1));
@@ -420,305 +274,4 @@ impl Server {
             }
         }
     }
-}
-
-impl Session {
-    fn commands(&self) -> impl Iterator<Item = &Command> {
-        let open = self.channels.values().filter_map(|channel| match &channel.task {
-            Task::Command(command) => Some(command.as_ref()),
-            _ => None,
-        });
-        open.chain(&self.dying)
-    }
-
-    fn open(
-        &mut self,
-        id: u32,
-        message: HostMessage<'_>,
-        out: &mut Vec<u8>,
-    ) -> Result<(), ProtocolError> {
-        let task = if self.channels.len() >= self.max_channels {
-            Err(limit("too many open channels", b"", sys::EMFILE))
-        } else {
-            self.task_of(id, message, out)
-        };
-        match task {
-            Ok(Some(task)) => {
-                let channel = Channel {
-                    task,
-                    send: SendWindow::default(),
-                    receive: ReceiveWindow::default(),
-                };
-                self.channels.insert(id, channel);
-                Ok(())
-            }
-            Ok(None) => GuestMessage::Done.encode(id, out),
-            Err(failure) => GuestMessage::Failed(failure).encode(id, out),
-        }
-    }
-
-    /// Starts what a message asks for; `None` is done already.
-    fn task_of(
-        &mut self,
-        id: u32,
-        message: HostMessage<'_>,
-        out: &mut Vec<u8>,
-    ) -> Outcome<Option<Task>> {
-        let workspace = &self.workspace;
-        Ok(match message {
-            HostMessage::Exec(request) => Some(Task::Command(Box::new(self.start(request)?))),
-            HostMessage::ReadFile(request) => {
-                let (reading, metadata) = Reading::open(workspace, request)?;
-                GuestMessage::Metadata(metadata).encode(id, out).map_err(too_long)?;
-                Some(Task::Reading(reading))
-            }
-            HostMessage::WriteFile(request) => {
-                self.serial += 1;
-                Some(Task::Writing(Box::new(Writing::open(workspace, request, self.serial)?)))
-            }
-            HostMessage::List(request) => {
-                Some(Task::Sending(Box::new(Sending::list(workspace, &request)?)))
-            }
-            HostMessage::DownloadTree(request) => {
-                Some(Task::Sending(Box::new(Sending::download(workspace, &request)?)))
-            }
-            HostMessage::UploadTree(request) => {
-                Some(Task::Upload(Box::new(Upload::open(workspace, &request)?)))
-            }
-            HostMessage::File(FileRequest::Remove { path, recursive: true }) => {
-                Removing::open(workspace, &path)?.map(Task::Removing)
-            }
-            HostMessage::File(request) => {
-                if let Some(metadata) = files::perform(workspace, &request)? {
-                    GuestMessage::Metadata(metadata).encode(id, out).map_err(too_long)?;
-                }
-                None
-            }
-            HostMessage::Ping => None,
-            _ => {
-                return Err(Failure {
-                    reason: FailureReason::Unsupported,
-                    errno: 0,
-                    path: Vec::new(),
-                    message: "this guest does not know the operation".to_owned(),
-                });
-            }
-        })
-    }
-
-    fn start(&self, request: Exec) -> Outcome<Command> {
-        if self.commands().count() >= self.max_execs {
-            return Err(limit("too many live commands", b"", sys::EMFILE));
-        }
-        if self.commands().any(|command| command.exec_id == request.exec_id) {
-            return Err(Failure {
-                errno: sys::EEXIST,
-                ..bad_request("a live command has this name already")
-            });
-        }
-        Command::start(&self.workspace, request)
-    }
-
-    /// Handles a message on an open channel.
-    fn control(
-        &mut self,
-        id: u32,
-        message: HostMessage<'_>,
-        out: &mut Vec<u8>,
-    ) -> Result<(), ProtocolError> {
-        let Some(channel) = self.channels.get_mut(&id) else {
-            return Ok(());
-        };
-        match (message, &mut channel.task) {
-            (HostMessage::Window(bytes), _) => channel.send.grant(bytes)?,
-            (HostMessage::Data(bytes), task) => {
-                channel.receive.arrived(id, bytes.len())?;
-                let result = match task {
-                    Task::Command(command) => {
-                        command.take_stdin(bytes);
-                        let held = command.stdin_fd().is_some();
-                        if held {
-                            return self.feed_stdin(id, out);
-                        }
-                        Ok(())
-                    }
-                    Task::Writing(writing) => writing.write(bytes),
-                    Task::Upload(upload) => upload.write(bytes),
-                    _ => Err(bad_request("this operation takes no data")),
-                };
-                match result {
-                    Ok(()) => {
-                        if let Some(credit) = channel.receive.taken(bytes.len()) {
-                            GuestMessage::Window(credit).encode(id, out)?;
-                        }
-                    }
-                    Err(failure) => self.fail(id, failure, out)?,
-                }
-            }
-            (HostMessage::EndOfData, Task::Command(command)) => {
-                command.end_stdin();
-                return self.feed_stdin(id, out);
-            }
-            (HostMessage::EndOfData, Task::Writing(_) | Task::Upload(_)) => {
-                let end = match self.channels.remove(&id).map(|channel| channel.task) {
-                    Some(Task::Writing(writing)) => writing.finish().map(|()| GuestMessage::Done),
-                    Some(Task::Upload(upload)) => {
-                        upload.finish().map(|entries| GuestMessage::Uploaded { entries })
-                    }
-                    _ => Ok(GuestMessage::Done),
-                };
-                end.unwrap_or_else(GuestMessage::Failed).encode(id, out)?;
-            }
-            (HostMessage::Signal(number), Task::Command(command)) => command.signal(number),
-            (HostMessage::KillTree, Task::Command(command)) => command.kill_tree(),
-            (HostMessage::Resize(size), Task::Command(command)) => command.resize(size),
-            (HostMessage::Close, _) => {
-                let cancelled = Failure {
-                    reason: FailureReason::Cancelled,
-                    ..bad_request("closed by the host")
-                };
-                self.fail(id, cancelled, out)?;
-            }
-            // A message of a later version, or one that this operation has no use for.
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// Ends a channel with a failure; a command on it is killed.
-    fn fail(&mut self, id: u32, failure: Failure, out: &mut Vec<u8>) -> Result<(), ProtocolError> {
-        if let Some(channel) = self.channels.remove(&id)
-            && let Task::Command(mut command) = channel.task
-        {
-            command.close_pipes();
-            command.kill_tree();
-            self.dying.push(*command);
-        }
-        GuestMessage::Failed(failure).encode(id, out)
-    }
-
-    fn feed_stdin(&mut self, id: u32, out: &mut Vec<u8>) -> Result<(), ProtocolError> {
-        if let Some(channel) = self.channels.get_mut(&id)
-            && let Task::Command(command) = &mut channel.task
-            && let Some(credit) = channel.receive.taken(command.feed_stdin())
-        {
-            GuestMessage::Window(credit).encode(id, out)?;
-        }
-        Ok(())
-    }
-
-    /// Gives one channel its turn; returns whether it sent something.
-    fn turn(
-        &mut self,
-        id: u32,
-        buffer: &mut [u8],
-        out: &mut Vec<u8>,
-    ) -> Result<bool, ProtocolError> {
-        let Some(channel) = self.channels.get_mut(&id) else {
-            return Ok(false);
-        };
-        let credit = channel.send.available().min(PIECE);
-        let mut sent = false;
-        let result = match &mut channel.task {
-            Task::Command(command) => {
-                for stream in [Stream::Stdout, Stream::Stderr] {
-                    let credit = channel.send.available().min(PIECE);
-                    if credit == 0 {
-                        break;
-                    }
-                    let length = command.read(stream, &mut buffer[..credit]);
-                    if length > 0 {
-                        channel.send.take(length);
-                        let piece = &buffer[..length];
-                        match stream {
-                            Stream::Stdout => GuestMessage::Stdout(piece),
-                            Stream::Stderr => GuestMessage::Stderr(piece),
-                        }
-                        .encode(id, out)?;
-                        sent = true;
-                    }
-                }
-                // The end of a command that has nothing more to say needs no turn of its own.
-                loop {
-                    match command.farewell() {
-                        Some(News::Exited(status)) => {
-                            GuestMessage::Exited(status).encode(id, out)?;
-                        }
-                        Some(_) => break Ok(true),
-                        None => break Ok(false),
-                    }
-                }
-            }
-            Task::Reading(reading) if credit > 0 => match reading.read(&mut buffer[..credit]) {
-                Ok(0) => Ok(true),
-                Ok(length) => {
-                    channel.send.take(length);
-                    GuestMessage::Data(&buffer[..length]).encode(id, out)?;
-                    sent = true;
-                    Ok(false)
-                }
-                Err(failure) => Err(failure),
-            },
-            Task::Sending(sending) if credit > 0 => match sending.ready() {
-                Ok([]) => Ok(true),
-                Ok(ready) => {
-                    let length = ready.len().min(credit);
-                    GuestMessage::Data(&ready[..length]).encode(id, out)?;
-                    channel.send.take(length);
-                    sending.sent(length);
-                    sent = true;
-                    Ok(false)
-                }
-                Err(failure) => Err(failure),
-            },
-            Task::Removing(removing) => removing.advance(),
-            _ => Ok(false),
-        };
-        match result {
-            Ok(false) => {}
-            Ok(true) => {
-                self.channels.remove(&id);
-                GuestMessage::Done.encode(id, out)?;
-            }
-            Err(failure) => self.fail(id, failure, out)?,
-        }
-        Ok(sent)
-    }
-
-    /// Collects children that have ended.
-    fn reap(&mut self) {
-        while let sys::Wait::Ended(_, status) = sys::reap_child() {
-            // A reaper that was killed left its tree to this process.
-            if status & 0x7f != 0 {
-                self.strays = Some(Instant::now());
-            }
-        }
-    }
-
-    fn look_after_trees(&mut self) {
-        const AGAIN: Duration = Duration::from_millis(2);
-        let now = Instant::now();
-        for channel in self.channels.values_mut() {
-            if let Task::Command(command) = &mut channel.task {
-                command.advance_killing(now);
-            }
-        }
-        for command in &mut self.dying {
-            command.advance_killing(now);
-        }
-        self.dying.retain(|command| command.report_fd().is_some());
-        if self.strays.is_some_and(|due| due <= now) {
-            let reapers: Vec<_> = self.commands().map(Command::reaper).collect();
-            let found = process_tree::kill_below(own_pid(), &reapers);
-            self.strays = (found > 0).then(|| Instant::now() + AGAIN);
-        }
-    }
-}
-
-fn own_pid() -> sys::Pid {
-    sys::Pid::try_from(std::process::id()).unwrap_or(1)
-}
-
-fn too_long(error: ProtocolError) -> Failure {
-    bad_request(&error.to_string())
 }

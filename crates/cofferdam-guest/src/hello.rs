@@ -1,7 +1,7 @@
 //! The greeting: the first frame of each side, on channel 0, and the choice of the version.
 
 use crate::{
-    MAX_PATH, ProtocolError,
+    MAX_PATH, ProtocolError, SessionGrant, SessionRequest,
     wire::{Reader, Writer},
 };
 
@@ -58,6 +58,8 @@ pub struct HostHello {
     pub max_channels: u32,
     /// The greatest number of live commands.
     pub max_execs: u32,
+    /// Asks that commands outlive the connection; otherwise everything ends with it.
+    pub session: Option<SessionRequest>,
 }
 
 /// What the guest answers.
@@ -71,6 +73,8 @@ pub struct GuestHello {
     pub pid: u32,
     /// The user that the guest and all commands run as.
     pub uid: u32,
+    /// What was granted of the session that was asked for; a guest that knows no sessions grants none.
+    pub session: Option<SessionGrant>,
 }
 
 /// What the guest answers when it cannot serve; it ends then.
@@ -91,6 +95,9 @@ impl HostHello {
         out.bytes(&self.workspace);
         out.u32(self.max_channels);
         out.u32(self.max_execs);
+        if let Some(session) = &self.session {
+            session.write(out);
+        }
     }
 
     pub(crate) fn read(payload: &[u8]) -> Result<Self, ProtocolError> {
@@ -101,6 +108,7 @@ impl HostHello {
             workspace: reader.bytes("workspace", MAX_PATH)?,
             max_channels: reader.u32()?,
             max_execs: reader.u32()?,
+            session: SessionRequest::read(&mut reader)?,
         })
     }
 }
@@ -112,6 +120,9 @@ impl GuestHello {
         out.bytes(self.build.as_bytes());
         out.u32(self.pid);
         out.u32(self.uid);
+        if let Some(session) = self.session {
+            session.write(out);
+        }
     }
 
     pub(crate) fn read(payload: &[u8]) -> Result<Self, ProtocolError> {
@@ -121,6 +132,7 @@ impl GuestHello {
             build: reader.text("build", MAX_BUILD)?,
             pid: reader.u32()?,
             uid: reader.u32()?,
+            session: SessionGrant::read(&mut reader)?,
         })
     }
 }

@@ -17,6 +17,7 @@
 //! and the code that faces untrusted processes; what is needed of it (channels and credit) is small.
 #![forbid(unsafe_code)]
 
+mod change;
 mod error;
 mod exec;
 mod file;
@@ -24,9 +25,12 @@ mod flow;
 mod frame;
 mod hello;
 mod message;
+mod port;
+mod session;
 mod tree;
 mod wire;
 
+pub use change::{Change, Watch};
 pub use error::ProtocolError;
 pub use exec::{
     Exec, ExitStatus, MAX_ARGUMENT_BYTES, MAX_ARGUMENTS, MAX_EXEC_ID, ResourceLimit, TerminalSize,
@@ -39,6 +43,11 @@ pub use flow::{INITIAL_WINDOW, MAX_WINDOW, ReceiveWindow, SendWindow};
 pub use frame::{Frame, FrameDecoder, HEADER_LENGTH, MAX_PAYLOAD};
 pub use hello::{GuestHello, HostHello, OLDEST_VERSION, PROTOCOL_VERSION, Refusal, Versions};
 pub use message::{Failure, FailureReason, GuestMessage, HostMessage};
+pub use port::Address;
+pub use session::{
+    Attach, CommandInfo, CommandState, MAX_LISTED, SessionGrant, SessionRequest, TOKEN_LENGTH,
+    Token,
+};
 pub use tree::{
     NO_TIME, SkipReason, TreeDecoder, TreeEntry, TreeRecord, encode_end, encode_entry,
     encode_skipped,

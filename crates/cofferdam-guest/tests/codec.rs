@@ -7,11 +7,12 @@
 )]
 
 use cofferdam_guest::{
-    DownloadTree, Exec, ExitStatus, Failure, FailureReason, FileKind, FileRequest, Frame,
-    FrameDecoder, GuestHello, GuestMessage, HEADER_LENGTH, HostHello, HostMessage, INITIAL_WINDOW,
-    ListDirectory, MAX_PAYLOAD, MAX_WINDOW, Metadata, ProtocolError, ReadFile, ReceiveWindow,
-    Refusal, ResourceLimit, SendWindow, SkipReason, TerminalSize, TreeDecoder, TreeEntry,
-    TreeRecord, UploadTree, Versions, WriteFile, encode_end, encode_entry, encode_skipped,
+    Address, Attach, Change, CommandInfo, CommandState, DownloadTree, Exec, ExitStatus, Failure,
+    FailureReason, FileKind, FileRequest, Frame, FrameDecoder, GuestHello, GuestMessage,
+    HEADER_LENGTH, HostHello, HostMessage, INITIAL_WINDOW, ListDirectory, MAX_PAYLOAD, MAX_WINDOW,
+    Metadata, ProtocolError, ReadFile, ReceiveWindow, Refusal, ResourceLimit, SendWindow,
+    SessionGrant, SessionRequest, SkipReason, TerminalSize, Token, TreeDecoder, TreeEntry,
+    TreeRecord, UploadTree, Versions, Watch, WriteFile, encode_end, encode_entry, encode_skipped,
 };
 use proptest::{collection::vec, option, prelude::*};
 
@@ -79,12 +80,71 @@ fn file_request() -> impl Strategy<Value = FileRequest> {
     )
 }
 
+prop_compose! {
+    fn command_info()(
+        exec_id in bytes(20),
+        pid: u32,
+        state in 1_u8..6,
+        status in option::of(any::<i32>()),
+        sizes: (u64, u64),
+    ) -> CommandInfo {
+        CommandInfo {
+            exec_id,
+            pid,
+            state: match state {
+                1 => CommandState::Running,
+                2 => CommandState::Exited,
+                3 => CommandState::Finished,
+                other => CommandState::Unknown(other),
+            },
+            status: status.map(ExitStatus::Code),
+            stdout_bytes: sizes.0,
+            stderr_bytes: sizes.1,
+        }
+    }
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        bytes(20).prop_map(|path| Change::Created { path }),
+        bytes(20).prop_map(|path| Change::Modified { path }),
+        bytes(20).prop_map(|path| Change::Removed { path }),
+        (bytes(20), bytes(20)).prop_map(|(from, to)| Change::Moved { from, to }),
+        Just(Change::Overflow),
+        (bytes(20), any::<i32>()).prop_map(|(path, errno)| Change::Unwatched { path, errno }),
+        (7_u8..9).prop_map(Change::Unknown),
+    ]
+}
+
 /// A message, as what can be kept: the borrowed parts are leaked in the test.
 fn host_message() -> impl Strategy<Value = HostMessage<'static>> {
     prop_oneof![
-        (versions(), bytes(40), any::<(u32, u32)>()).prop_map(|(versions, workspace, (a, b))| {
-            HostMessage::Hello(HostHello { versions, workspace, max_channels: a, max_execs: b })
+        (versions(), bytes(40), any::<(u32, u32)>(), option::of(any::<([u8; 32], u32, u32)>()))
+            .prop_map(|(versions, workspace, (max_channels, max_execs), session)| {
+                let session = session.map(|(token, linger_ms, replay_bytes)| SessionRequest {
+                    token: Token(token),
+                    linger_ms,
+                    replay_bytes,
+                });
+                HostMessage::Hello(HostHello {
+                    versions,
+                    workspace,
+                    max_channels,
+                    max_execs,
+                    session,
+                })
+            }),
+        (bytes(40), any::<(u64, u64)>()).prop_map(|(exec_id, (stdout_from, stderr_from))| {
+            HostMessage::Attach(Attach { exec_id, stdout_from, stderr_from })
         }),
+        bytes(40).prop_map(|exec_id| HostMessage::Forget { exec_id }),
+        bytes(40).prop_map(|path| HostMessage::Connect(Address::Unix { path })),
+        any::<u16>().prop_map(|port| HostMessage::Connect(Address::Tcp { port })),
+        any::<u16>().prop_map(|port| HostMessage::Listen { port }),
+        any::<(u32, u32)>()
+            .prop_map(|(listener, connection)| HostMessage::Accept { listener, connection }),
+        (bytes(40), any::<bool>())
+            .prop_map(|(path, recursive)| HostMessage::Watch(Watch { path, recursive })),
         exec().prop_map(HostMessage::Exec),
         (bytes(40), any::<(u64, u64)>()).prop_map(|(path, (offset, max_bytes))| {
             HostMessage::ReadFile(ReadFile { path, offset, max_bytes })
@@ -122,6 +182,8 @@ fn host_message() -> impl Strategy<Value = HostMessage<'static>> {
             Just(HostMessage::EndOfData),
             Just(HostMessage::KillTree),
             Just(HostMessage::Close),
+            Just(HostMessage::Detach),
+            Just(HostMessage::ListCommands),
         ],
         (0x40_u8..0x80, bytes(20))
             .prop_map(|(kind, payload)| HostMessage::Unknown { kind, payload: payload.leak() }),
@@ -130,9 +192,21 @@ fn host_message() -> impl Strategy<Value = HostMessage<'static>> {
 
 fn guest_message() -> impl Strategy<Value = GuestMessage<'static>> {
     prop_oneof![
-        ("[a-z0-9.]{0,20}", any::<(u16, u32, u32)>()).prop_map(|(build, (version, pid, uid))| {
-            GuestMessage::Hello(GuestHello { version, build, pid, uid })
-        }),
+        ("[a-z0-9.]{0,20}", any::<(u16, u32, u32)>(), option::of(any::<(u32, u32, u32)>()))
+            .prop_map(|(build, (version, pid, uid), session)| {
+                let session = session.map(|(connection, linger_ms, replay_bytes)| SessionGrant {
+                    connection,
+                    linger_ms,
+                    replay_bytes,
+                });
+                GuestMessage::Hello(GuestHello { version, build, pid, uid, session })
+            }),
+        any::<(u64, u64)>()
+            .prop_map(|(stdout, stderr)| GuestMessage::OutputLost { stdout, stderr }),
+        vec(command_info(), 0..5).prop_map(GuestMessage::Commands),
+        any::<u16>().prop_map(|port| GuestMessage::Listening { port }),
+        any::<u32>().prop_map(|connection| GuestMessage::Incoming { connection }),
+        prop_oneof![Just(GuestMessage::Opened), Just(GuestMessage::EndOfData)],
         (versions(), any::<i32>())
             .prop_map(|(versions, errno)| GuestMessage::Refused(Refusal { versions, errno })),
         any::<u32>().prop_map(|pid| GuestMessage::Started { pid }),
@@ -203,6 +277,17 @@ proptest! {
         decoder.push(&encoded);
         prop_assert_eq!(HostMessage::decode(decoder.next_frame().unwrap().unwrap()).unwrap(), host);
         prop_assert_eq!(GuestMessage::decode(decoder.next_frame().unwrap().unwrap()).unwrap(), guest);
+    }
+
+    #[test]
+    fn change_records_round_trip(changes in vec(change(), 0..10)) {
+        let mut payload = Vec::new();
+        for change in &changes {
+            change.encode(&mut payload);
+        }
+        prop_assert_eq!(Change::decode_all(&payload).unwrap(), changes);
+        payload.pop();
+        prop_assert!(payload.is_empty() || Change::decode_all(&payload).is_err());
     }
 
     /// Arbitrary content under every kind: an answer or an error, and what is understood means the same when written.

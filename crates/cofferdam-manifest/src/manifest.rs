@@ -73,6 +73,10 @@ pub struct WorkspaceLimits {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.001, max = 1024.0))]
     pub cpu: Option<f64>,
+    /// Weight when processors are wanted by more than there are; other work has 100. Default: 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub cpu_weight: Option<u32>,
     /// Bytes that the workspace and the other writable places may hold together. Default `1GiB`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk: Option<ByteSize>,
@@ -90,6 +94,10 @@ pub struct WorkspaceLimits {
     /// Time after which the sandbox is closed. Default `1d`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wall_time: Option<HumanDuration>,
+    /// Time without any operation and any running command after which the sandbox is closed. Default: only `wall_time`
+    /// closes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_time: Option<HumanDuration>,
 }
 
 impl Manifest {
@@ -171,7 +179,8 @@ impl WorkspaceLimits {
             open_files: self.open_files.unwrap_or(default.open_files),
             output_bytes: self.output.map_or(default.output_bytes, ByteSize::bytes),
             wall_time: self.wall_time.map_or(default.wall_time, HumanDuration::as_duration),
-            ..default
+            cpu_weight: self.cpu_weight,
+            idle_time: self.idle_time.map(HumanDuration::as_duration),
         }
     }
 }

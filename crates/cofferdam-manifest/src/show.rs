@@ -114,14 +114,20 @@ fn write_workspace(out: &mut String, manifest: &Manifest) -> fmt::Result {
     out.push('\n');
     write_children(out, &root, "  ")?;
     let limits = manifest.sandbox_limits();
-    let cpu = limits.cpu_millis.map_or_else(
+    let mut cpu = limits.cpu_millis.map_or_else(
         || "no cpu quota".to_owned(),
         |millis| format!("{} processors", f64::from(millis) / 1000.0),
     );
+    if let Some(weight) = limits.cpu_weight {
+        write!(cpu, " with weight {weight}")?;
+    }
+    let idle = limits.idle_time.map_or_else(String::new, |time| {
+        format!(", idle time {}", HumanDuration::from_duration(time))
+    });
     let size = ByteSize::from_bytes;
     writeln!(
         out,
-        "  limits: memory {}, {} processes, {cpu}, disk {} in {} files, {} open files, output {}, time {}",
+        "  limits: memory {}, {} processes, {cpu}, disk {} in {} files, {} open files, output {}, time {}{idle}",
         size(limits.memory_bytes),
         limits.processes,
         size(limits.disk_bytes),

@@ -107,7 +107,7 @@ fn wrong_values_say_what_is_right() {
     manifest.yaml:12:3: entries.j.type: the field is missing; add `type: file`
     "#);
     insta::assert_snapshot!(agent(
-        "limits: {max_turns: 0, wall_time: 30, tool_time: 0s}\nworkspace:\n  limits: {memory: 0, cpu: 0, disk: lots, processes: -1}\n  network: full\n  root: ubuntu\n  environment: {A: 1, 2B: x}\n  entries: [a]\n"
+        "limits: {max_turns: 0, wall_time: 30, tool_time: 0s}\nworkspace:\n  limits: {memory: 0, cpu: 0, disk: lots, processes: -1, cpu_weight: 20000, idle_time: 0s}\n  network: full\n  root: ubuntu\n  environment: {A: 1, 2B: x}\n  entries: [a]\n"
     ), @r#"
     agent.yaml:4:21: limits.max_turns: 0 is out of range; write a number from 1 to 4294967295
     agent.yaml:4:35: limits.wall_time: the duration has no unit; write "30s" for seconds
@@ -116,6 +116,8 @@ fn wrong_values_say_what_is_right() {
     agent.yaml:6:28: workspace.limits.cpu: 0 is out of range; write a number from 0.001 to 1024
     agent.yaml:6:37: workspace.limits.disk: "lots" is no size; write a whole number and a unit, such as "512MiB" or "2GB"
     agent.yaml:6:54: workspace.limits.processes: -1 is out of range; write a number from 1 to 4294967295
+    agent.yaml:6:70: workspace.limits.cpu_weight: 20000 is out of range; write a number from 1 to 10000
+    agent.yaml:6:88: workspace.limits.idle_time: the time is 0, which allows nothing; write a longer one or remove the field
     agent.yaml:7:12: workspace.network: "full" is not known here; known: none, host
     agent.yaml:8:9: workspace.root: write `host_system`, `{directory: path/of/root}`, `{archive: root.tar}`, `{layout: directory}`, `{saved: image.tar}` or `{image: name}`
     agent.yaml:9:20: workspace.environment.A: this is a number, expected text; put quotes around it

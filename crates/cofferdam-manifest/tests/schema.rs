@@ -140,6 +140,8 @@ fn the_schema_refuses_what_the_reader_refuses() {
     check("workspace: {root: {archive: a, name: b}}");
     check("workspace: {root: {saved: ''}}");
     check("workspace: {limits: {cpu: 0}}");
+    check("workspace: {limits: {cpu_weight: 0}}");
+    check("workspace: {limits: {idle_time: 10}}");
     check("workspace: {entries: {/a: {type: dir}}}");
     check("workspace: {entries: {a: {type: dir, content: x}}}");
     check("workspace: {entries: {a: {type: dir, mode: 755}}}");

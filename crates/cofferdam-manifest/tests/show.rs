@@ -23,7 +23,7 @@ fn shows_the_tree_and_every_opening() {
       ├── protocol.md  [local_file ../shared/protocol.md, at most 1MiB, mode 0444]
       ├── records/  [local_dir ./records, at most 5000 files and 64MiB, without *.tmp /drafts/, without what .gitignore names, read-only] - One note a file.
       └── tools/  [git https://git.example.com/tools.git at v1.2, only checks, at most 100000 files and 1GiB]
-      limits: memory 1GiB, 64 processes, 1.5 processors, disk 512MiB in 20000 files, 256 open files, output 16MiB, time 1h
+      limits: memory 1GiB, 64 processes, 1.5 processors with weight 50, disk 512MiB in 20000 files, 256 open files, output 16MiB, time 1h, idle time 10m
       read-only for commands: protocol.md, records
 
     Opens

@@ -16,6 +16,8 @@ pub(crate) struct Plan {
     pub(crate) hostname: Vec<u8>,
     /// Whether the sandbox has a network namespace of its own.
     pub(crate) own_network: bool,
+    /// Whether the sandbox has a user namespace of its own. Without, it is the host's `outer_user` inside too.
+    pub(crate) own_users: bool,
     /// How its user is mapped.
     pub(crate) identity: Identity,
     /// The directory of cgroup version 2 in which the sandbox's first process is made.
@@ -54,6 +56,8 @@ pub(crate) struct Root {
     pub(crate) trees: Vec<HostTree>,
     /// What else is in the new root.
     pub(crate) entries: Vec<Entry>,
+    /// Whether there is a `/proc`, of the sandbox's own processes.
+    pub(crate) own_proc: bool,
 }
 
 /// How the one user of the sandbox is mapped to one of the host.

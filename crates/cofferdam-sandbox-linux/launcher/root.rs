@@ -30,7 +30,9 @@ pub(crate) fn build(root: &Root, steps: &Steps) -> Result<(), Failure> {
     mount_root(root, steps)?;
     make_entries(root, steps)?;
     attach_trees(trees, steps)?;
-    mount_empty_proc(steps)?;
+    if root.own_proc {
+        mount_empty_proc(steps)?;
+    }
     steps.run(Step::SealRoot, b"", || {
         let attributes =
             mount::MOUNT_ATTR_RDONLY | mount::MOUNT_ATTR_NOSUID | mount::MOUNT_ATTR_NODEV;

@@ -10,6 +10,7 @@ pub(crate) fn encode(plan: &Plan) -> Vec<u8> {
     w.u32(errno.cast_unsigned());
     w.bytes(&plan.hostname);
     w.flag(plan.own_network);
+    w.flag(plan.own_users);
     w.u32(plan.identity.inner);
     w.u32(plan.identity.outer_user);
     w.u32(plan.identity.outer_group);
@@ -42,6 +43,7 @@ pub(crate) fn encode(plan: &Plan) -> Vec<u8> {
             w.bytes(content);
         }
     });
+    w.flag(plan.root.own_proc);
     w.u64(plan.scratch.bytes);
     w.u64(plan.scratch.inodes);
     w.list(&plan.scratch.directories, |w, path| w.bytes(path.to_bytes()));
@@ -118,6 +120,7 @@ mod tests {
             fault: Some((Step::MountProc, 1)),
             hostname: b"sandbox".to_vec(),
             own_network: true,
+            own_users: true,
             identity: Identity { inner: 1000, outer_user: 7, outer_group: 8, drop_groups: true },
             cgroup_into: Some(b"/cg2".to_vec()),
             cgroup_joins: vec![b"/cg/cgroup.procs".to_vec()],
@@ -137,6 +140,7 @@ mod tests {
                     Entry::Link(c"bin".into(), c"usr/bin".into()),
                     Entry::File(c"etc/hosts".into(), b"127.0.0.1 localhost\n".to_vec()),
                 ],
+                own_proc: true,
             },
             scratch: Scratch { bytes: 1, inodes: 2, directories: vec![c"/tmp".into()] },
             masks: vec![c"/proc/kcore".into()],

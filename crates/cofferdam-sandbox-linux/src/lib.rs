@@ -52,10 +52,11 @@
 //! | network | network namespace, Landlock scope | addresses, abstract sockets, loopback of the host |
 //! | privileges | user namespace without a user 0, empty capability sets, locked secure bits, `no_new_privs` | becoming anybody else |
 //! | system calls | seccomp allow-list in three profiles, see below | mounts, namespaces, tracing, key rings, BPF, io_uring, modules, clocks, odd sockets |
-//! | memory, processes, processor | cgroup v1 or v2; otherwise `RLIMIT_AS` and `RLIMIT_NPROC` | exhausting the host |
+//! | memory, processes, processor | cgroup v2, v1 or both; otherwise `RLIMIT_AS` and `RLIMIT_NPROC` | exhausting the host |
 //! | disk | size and inode limit of one in-memory file system, `RLIMIT_FSIZE` | filling the host's disk |
 //! | descriptors | `close_range`, close-on-exec, one stream | what the host forgot to close |
-//! | end | pid namespace, launcher, parent death signal | outliving the sandbox |
+//! | wall time, idle time | clocks of the launcher and of the host | staying for ever |
+//! | end | pid namespace, launcher, parent death signal; the next start's sweep | outliving the sandbox |
 //!
 //! [`SandboxBackend::guarantees`] says which of them stand on a host, found by building a sandbox, and in words what is
 //! weaker. A limit that was asked for and cannot be enforced is refused by name; `strict` refuses any weakness.
@@ -85,6 +86,13 @@
 //! with which a command may trace and change other commands of the sandbox, but never the guest; `strict`, without System V
 //! communication, locked memory, odd sockets and the like, in which shells, file programs and interpreters still run.
 //!
+//! # Why a file system in memory for the disk?
+//!
+//! Its size and its number of files are bounded exactly, for all writable places together, as root and as an ordinary
+//! user, at the cost of one mount; it is gone with the sandbox, whatever happens, and counts as memory of the sandbox. A
+//! file system in a loop device bounds the same and needs root, a device and a file that can be left behind; project
+//! quotas need a host file system that was made for them, and root.
+//!
 //! # What it does not do
 //!
 //! - It shares the host's kernel: a hole in a system call that is allowed is a hole in the sandbox.
@@ -105,9 +113,11 @@ mod cgroups;
 mod encode;
 mod filter;
 mod identity;
+mod idle;
 mod launch;
 mod launcher;
 mod layout;
+mod mode;
 mod programs;
 mod rootfs;
 mod sandbox;

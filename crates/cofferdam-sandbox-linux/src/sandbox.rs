@@ -1,7 +1,7 @@
 //! [`LinuxSandbox`]: the guest's stream and the launcher's handle as one live sandbox.
 
 use std::{
-    collections::BTreeMap, io, os::unix::net::UnixStream as StdStream, sync::Arc, time::Duration,
+    collections::BTreeMap, os::unix::net::UnixStream as StdStream, sync::Arc, time::Duration,
 };
 
 use async_trait::async_trait;
@@ -12,11 +12,12 @@ use cofferdam_sandbox::{
 };
 use futures::{FutureExt, StreamExt};
 use serde_json::json;
-use tokio::{net::UnixStream, time::Instant};
+use tokio::net::UnixStream;
 
 use crate::{
     cgroups::Group,
-    launch::{Launched, Watch},
+    idle::EndOfUse,
+    launch::{Launched, REMOVE_TIMEOUT, Watch},
     layout::{HOME, WORKSPACE},
     rootfs::ImageLease,
     setup::{BACKEND, host},
@@ -30,6 +31,7 @@ pub(crate) struct LinuxSandbox {
     client: GuestClient,
     launched: Launched,
     group: Arc<Group>,
+    _end: EndOfUse,
     /// The image that its root is from.
     _image: Option<ImageLease>,
 }
@@ -37,9 +39,6 @@ pub(crate) struct LinuxSandbox {
 /// How long the launcher may take to tell why the guest's stream ended. It tells at once, unless a hostile guest has
 /// closed its stream and lives on.
 const REASON_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How long a killed sandbox may take to leave its cgroups.
-const REMOVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl LinuxSandbox {
     /// Greets the guest. If this fails or is dropped, the launcher ends the sandbox.
@@ -66,7 +65,11 @@ impl LinuxSandbox {
             id: id.clone(),
             data: json!({ "pid": std::process::id(), "labels": spec.labels }),
         };
-        Ok(Self { id, state, client, launched, group: Arc::new(group), _image: None })
+        let (lost, watch) = (client.lost(), launched.watch());
+        // The launcher may know why, if it is not told to stop first.
+        let reason = async move { better_reason(lost.await, watch).await };
+        let end = EndOfUse::watch(reason, launched.stopper());
+        Ok(Self { id, state, client, launched, group: Arc::new(group), _image: None, _end: end })
     }
 
     /// Keeps the image that its root is from as long as the sandbox.
@@ -90,6 +93,7 @@ fn options(spec: &SandboxSpec) -> GuestOptions {
         workspace: WORKSPACE.to_owned(),
         environment,
         max_output_bytes: spec.limits.output_bytes,
+        idle_time: spec.limits.idle_time,
         ..GuestOptions::default()
     }
 }
@@ -153,14 +157,19 @@ impl Sandbox for LinuxSandbox {
             ended = self.launched.watch().failed_or_ended() => {
                 // A guest ends by itself when its stream is closed, which the launcher cannot tell from another end.
                 match self.client.lost().now_or_never() {
-                    Some(closed @ SandboxError::Lost { reason: LossReason::Closed }) => closed,
+                    Some(
+                        meant @ SandboxError::Lost {
+                            reason: LossReason::Closed | LossReason::IdleTime,
+                        },
+                    ) => meant,
                     _ => ended,
                 }
             }
             error = self.client.lost() => {
                 // Nobody can talk to the sandbox any more, so it must not go on.
+                let error = better_reason(error, self.launched.watch()).await;
                 self.launched.stop();
-                better_reason(error, self.launched.watch()).await
+                error
             }
         }
     }
@@ -169,22 +178,11 @@ impl Sandbox for LinuxSandbox {
         self.client.end(LossReason::Closed);
         self.launched.stop();
         self.launched.watch().ended().await?;
-        let deadline = Instant::now() + REMOVE_TIMEOUT;
-        loop {
-            match self.group.remove() {
-                Ok(()) => return Ok(()),
-                // The last processes have been killed, and the kernel is still at it.
-                Err(error)
-                    if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline =>
-                {
-                    tokio::time::sleep(Duration::from_millis(2)).await;
-                }
-                Err(source) => {
-                    let what = self.group.to_string();
-                    return Err(SandboxError::Cleanup { what, source: Box::new(source) });
-                }
-            }
-        }
+        let removed = self.group.remove_when_empty(REMOVE_TIMEOUT).await;
+        removed.map_err(|source| SandboxError::Cleanup {
+            what: self.group.to_string(),
+            source: Box::new(source),
+        })
     }
 }
 

@@ -4,6 +4,7 @@ use cofferdam_sandbox::{Enforcement, Guarantee, Guarantees, SandboxError, Wall};
 
 use crate::{
     cgroups::{Cgroups, Controller},
+    mode::Mode,
     setup::BACKEND,
 };
 
@@ -12,13 +13,15 @@ use crate::{
 pub(crate) struct Probe<'a> {
     /// The Landlock version in force, 0 for none; or why no sandbox can be built.
     pub(crate) built: Result<i32, SandboxError>,
+    /// How it was built.
+    pub(crate) mode: Mode,
     pub(crate) cgroups: &'a Cgroups,
     /// Whether sandboxes are a user of the host of their own, rather than the user of this process.
     pub(crate) own_user: bool,
 }
 
 /// The walls that stand together or not at all, and what they are made of.
-const BUILT: [(Wall, &str); 10] = [
+const BUILT: [(Wall, &str); 11] = [
     (
         Wall::Filesystem,
         "mount namespace with a root of its own (pivot_root), read-only but for bounded writable places",
@@ -37,6 +40,7 @@ const BUILT: [(Wall, &str); 10] = [
     (Wall::OpenFileLimit, "RLIMIT_NOFILE of each process"),
     (Wall::OutputLimit, "counted by the host, which kills the command's tree"),
     (Wall::WallTimeLimit, "clock of the launcher, outside of the sandbox"),
+    (Wall::IdleTimeLimit, "clock of the host, which has the launcher end the sandbox"),
     (
         Wall::Teardown,
         "the end of the first process ends its pid namespace; the launcher ends it when the host closes or dies, and the \
@@ -85,8 +89,35 @@ pub(crate) fn guarantees(probe: &Probe<'_>) -> Guarantees {
             }
         }
     }
+    if probe.built.is_ok() {
+        walls.iter_mut().for_each(|guarantee| weaken(guarantee, probe.mode));
+    }
     walls.sort_by_key(|guarantee| guarantee.wall);
     Guarantees { backend: BACKEND.to_owned(), walls }
+}
+
+/// Replaces what does not stand in a weaker mode.
+fn weaken(guarantee: &mut Guarantee, mode: Mode) {
+    let (mechanism, gap, remedy) = match guarantee.wall {
+        Wall::Privileges if !mode.own_users => (
+            "one unprivileged user of the host, another one for each sandbox; no capabilities, no_new_privs",
+            "there is no user namespace, so capabilities that a hole in the kernel gave would be those of the host; \
+             commands run as a user without a name",
+            "allow user namespaces (user.max_user_namespaces, kernel.unprivileged_userns_clone)",
+        ),
+        Wall::Processes if !mode.own_proc => (
+            "pid and ipc namespaces, no /proc",
+            "programs that read /proc do not work, and what a command leaves in the background is not found when the \
+             command is killed, only when the sandbox ends",
+            "start the container with its /proc unmasked (docker: --security-opt systempaths=unconfined)",
+        ),
+        _ => return,
+    };
+    guarantee.enforcement = Enforcement::Weak {
+        mechanism: mechanism.to_owned(),
+        gap: gap.to_owned(),
+        remedy: Some(remedy.to_owned()),
+    };
 }
 
 fn full(mechanism: impl Into<String>) -> Enforcement {
@@ -146,7 +177,7 @@ fn processes(cgroups: &Cgroups) -> Enforcement {
 
 fn cpu(cgroups: &Cgroups) -> Enforcement {
     match cgroups.version(Controller::Cpu) {
-        Ok(version) => full(format!("{version} cpu")),
+        Ok(version) => full(format!("{version} cpu: quota and weight")),
         Err(reason) => {
             Enforcement::Missing { reason: reason.to_owned(), remedy: Some(DELEGATE.to_owned()) }
         }
@@ -180,7 +211,8 @@ mod tests {
 
     #[test]
     fn a_host_without_cgroups_and_with_an_old_landlock_says_so() {
-        let probe = Probe { built: Ok(3), cgroups: &Cgroups::default(), own_user: false };
+        let probe =
+            Probe { built: Ok(3), mode: Mode::FULL, cgroups: &Cgroups::default(), own_user: false };
         insta::assert_snapshot!(render(&probe), @"
         file system: full: mount namespace with a root of its own (pivot_root), read-only but for bounded writable places
         network: full: network namespace with nothing but loopback
@@ -195,6 +227,7 @@ mod tests {
         open file limit: full: RLIMIT_NOFILE of each process
         output limit: full: counted by the host, which kills the command's tree
         wall time limit: full: clock of the launcher, outside of the sandbox
+        idle time limit: full: clock of the host, which has the launcher end the sandbox
         teardown: full: the end of the first process ends its pid namespace; the launcher ends it when the host closes or dies, and the kernel when the launcher dies
         ");
     }
@@ -203,8 +236,9 @@ mod tests {
     fn a_host_that_forbids_user_namespaces_has_no_wall() {
         let host = HostSettings { unprivileged_userns_clone: Some(0), ..HostSettings::default() };
         let built = Err(explain(Step::CreateNamespaces, libc::EPERM, "", host));
-        let probe = Probe { built, cgroups: &Cgroups::default(), own_user: false };
-        assert_eq!(guarantees(&probe).weaknesses().count(), 14);
+        let probe =
+            Probe { built, mode: Mode::FULL, cgroups: &Cgroups::default(), own_user: false };
+        assert_eq!(guarantees(&probe).weaknesses().count(), 15);
         let first = render(&probe).lines().next().map(str::to_owned);
         insta::assert_snapshot!(first.unwrap_or_default(), @"file system: missing: no sandbox can be built: create namespaces: Operation not permitted (os error 1); set kernel.unprivileged_userns_clone=1, run as root, or use another backend, such as docker");
     }

@@ -18,29 +18,47 @@
 //! that fails is a failure too. A case is skipped only for a wall that the backend itself reports as weaker than full, for
 //! network access that it refuses by name, or for a tool that the root file system lacks; the report says which.
 //!
-//! The root file system needs a POSIX `sh`, `find`, the file and text tools of coreutils or busybox, and `/proc` of the
+//! The root file system needs a POSIX `sh`, the file and text tools of coreutils or busybox, and `/proc` of the
 //! sandbox's own processes; a writable `/tmp` stands for what is outside of the workspace.
 //!
-//! - [`cases`]: the table, in the order of the files `exec`, `files`, `tree`, `lifecycle` and `limits`.
+//! - [`cases`]: the table. Commands are in the groups `exec`, `start`, `streams`, `signals`, `terminals`, `processes` and
+//!   `clock`, the workspace in `files`, `paths`, `tree`, `generated` and `races`, what only some can in `capabilities`, and the
+//!   rest in `cancel`, `lifecycle` and `limits`.
 //! - [`run`]: runs those that match [`Options::filter`].
 //! - [`Report`]: what came of each.
 
+mod cancel;
+mod capabilities;
+mod clock;
 mod exec;
 mod files;
+mod generated;
+mod layout;
 mod lifecycle;
 mod limits;
+mod model;
+mod paths;
+mod processes;
+mod races;
 mod report;
+mod signals;
+mod start;
+mod streams;
 mod support;
+mod terminals;
 mod tree;
 mod trial;
 
-use std::{panic::AssertUnwindSafe, time::Duration};
+use std::{
+    panic::AssertUnwindSafe,
+    time::{Duration, Instant},
+};
 
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 
 pub use self::report::{CaseFailure, CaseReport, Outcome, Report};
 use self::trial::{Stop, Trial};
-use crate::{SandboxBackend, SandboxSpec};
+use crate::{SandboxBackend, SandboxError, SandboxSpec};
 
 /// How the suite is run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +69,13 @@ pub struct Options {
     pub case_timeout: Duration,
     /// Cases at a time. Default 4.
     pub parallel: usize,
+    /// Sandboxes at a time in the case that makes many. Default 200; lower it where a sandbox is dear.
+    pub at_once: usize,
+    /// Bytes of output in the case that reads much. Default 1 GiB.
+    pub huge_output_bytes: u64,
+    /// Whether sandboxes have a POSIX `sh`. Default true. Without one, cases that start it are skipped; that is for doubles
+    /// that have no programs but a few of their own, not for backends.
+    pub shell: bool,
     /// What sandboxes are made of, such as a root file system of the backend's own; cases that test a limit change that
     /// limit. Default: [`SandboxSpec::default`].
     pub spec: SandboxSpec,
@@ -62,6 +87,9 @@ impl Default for Options {
             filter: None,
             case_timeout: Duration::from_secs(30),
             parallel: 4,
+            at_once: 200,
+            huge_output_bytes: 1 << 30,
+            shell: true,
             spec: SandboxSpec::default(),
         }
     }
@@ -92,7 +120,26 @@ use case_table;
 
 /// Returns every case, in the order in which they are started.
 pub fn cases() -> impl Iterator<Item = &'static Case> {
-    [exec::CASES, files::CASES, tree::CASES, lifecycle::CASES, limits::CASES].into_iter().flatten()
+    [
+        exec::CASES,
+        start::CASES,
+        streams::CASES,
+        signals::CASES,
+        terminals::CASES,
+        processes::CASES,
+        clock::CASES,
+        files::CASES,
+        paths::CASES,
+        tree::CASES,
+        generated::CASES,
+        races::CASES,
+        cancel::CASES,
+        capabilities::CASES,
+        lifecycle::CASES,
+        limits::CASES,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// Runs the suite on a backend.
@@ -104,26 +151,32 @@ pub async fn run(backend: &dyn SandboxBackend, options: &Options) -> Report {
     let chosen = cases().filter(|case| {
         options.filter.as_ref().is_none_or(|text| case.name.contains(text.as_str()))
     });
-    let cases = stream::iter(chosen)
-        .map(|case| async move {
-            CaseReport {
-                name: case.name,
-                rule: case.rule,
-                outcome: run_case(backend, options, case).await,
-            }
+    let mut cases: Vec<_> = stream::iter(chosen.enumerate())
+        .map(|(place, case)| async move {
+            let start = Instant::now();
+            let outcome = run_case(backend, options, case).await;
+            let took = start.elapsed();
+            (place, CaseReport { name: case.name, rule: case.rule, outcome, took })
         })
-        .buffered(options.parallel.max(1))
+        .buffer_unordered(options.parallel.max(1))
         .collect()
         .await;
+    cases.sort_by_key(|(place, _)| *place);
+    let cases = cases.into_iter().map(|(_, case)| case).collect();
     Report { backend: backend.name().to_owned(), cases }
 }
 
 async fn run_case(backend: &dyn SandboxBackend, options: &Options, case: &Case) -> Outcome {
-    let trial = Trial::new(backend, &options.spec);
+    let trial = Trial::new(backend, options);
     let tried = bounded(options.case_timeout, (case.run)(&trial)).await;
     let closed = bounded(options.case_timeout, trial.close()).await;
     match tried.and(closed) {
         Ok(()) => Outcome::Passed,
+        Err(Stop::Failed(CaseFailure::Call(SandboxError::NotStarted { program, .. })))
+            if !options.shell && program == "sh" =>
+        {
+            Outcome::Skipped("the options say that sandboxes have no shell".to_owned())
+        }
         Err(Stop::Failed(failure)) => Outcome::Failed(failure),
         Err(Stop::Skipped(reason)) => Outcome::Skipped(reason),
     }

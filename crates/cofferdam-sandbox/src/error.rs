@@ -69,6 +69,24 @@ pub enum SandboxError {
         /// The error number, as on Linux.
         errno: i32,
     },
+    /// No command of this name is known: it was never started, or it was forgotten; start it if that is safe.
+    #[error("the sandbox knows no command named {id:?}")]
+    UnknownCommand {
+        /// The name.
+        id: String,
+    },
+    /// A port inside cannot be used: look at what listens there.
+    #[error("cannot {operation} {address} in the sandbox: {reason}")]
+    Port {
+        /// The operation, such as `connect to`.
+        operation: &'static str,
+        /// The address inside.
+        address: String,
+        /// Why, in words.
+        reason: String,
+        /// The error number, as on Linux.
+        errno: i32,
+    },
     /// Standard input is not open: start the command with an open standard input or a terminal.
     #[error(
         "standard input of the command is closed; start it with standard input open or on a terminal"

@@ -19,6 +19,9 @@ use crate::SandboxError;
 /// A command to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExecRequest {
+    /// A name by which [`Sessions`](crate::Sessions) find the command again, at most 256 bytes. A name that is known
+    /// already is refused. Default: one that no other command of the sandbox has.
+    pub id: Option<String>,
     /// Program and arguments; the program is looked up in the sandbox's `PATH`. Not empty.
     pub argv: Vec<Vec<u8>>,
     /// Variables besides those of the sandbox; these win.
@@ -39,6 +42,7 @@ impl ExecRequest {
         A: Into<Vec<u8>>,
     {
         Self {
+            id: None,
             argv: argv.into_iter().map(Into::into).collect(),
             environment: BTreeMap::new(),
             directory: WorkspacePath::root(),
@@ -76,6 +80,14 @@ pub enum ExecEvent {
     Started {
         /// Process id in the sandbox's own process namespace.
         pid: u32,
+    },
+    /// Output that a [`Sessions::attach`](crate::Sessions::attach) asked for and that is no longer there. At most once,
+    /// before all output.
+    OutputLost {
+        /// Bytes of standard output.
+        stdout: u64,
+        /// Bytes of standard error.
+        stderr: u64,
     },
     /// Bytes of standard output (of the terminal, if there is one).
     Stdout(Bytes),
@@ -197,12 +209,22 @@ pub trait ProcessControl: Debug + Send + Sync + 'static {
     ///
     /// [`SandboxError::Lost`] only.
     async fn resize(&self, size: TerminalSize) -> Result<(), SandboxError>;
+
+    /// Lets the command go on when its [`Process`] is dropped; no events come any more.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::Unsupported`] if the sandbox has no [`Sessions`](crate::Sessions) that could find it again.
+    async fn detach(&self) -> Result<(), SandboxError> {
+        Err(SandboxError::Unsupported { backend: "sandbox's", operation: "detaching commands" })
+    }
 }
 
 /// A started command: a stream of [`ExecEvent`] and a handle to control it.
 ///
-/// The stream ends after [`ExecEvent::Exited`] and the closing of all pipes, or with an error. A reader that does not
-/// poll stops the command at a full pipe; memory stays bounded. Dropping it kills the command with all descendants.
+/// The stream ends after [`ExecEvent::Exited`], once nothing of the command's tree is left, or with an error. A reader
+/// that does not poll stops the command at a full pipe; memory stays bounded. Dropping it kills the command with all
+/// descendants, unless it was detached.
 pub struct Process {
     events: BoxStream<'static, Result<ExecEvent, SandboxError>>,
     control: Arc<dyn ProcessControl>,
@@ -215,6 +237,19 @@ impl Process {
         control: Arc<dyn ProcessControl>,
     ) -> Self {
         Self { events, control }
+    }
+
+    /// Gives up the events and lets the command go on; [`Sessions::attach`](crate::Sessions::attach) finds it again.
+    ///
+    /// # Errors
+    ///
+    /// As [`ProcessControl::detach`]; the command is killed then.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the command may be killed.
+    pub async fn detach(self) -> Result<(), SandboxError> {
+        self.control.detach().await
     }
 
     /// Returns the handle that controls the command; it may outlive the stream.

@@ -9,6 +9,9 @@
 //! - [`exec`]: [`ExecRequest`], [`ExecEvent`], [`Process`].
 //! - [`files`]: [`Files`] and its options.
 //! - [`tree`]: [`Tree`]: many files in one stream.
+//! - [`sessions`]: [`Sessions`]: commands that outlive a connection.
+//! - [`ports`]: [`Ports`]: connections in and out.
+//! - [`watch`]: [`Watcher`]: changes of files.
 //! - [`guest_client`]: [`GuestClient`], the host's side of the guest protocol.
 //! - [`guarantees`]: what a host truly enforces.
 //! - [`error`]: the one error, [`SandboxError`].
@@ -29,8 +32,11 @@ pub mod exec;
 pub mod files;
 pub mod guarantees;
 pub mod guest_client;
+pub mod ports;
 pub mod sandbox;
+pub mod sessions;
 pub mod tree;
+pub mod watch;
 
 pub use backend::{ImageSource, RootFilesystem, SandboxBackend, SandboxSpec, SystemCallProfile};
 pub use error::{LossReason, SandboxError};
@@ -39,6 +45,9 @@ pub use exec::{
 };
 pub use files::{FileKind, FileMetadata, Files, ListOptions, Listing, ListingEntry, WriteOptions};
 pub use guarantees::{Enforcement, Guarantee, Guarantees, Wall};
-pub use guest_client::{GuestClient, GuestOptions};
+pub use guest_client::{GuestClient, GuestOptions, SessionOptions, SessionToken};
+pub use ports::{PortAddress, PortListener, PortStream, Ports};
 pub use sandbox::{Sandbox, SandboxExt, SandboxState};
+pub use sessions::{CommandInfo, CommandState, OutputPosition, Sessions};
 pub use tree::{DownloadOptions, SkippedEntry, Tree, TreeEntry, TreeEntryKind, TreeEvent};
+pub use watch::{WatchEvent, WatchOptions, Watcher};

@@ -8,7 +8,10 @@ use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{ExecEvent, ExecOutput, ExecRequest, Files, Process, SandboxError, Tree};
+use crate::{
+    ExecEvent, ExecOutput, ExecRequest, Files, Ports, Process, SandboxError, Sessions, Tree,
+    Watcher,
+};
 
 /// A live sandbox. All methods may be called at the same time from many tasks.
 ///
@@ -38,6 +41,21 @@ pub trait Sandbox: Debug + Send + Sync + 'static {
 
     /// Returns the transfer of whole trees.
     fn tree(&self) -> &dyn Tree;
+
+    /// Returns the commands of earlier connections, if commands of this sandbox outlive a connection.
+    fn sessions(&self) -> Option<&dyn Sessions> {
+        None
+    }
+
+    /// Returns the forwarding of connections, if there is one.
+    fn ports(&self) -> Option<&dyn Ports> {
+        None
+    }
+
+    /// Returns the watching of files, if there is one.
+    fn watcher(&self) -> Option<&dyn Watcher> {
+        None
+    }
 
     /// Waits until the sandbox has ended by itself or by [`Sandbox::close`], and says why.
     ///
@@ -94,6 +112,10 @@ pub trait SandboxExt: Sandbox {
         while let Some(event) = process.next().await {
             match event? {
                 ExecEvent::Started { .. } => {}
+                ExecEvent::OutputLost { stdout, stderr } => {
+                    output.stdout.dropped_bytes += stdout;
+                    output.stderr.dropped_bytes += stderr;
+                }
                 ExecEvent::Stdout(bytes) => output.stdout.push(&bytes, max_output_bytes),
                 ExecEvent::Stderr(bytes) => output.stderr.push(&bytes, max_output_bytes),
                 ExecEvent::Exited(status) => {

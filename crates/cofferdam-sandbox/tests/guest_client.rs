@@ -7,132 +7,19 @@
     reason = "a test says no more than that it failed"
 )]
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    os::{fd::OwnedFd, unix::fs::PermissionsExt as _},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::OnceLock,
-    time::Duration,
-};
+mod support;
+
+use std::{fs, time::Duration};
 
 use bytes::Bytes;
 use cofferdam_core::WorkspacePath;
 use cofferdam_sandbox::{
-    DownloadOptions, ExecEvent, ExecRequest, ExitStatus, FileKind, Files as _, GuestClient,
-    GuestOptions, ListOptions, LossReason, Process, SandboxError, Signal, TerminalSize, Tree as _,
-    TreeEntry, TreeEntryKind, TreeEvent, WriteOptions, exec::ExceededLimit,
+    DownloadOptions, ExecEvent, ExecRequest, ExitStatus, FileKind, Files as _, ListOptions,
+    LossReason, SandboxError, Signal, TerminalSize, Tree as _, TreeEntry, TreeEntryKind, TreeEvent,
+    WriteOptions, exec::ExceededLimit,
 };
 use futures::{StreamExt as _, stream};
-use tempfile::TempDir;
-use tokio::net::UnixStream;
-
-/// A guest, its client and its workspace.
-struct Box {
-    client: GuestClient,
-    child: Child,
-    workspace: TempDir,
-}
-
-fn program() -> &'static Path {
-    static PATH: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
-    &PATH
-        .get_or_init(|| {
-            let directory = TempDir::new().unwrap();
-            let path = directory.path().join("guest");
-            fs::write(&path, cofferdam_guest::PROGRAM).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-            (directory, path)
-        })
-        .1
-}
-
-#[expect(clippy::disallowed_methods, reason = "the test is the backend of the program")]
-fn spawn() -> (Child, UnixStream) {
-    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-    let child = Command::new(program()).stdin(Stdio::from(OwnedFd::from(theirs))).spawn().unwrap();
-    ours.set_nonblocking(true).unwrap();
-    (child, UnixStream::from_std(ours).unwrap())
-}
-
-async fn open_with(change: impl FnOnce(&mut GuestOptions)) -> Box {
-    let workspace = TempDir::new().unwrap();
-    let (child, stream) = spawn();
-    let mut options = GuestOptions {
-        workspace: workspace.path().to_str().unwrap().to_owned(),
-        environment: BTreeMap::from([
-            ("PATH".to_owned(), "/usr/bin:/bin".to_owned()),
-            ("FROM".to_owned(), "sandbox".to_owned()),
-        ]),
-        ..GuestOptions::default()
-    };
-    change(&mut options);
-    let client = GuestClient::connect(stream, options).await.unwrap();
-    Box { client, child, workspace }
-}
-
-async fn open() -> Box {
-    open_with(|_| {}).await
-}
-
-impl Box {
-    async fn run(&self, request: ExecRequest) -> (String, String, Option<ExitStatus>) {
-        collect(self.client.exec(request).await.unwrap()).await
-    }
-}
-
-impl Drop for Box {
-    fn drop(&mut self) {
-        self.client.end(LossReason::Closed);
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-async fn collect(mut process: Process) -> (String, String, Option<ExitStatus>) {
-    let (mut stdout, mut stderr, mut status) = (Vec::new(), Vec::new(), None);
-    while let Some(event) = process.next().await {
-        match event.unwrap() {
-            ExecEvent::Stdout(bytes) => stdout.extend(bytes),
-            ExecEvent::Stderr(bytes) => stderr.extend(bytes),
-            ExecEvent::Exited(exit) => status = Some(exit),
-            _ => {}
-        }
-    }
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (text(stdout), text(stderr), status)
-}
-
-/// Reads output until it contains `text`.
-async fn wait_for(process: &mut Process, text: &str) -> String {
-    let mut seen = String::new();
-    while !seen.contains(text) {
-        match process.next().await.expect("the command goes on").unwrap() {
-            ExecEvent::Stdout(bytes) => seen.push_str(std::str::from_utf8(&bytes).unwrap()),
-            ExecEvent::Started { .. } => {}
-            other => panic!("unexpected {other:?} after {seen:?}"),
-        }
-    }
-    seen
-}
-
-fn path(text: &str) -> WorkspacePath {
-    WorkspacePath::new(text).unwrap()
-}
-
-fn alive(pid: &str) -> bool {
-    fs::read_to_string(format!("/proc/{}/stat", pid.trim())).is_ok_and(|text| !text.contains(") Z"))
-}
-
-async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let waiting = async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), waiting).await.expect(what);
-}
+use support::{alive, collect, eventually, open, open_with, path, wait_for};
 
 #[tokio::test]
 async fn commands_run_and_say_how_they_ended() {
@@ -201,8 +88,10 @@ async fn standard_input_is_written_in_order_and_closed() {
 #[tokio::test]
 async fn signals_terminals_and_the_tree_are_controlled() {
     let sandbox = open().await;
-    let script = "trap 'echo caught; exit 7' TERM; echo ready; while :; do sleep 0.01; done";
-    let mut process = sandbox.client.exec(ExecRequest::shell(script)).await.unwrap();
+    // The shell waits by itself: it would say so on standard error if the signal met a child.
+    let mut request = ExecRequest::shell("trap 'echo caught; exit 7' TERM; echo ready; read line");
+    request.stdin = true;
+    let mut process = sandbox.client.exec(request).await.unwrap();
     wait_for(&mut process, "ready\n").await;
     process.control().signal(Signal::TERM).await.unwrap();
     assert_eq!(

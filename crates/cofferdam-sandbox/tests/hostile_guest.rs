@@ -29,6 +29,7 @@ fn hello() -> GuestMessage<'static> {
         build: "liar".to_owned(),
         pid: 1,
         uid: 0,
+        session: None,
     })
 }
 
@@ -106,7 +107,7 @@ async fn what_is_no_guest_is_told_apart() {
         error.to_string(),
         "invalid sandbox request: the guest cannot open the workspace \"/workspace\": no such file or directory"
     );
-    let unknown = GuestHello { version: 3, build: String::new(), pid: 1, uid: 0 };
+    let unknown = GuestHello { version: 3, build: String::new(), pid: 1, uid: 0, session: None };
     let error = greeting(encode(&[(0, GuestMessage::Hello(unknown))])).await;
     assert!(matches!(error, SandboxError::VersionMismatch { guest_min: 3, .. }), "{error}");
     for bytes in [

@@ -10,11 +10,11 @@ use cofferdam_manifest::{
 };
 use cofferdam_model::{Model, ModelSettings, ReasoningEffort};
 use cofferdam_policy::{Policy, Rule, RulePolicy, Verdict};
-use cofferdam_sandbox::{SandboxBackend, SandboxError, SandboxSpec};
+use cofferdam_sandbox::{RootFilesystem, SandboxBackend, SandboxError, SandboxSpec};
 use cofferdam_tool::{Tool, ToolSetError};
 use cofferdam_workspace::{CollectError, MaterializeError, Materializer};
 
-use crate::{Session, StackLimits, SystemClock, secrets::resolver};
+use crate::{Session, StackLimits, SystemClock, backends, secrets::resolver};
 
 /// An agent: what it is told, what it works in, what it may do.
 ///
@@ -42,6 +42,7 @@ pub(crate) struct Setup {
     pub(crate) options: RunOptions,
     pub(crate) limits: StackLimits,
     pub(crate) strict: bool,
+    pub(crate) root: Option<RootFilesystem>,
 }
 
 /// Puts an [`Agent`] together.
@@ -67,6 +68,7 @@ pub struct AgentBuilder {
     options: RunOptions,
     limits: StackLimits,
     strict: bool,
+    root: Option<RootFilesystem>,
 }
 
 /// Why an agent cannot be made or run.
@@ -132,6 +134,7 @@ impl Agent {
             options: RunOptions::default(),
             limits: StackLimits::default(),
             strict: false,
+            root: None,
         }
     }
 
@@ -173,10 +176,12 @@ impl Setup {
 
     /// Returns the sandbox that the manifest asks for.
     pub(crate) fn sandbox_spec(&self) -> Result<SandboxSpec, MaterializeError> {
+        let spec = self.materializer().sandbox_spec(&self.manifest)?;
         Ok(SandboxSpec {
             strict: self.strict,
             labels: [("agent".to_owned(), self.name.clone())].into(),
-            ..self.materializer().sandbox_spec(&self.manifest)?
+            root: self.root.clone().unwrap_or(spec.root),
+            ..spec
         })
     }
 }
@@ -215,6 +220,12 @@ impl AgentBuilder {
     /// Sets who makes the sandboxes.
     pub fn backend(mut self, backend: Arc<dyn SandboxBackend>) -> Self {
         self.backend = Some(backend);
+        self
+    }
+
+    /// Sets where programs and libraries come from, instead of what the manifest says.
+    pub fn root(mut self, root: RootFilesystem) -> Self {
+        self.root = Some(root);
         self
     }
 
@@ -281,7 +292,7 @@ impl AgentBuilder {
         let model = self.model.ok_or_else(|| AgentError::NoModel { agent: self.name.clone() })?;
         let backend = self
             .backend
-            .or_else(default_backend)
+            .or_else(backends::default_backend)
             .ok_or_else(|| AgentError::NoBackend { agent: self.name.clone() })?;
         let journal =
             self.journal.unwrap_or_else(|| Arc::new(MemoryJournal::new(Arc::new(SystemClock))));
@@ -303,23 +314,10 @@ impl AgentBuilder {
                 options: self.options,
                 limits: self.limits,
                 strict: self.strict,
+                root: self.root,
             }),
         })
     }
-}
-
-/// Returns the backend of this build and machine, if there is one.
-#[cfg(all(feature = "linux", target_os = "linux"))]
-#[must_use]
-pub fn default_backend() -> Option<Arc<dyn SandboxBackend>> {
-    Some(Arc::new(cofferdam_sandbox_linux::LinuxBackend::default()))
-}
-
-/// Returns the backend of this build and machine, if there is one.
-#[cfg(not(all(feature = "linux", target_os = "linux")))]
-#[must_use]
-pub fn default_backend() -> Option<Arc<dyn SandboxBackend>> {
-    None
 }
 
 impl Agent {

@@ -17,11 +17,12 @@
 //! # }
 //! ```
 //!
-//! Features: `linux` (default) brings sealed sandboxes on Linux without a daemon, `openai` (default) the clients of the
-//! Responses and Chat Completions APIs.
+//! Features: `linux` (default) brings sealed sandboxes on Linux without a daemon, `docker` the same in containers, `openai`
+//! (default) the clients of the Responses and Chat Completions APIs.
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod backends;
 pub mod models;
 pub mod secrets;
 pub mod session;
@@ -40,6 +41,8 @@ pub use cofferdam_model as model;
 pub use cofferdam_model_openai as model_openai;
 pub use cofferdam_policy as policy;
 pub use cofferdam_sandbox as sandbox;
+#[cfg(feature = "docker")]
+pub use cofferdam_sandbox_docker as sandbox_docker;
 #[cfg(feature = "linux")]
 pub use cofferdam_sandbox_linux as sandbox_linux;
 pub use cofferdam_shell as shell;

@@ -1,6 +1,6 @@
 //! What peers need for the same work, measured in the same run. A peer that is not installed is a skip.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,27 @@ pub(crate) fn start(report: &mut Report) -> Result<Vec<Case>> {
         None => report
             .skip("bench of bwrap", "bubblewrap is not installed; cargo xtask setup installs it"),
     }
+    match codex() {
+        Some(codex) => cases.push(case(
+            "codex sandbox true",
+            &measure(|| {
+                let mut command = Command::new(&codex);
+                command.args(["sandbox", "--", "/bin/true"]);
+                command
+            })?,
+            &floor,
+        )?),
+        None => report.skip(
+            "bench of codex",
+            "no `codex` on the path or in CODEX; the npm package @openai/codex has it",
+        ),
+    }
     Ok(cases)
+}
+
+/// The program that `CODEX` names, else the one on the path.
+fn codex() -> Option<PathBuf> {
+    std::env::var_os("CODEX").map(PathBuf::from).or_else(|| find_program("codex"))
 }
 
 /// The walls that `bwrap` offers and a sealed sandbox also has.

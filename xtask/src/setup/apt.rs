@@ -38,6 +38,30 @@ const NEEDS: &[Need] = &[
         present: has_static_libc,
     },
     Need {
+        what: "dockerd",
+        package: "docker.io",
+        without: "the tests of the Docker backend",
+        present: || find_program("dockerd").is_some(),
+    },
+    Need {
+        what: "busybox",
+        package: "busybox-static",
+        without: "the tests of the Docker backend, whose images are made of it",
+        present: || find_program("busybox").is_some(),
+    },
+    Need {
+        what: "podman",
+        package: "podman",
+        without: "the tests of the Docker backend on Podman",
+        present: || find_program("podman").is_some(),
+    },
+    Need {
+        what: "sshd",
+        package: "openssh-server",
+        without: "the test of an engine over ssh",
+        present: || find_program("sshd").is_some(),
+    },
+    Need {
         what: "git",
         package: "git",
         without: "`git` entries of a manifest, and their tests",

@@ -1,40 +1,101 @@
-//! `cofferdam doctor`: what sandboxes on this host enforce.
+//! `cofferdam doctor`: what sandboxes on this host enforce, backend by backend, and the commands that enable the rest.
 
 use std::{fmt::Write as _, io::Write as _};
 
 use anyhow::Context as _;
 use cofferdam::{
-    agent::default_backend,
-    sandbox::{Enforcement, Guarantees},
+    backends,
+    sandbox::{Enforcement, Guarantees, SandboxError},
 };
+use serde::Serialize;
 
 use crate::exit::{Exit, Failure};
 
-pub(crate) async fn doctor(json: bool) -> Result<Exit, Failure> {
-    let Some(backend) = default_backend() else {
-        return Err(Failure::new(
-            Exit::HostUnable,
-            anyhow::anyhow!("this build has no sandbox backend"),
-        ));
+/// What is known of one backend on this host.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Examined {
+    /// It makes sandboxes, or says of each wall why not.
+    Walls(Guarantees),
+    /// What it stands on is not there.
+    Unavailable {
+        backend: String,
+        unavailable: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        remedy: Option<String>,
+    },
+}
+
+/// The whole report, as it is printed with `--json`.
+#[derive(Debug, Serialize)]
+struct Report {
+    /// Version of this form; 1.
+    version: u32,
+    backends: Vec<Examined>,
+}
+
+pub(crate) async fn doctor(backend: Option<String>, json: bool) -> Result<Exit, Failure> {
+    let names: Vec<String> = match backend {
+        Some(name) => vec![name],
+        None => backends::names().map(str::to_owned).collect(),
     };
-    let guarantees =
-        backend.guarantees().await.map_err(|error| Failure::new(Exit::HostUnable, error))?;
+    let mut report = Report { version: 1, backends: Vec::new() };
+    for name in names {
+        let backend = backends::open(&name).map_err(Failure::usage)?;
+        report.backends.push(match backend.guarantees().await {
+            Ok(guarantees) => Examined::Walls(guarantees),
+            Err(error) => unavailable(name, &error),
+        });
+    }
     let text = if json {
-        let text = serde_json::to_string_pretty(&guarantees).context("cannot write JSON")?;
+        let text = serde_json::to_string_pretty(&report).context("cannot write JSON")?;
         format!("{text}\n")
     } else {
-        render(&guarantees)
+        report.backends.iter().map(render).collect::<Vec<_>>().join("\n")
     };
     std::io::stdout()
         .lock()
         .write_all(text.as_bytes())
         .context("cannot write to standard output")?;
-    let missing =
-        guarantees.walls.iter().any(|g| matches!(g.enforcement, Enforcement::Missing { .. }));
-    Ok(if missing { Exit::HostUnable } else { Exit::Done })
+    // One backend that holds is enough to work with; the first is the one that is used when none is named.
+    Ok(if report.backends.first().is_some_and(holds) { Exit::Done } else { Exit::HostUnable })
 }
 
-fn render(guarantees: &Guarantees) -> String {
+fn unavailable(backend: String, error: &SandboxError) -> Examined {
+    let (unavailable, remedy) = match error {
+        SandboxError::Unavailable { reason, remedy, .. }
+        | SandboxError::HostUnable { reason, remedy, .. }
+        | SandboxError::Image { reason, remedy, .. } => (reason.clone(), Some(remedy.clone())),
+        error => (format!("{:#}", anyhow::Error::msg(error.to_string())), None),
+    };
+    Examined::Unavailable { backend, unavailable, remedy }
+}
+
+fn holds(examined: &Examined) -> bool {
+    match examined {
+        Examined::Walls(guarantees) => !guarantees
+            .walls
+            .iter()
+            .any(|guarantee| matches!(guarantee.enforcement, Enforcement::Missing { .. })),
+        Examined::Unavailable { .. } => false,
+    }
+}
+
+fn render(examined: &Examined) -> String {
+    match examined {
+        Examined::Walls(guarantees) => render_walls(guarantees),
+        Examined::Unavailable { backend, unavailable, remedy } => {
+            let mut text = format!("backend {backend}: not available: {unavailable}\n");
+            if let Some(remedy) = remedy {
+                // Writing to a string cannot fail.
+                let _ = writeln!(text, "  to change: {remedy}");
+            }
+            text
+        }
+    }
+}
+
+fn render_walls(guarantees: &Guarantees) -> String {
     let mut text = format!("backend {}\n", guarantees.backend);
     for guarantee in &guarantees.walls {
         let (state, detail, remedy) = match &guarantee.enforcement {
@@ -83,7 +144,7 @@ mod tests {
                 },
             ],
         };
-        insta::assert_snapshot!(render(&guarantees), @r"
+        insta::assert_snapshot!(render_walls(&guarantees), @r"
         backend linux
           network                  full     netns
           memory limit             weak     RLIMIT_AS; gap: a process, not the sandbox

@@ -1,20 +1,21 @@
-//! `cofferdam exec`: one command, or a shell, in a sealed sandbox.
+//! `cofferdam exec` and `cofferdam shell`: one command, or an interactive shell, in a sealed sandbox.
 
 use std::{
+    fmt::Write as _,
     io::{IsTerminal as _, Write as _},
     os::unix::ffi::OsStringExt,
+    path::Path,
     sync::Arc,
 };
 
 use anyhow::Context as _;
 use bytes::Bytes;
 use cofferdam::{
-    agent::default_backend,
-    core::WorkspacePath,
+    core::{NetworkAccess, WorkspacePath},
     manifest::Manifest,
     sandbox::{
-        ExecEvent, ExecRequest, ExitStatus, Process, ProcessControl, Sandbox, SandboxError,
-        SandboxSpec, TerminalSize,
+        ExecEvent, ExecRequest, ExitStatus, Guarantees, Process, ProcessControl, Sandbox,
+        SandboxBackend, SandboxError, SandboxSpec, TerminalSize,
     },
     secrets::resolver,
     workspace::Materializer,
@@ -25,12 +26,80 @@ use tokio::io::AsyncReadExt as _;
 
 use super::file::{Document, parse, read};
 use crate::{
-    arguments::ExecArguments,
+    arguments::{ExecArguments, PlaceArguments, ShellArguments},
     exit::{Exit, Failure},
 };
 
 pub(crate) async fn exec(arguments: ExecArguments) -> Result<Exit, Failure> {
-    let (manifest, base) = match &arguments.manifest {
+    let argv: Vec<Vec<u8>> = if arguments.command.is_empty() {
+        vec![b"sh".to_vec()]
+    } else {
+        arguments.command.into_iter().map(OsStringExt::into_vec).collect()
+    };
+    in_sandbox(arguments.manifest.as_deref(), &arguments.place, &argv, |_| Ok(())).await
+}
+
+/// The best shell that there is, started with a prompt that says where one is.
+const SHELL: &str = r#"PS1='sealed:\w\$ '; export PS1
+command -v bash >/dev/null 2>&1 && exec bash --norc --noprofile -i
+PS1='sealed:$PWD$ '; exec sh -i"#;
+
+pub(crate) async fn shell(arguments: ShellArguments) -> Result<Exit, Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::usage(anyhow::anyhow!(
+            "`cofferdam shell` is for a terminal; `cofferdam exec -- sh` reads a script from standard input"
+        )));
+    }
+    let argv = ["sh", "-c", SHELL].map(|word| word.as_bytes().to_vec());
+    in_sandbox(arguments.manifest.as_deref(), &arguments.place, &argv, greet).await
+}
+
+/// Says what the shell is shut in, before it takes the terminal.
+fn greet(opened: &Opened<'_>) -> Result<(), Failure> {
+    let network = match opened.spec.network {
+        NetworkAccess::None => "no network",
+        _ => "the host's network",
+    };
+    let entries = match opened.manifest.entries.len() {
+        1 => "1 entry".to_owned(),
+        count => format!("{count} entries"),
+    };
+    let mut text = format!(
+        "A sealed shell of the {} backend: {network}, a workspace of {entries}. It ends, and all in it is gone, with \
+         `exit`.\n",
+        opened.backend.name()
+    );
+    for weakness in opened.guarantees.weaknesses() {
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "Weaker than it could be here: {}; see `cofferdam doctor`.",
+            weakness.wall
+        );
+    }
+    std::io::stderr()
+        .lock()
+        .write_all(text.as_bytes())
+        .context("cannot write to standard error")?;
+    Ok(())
+}
+
+/// What a command is about to run in.
+struct Opened<'a> {
+    backend: &'a dyn SandboxBackend,
+    guarantees: Guarantees,
+    spec: &'a SandboxSpec,
+    manifest: &'a Manifest,
+}
+
+/// Makes a sandbox, fills it, runs a command in it and closes it.
+async fn in_sandbox(
+    file: Option<&Path>,
+    place: &PlaceArguments,
+    argv: &[Vec<u8>],
+    tell: fn(&Opened<'_>) -> Result<(), Failure>,
+) -> Result<Exit, Failure> {
+    let (manifest, base) = match file {
         None => (Manifest::default(), ".".into()),
         Some(file) => {
             let source = read(file)?;
@@ -41,33 +110,28 @@ pub(crate) async fn exec(arguments: ExecArguments) -> Result<Exit, Failure> {
             (manifest, source.base)
         }
     };
-    let backend = default_backend().ok_or_else(|| {
-        Failure::new(Exit::HostUnable, anyhow::anyhow!("this build has no sandbox backend"))
-    })?;
+    let backend = place.backend()?;
     let materializer = Materializer::new(base).secrets(resolver());
+    let declared = materializer.sandbox_spec(&manifest).map_err(Failure::usage)?;
     let spec = SandboxSpec {
-        strict: arguments.strict,
-        ..materializer.sandbox_spec(&manifest).map_err(Failure::usage)?
+        strict: place.strict,
+        root: place.root().unwrap_or(declared.root),
+        ..declared
     };
     let sandbox = backend.create(&spec).await.map_err(failure)?;
-    let result = run(&*sandbox, arguments, &manifest, &materializer).await;
+    let run = async {
+        materializer.materialize(&manifest, &*sandbox).await.map_err(Failure::usage)?;
+        let guarantees = backend.guarantees().await.map_err(failure)?;
+        tell(&Opened { backend: &*backend, guarantees, spec: &spec, manifest: &manifest })?;
+        run(&*sandbox, argv.to_vec()).await
+    };
+    let result = run.await;
     sandbox.close().await.map_err(failure)?;
     result
 }
 
-async fn run(
-    sandbox: &dyn Sandbox,
-    arguments: ExecArguments,
-    manifest: &Manifest,
-    materializer: &Materializer,
-) -> Result<Exit, Failure> {
-    materializer.materialize(manifest, sandbox).await.map_err(Failure::usage)?;
+async fn run(sandbox: &dyn Sandbox, argv: Vec<Vec<u8>>) -> Result<Exit, Failure> {
     let on_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    let argv: Vec<Vec<u8>> = if arguments.command.is_empty() {
-        vec![b"sh".to_vec()]
-    } else {
-        arguments.command.into_iter().map(OsStringExt::into_vec).collect()
-    };
     let request = ExecRequest {
         directory: WorkspacePath::root(),
         terminal: on_terminal.then(window_size),
@@ -162,8 +226,10 @@ impl Drop for RawMode {
 
 fn failure(error: SandboxError) -> Failure {
     let exit = match &error {
-        SandboxError::HostUnable { .. } | SandboxError::Unenforceable { .. } => Exit::HostUnable,
-        SandboxError::InvalidRequest { .. } => Exit::Usage,
+        SandboxError::HostUnable { .. }
+        | SandboxError::Unenforceable { .. }
+        | SandboxError::Unavailable { .. } => Exit::HostUnable,
+        SandboxError::InvalidRequest { .. } | SandboxError::Image { .. } => Exit::Usage,
         _ => Exit::Failed,
     };
     Failure::new(exit, error)

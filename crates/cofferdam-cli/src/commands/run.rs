@@ -74,7 +74,14 @@ fn builder(
         api_key: file.model.api_key.clone(),
     };
     let model = models::open(&choice, &options, scripts).map_err(Failure::usage)?;
-    let builder = Agent::from_file(file, base).shared_model(model).strict(arguments.strict);
+    let builder = Agent::from_file(file, base)
+        .shared_model(model)
+        .backend(arguments.place.backend()?)
+        .strict(arguments.place.strict);
+    let builder = match arguments.place.root() {
+        Some(root) => builder.root(root),
+        None => builder,
+    };
     let asks = std::io::stdin().is_terminal() && !arguments.json;
     Ok(if asks { builder.approver(Arc::new(super::approve::TerminalApprover)) } else { builder })
 }

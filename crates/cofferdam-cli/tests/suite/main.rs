@@ -7,4 +7,5 @@ mod exec;
 mod live_model;
 mod other;
 mod run;
+mod shell;
 mod support;

@@ -66,5 +66,10 @@ fn the_doctor_names_every_wall() {
         assert!(done.stdout.contains(wall), "{wall} in {done:?}");
     }
     let json: Value = serde_json::from_str(&place.run(&["doctor", "--json"]).stdout).unwrap();
-    assert!(json["walls"].as_array().unwrap().len() >= 10, "{json}");
+    assert!(json["backends"][0]["walls"].as_array().unwrap().len() >= 10, "{json}");
+    let one = place.run(&["doctor", "--backend", "linux"]);
+    assert!(one.stdout.starts_with("backend linux\n"), "{one:?}");
+    let unknown = place.run(&["doctor", "--backend", "vm"]);
+    assert_eq!(unknown.code, 2);
+    assert!(unknown.stderr.contains("no sandbox backend \"vm\""), "{unknown:?}");
 }

@@ -17,16 +17,21 @@ use std::{
     collections::VecDeque,
     fs::{self, File},
     io::{Read as _, Write as _},
+    net::Shutdown,
     os::{fd::OwnedFd, unix::fs::PermissionsExt as _, unix::net::UnixStream},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use cofferdam_guest::{
-    Exec, ExitStatus, Failure, FrameDecoder, GuestHello, GuestMessage, HostHello, HostMessage,
-    Metadata, PROGRAM, SendWindow, TreeDecoder, TreeEntry, TreeRecord, Versions,
+    Attach, CommandInfo, Exec, ExitStatus, Failure, FrameDecoder, GuestHello, GuestMessage,
+    HostHello, HostMessage, Metadata, PROGRAM, SendWindow, SessionRequest, TOKEN_LENGTH, Token,
+    TreeDecoder, TreeEntry, TreeRecord, Versions,
 };
 use tempfile::TempDir;
 
@@ -39,6 +44,12 @@ pub enum Event {
     Exited(ExitStatus),
     Metadata(Metadata),
     Data(Vec<u8>),
+    OutputLost(u64, u64),
+    Commands(Vec<CommandInfo>),
+    Opened,
+    Listening(u16),
+    Incoming(u32),
+    EndOfData,
     Done,
     Uploaded(u64),
     Failed(Failure),
@@ -52,6 +63,7 @@ pub struct Outcome {
     pub stderr: Vec<u8>,
     pub status: Option<ExitStatus>,
     pub failure: Option<Failure>,
+    pub lost: (u64, u64),
 }
 
 impl Outcome {
@@ -66,6 +78,7 @@ pub struct Guest {
     pub stream: UnixStream,
     pub hello: GuestHello,
     pub workspace: TempDir,
+    pub door: Option<PathBuf>,
     decoder: FrameDecoder,
     waiting: VecDeque<(u32, Event)>,
     credit: std::collections::HashMap<u32, SendWindow>,
@@ -75,7 +88,7 @@ pub struct Guest {
 }
 
 pub fn program() -> &'static Path {
-    static PATH: OnceLock<(TempDir, std::path::PathBuf)> = OnceLock::new();
+    static PATH: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
     &PATH
         .get_or_init(|| {
             let directory = TempDir::new().unwrap();
@@ -89,12 +102,16 @@ pub fn program() -> &'static Path {
 
 #[expect(clippy::disallowed_methods, reason = "the test is the backend of the program")]
 pub fn spawn() -> (Child, UnixStream) {
+    spawn_with(&mut Command::new(program()))
+}
+
+/// Starts a command that runs the program with a socket as its standard input.
+pub fn spawn_with(command: &mut Command) -> (Child, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let child = Command::new(program())
+    let child = command
         .env_clear()
         .env("LEAKED", "yes")
         .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
@@ -108,17 +125,74 @@ pub fn host_hello(workspace: &Path) -> HostHello {
         workspace: workspace.to_str().unwrap().as_bytes().to_vec(),
         max_channels: 64,
         max_execs: 16,
+        session: None,
     }
+}
+
+/// A session that lives on for a minute, and keeps 1 KiB of each output.
+pub fn session(token: u8) -> SessionRequest {
+    SessionRequest { token: Token([token; TOKEN_LENGTH]), linger_ms: 60_000, replay_bytes: 1024 }
 }
 
 impl Guest {
     pub fn start() -> Self {
+        Self::greet(spawn(), None)
+    }
+
+    /// Starts a guest that listens at a path beside the workspace, and asks for a session.
+    #[expect(clippy::disallowed_methods, reason = "the test is the backend of the program")]
+    pub fn start_session(request: SessionRequest) -> Self {
+        static SERIAL: AtomicU32 = AtomicU32::new(0);
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let door = program().with_file_name(format!("door-{serial}"));
+        let mut command = Command::new(program());
+        let mut guest = Self::greet(spawn_with(command.arg("--listen").arg(&door)), Some(request));
+        guest.door = Some(door);
+        guest
+    }
+
+    /// Connects at the door and greets; returns whether the guest answers.
+    pub fn come_back(&mut self, request: SessionRequest) -> bool {
+        let stream = UnixStream::connect(self.door.as_ref().unwrap()).unwrap();
+        self.come_back_over(stream, request)
+    }
+
+    /// Greets over this stream; returns whether the guest answers.
+    pub fn come_back_over(&mut self, mut stream: UnixStream, request: SessionRequest) -> bool {
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let hello = HostHello { session: Some(request), ..host_hello(self.workspace.path()) };
+        let mut bytes = Vec::new();
+        HostMessage::Hello(hello).encode(0, &mut bytes).unwrap();
+        stream.write_all(&bytes).unwrap();
+        let mut first = [0];
+        if stream.read(&mut first).expect("the guest answers or hangs up") == 0 {
+            return false;
+        }
+        self.stream = stream;
+        self.hello.version = 0;
+        self.decoder = FrameDecoder::new();
+        self.decoder.push(&first);
+        self.waiting.clear();
+        self.credit.clear();
+        while self.hello.version == 0 {
+            self.receive_more();
+        }
+        true
+    }
+
+    /// Drops the connection as a host that crashes does.
+    pub fn hang_up(&mut self) {
+        self.stream.shutdown(Shutdown::Both).unwrap();
+    }
+
+    /// Greets a guest that was spawned.
+    pub fn greet((child, stream): (Child, UnixStream), session: Option<SessionRequest>) -> Self {
         let workspace = TempDir::new().unwrap();
-        let (child, stream) = spawn();
         let mut guest = Self {
+            door: None,
             child,
             stream,
-            hello: GuestHello { version: 0, build: String::new(), pid: 0, uid: 0 },
+            hello: GuestHello { version: 0, build: String::new(), pid: 0, uid: 0, session: None },
             decoder: FrameDecoder::new(),
             waiting: VecDeque::new(),
             credit: std::collections::HashMap::new(),
@@ -126,8 +200,8 @@ impl Guest {
             next: 1,
             workspace,
         };
-        let hello = HostMessage::Hello(host_hello(guest.workspace.path()));
-        guest.send(0, &hello);
+        let hello = HostHello { session, ..host_hello(guest.workspace.path()) };
+        guest.send(0, &HostMessage::Hello(hello));
         while guest.hello.version == 0 {
             guest.receive_more();
         }
@@ -198,6 +272,12 @@ impl Guest {
                 GuestMessage::Data(bytes) => Event::Data(bytes.to_vec()),
                 GuestMessage::Exited(status) => Event::Exited(status),
                 GuestMessage::Metadata(metadata) => Event::Metadata(metadata),
+                GuestMessage::OutputLost { stdout, stderr } => Event::OutputLost(stdout, stderr),
+                GuestMessage::Commands(commands) => Event::Commands(commands),
+                GuestMessage::Opened => Event::Opened,
+                GuestMessage::Listening { port } => Event::Listening(port),
+                GuestMessage::Incoming { connection } => Event::Incoming(connection),
+                GuestMessage::EndOfData => Event::EndOfData,
                 GuestMessage::Done => Event::Done,
                 GuestMessage::Uploaded { entries } => Event::Uploaded(entries),
                 GuestMessage::Failed(failure) => Event::Failed(failure),
@@ -213,6 +293,12 @@ impl Guest {
         for (channel, bytes) in replies {
             self.send(channel, &HostMessage::Window(bytes));
         }
+    }
+
+    /// Waits until the guest has closed the connection.
+    pub fn wait_for_end(&mut self) {
+        let mut rest = Vec::new();
+        self.stream.read_to_end(&mut rest).expect("the guest closes it in time");
     }
 
     /// Returns the next event of a channel.
@@ -237,6 +323,7 @@ impl Guest {
         loop {
             match self.next(channel) {
                 Event::Started(pid) => outcome.pid = Some(pid),
+                Event::OutputLost(stdout, stderr) => outcome.lost = (stdout, stderr),
                 Event::Stdout(bytes) => outcome.stdout.extend(bytes),
                 Event::Stderr(bytes) => outcome.stderr.extend(bytes),
                 Event::Exited(status) => outcome.status = Some(status),
@@ -248,6 +335,21 @@ impl Guest {
                 other => panic!("unexpected {other:?}"),
             }
         }
+    }
+
+    /// Joins a command by its name.
+    pub fn attach(&mut self, exec_id: &str, from: (u64, u64)) -> u32 {
+        let exec_id = exec_id.as_bytes().to_vec();
+        let (stdout_from, stderr_from) = from;
+        self.open(&HostMessage::Attach(Attach { exec_id, stdout_from, stderr_from }))
+    }
+
+    /// Asks for all commands, by name.
+    pub fn list(&mut self) -> Vec<CommandInfo> {
+        let channel = self.open(&HostMessage::ListCommands);
+        let Event::Commands(commands) = self.next(channel) else { panic!("no list came") };
+        assert_eq!(self.next(channel), Event::Done);
+        commands
     }
 
     pub fn run(&mut self, script: &str) -> Outcome {
@@ -289,7 +391,7 @@ impl Guest {
 
     /// Ends the stream and waits for the guest to end.
     pub fn close(mut self) -> std::process::ExitStatus {
-        self.stream.shutdown(std::net::Shutdown::Both).unwrap();
+        self.stream.shutdown(Shutdown::Both).unwrap();
         self.child.wait().unwrap()
     }
 
@@ -302,14 +404,18 @@ impl Guest {
 impl Drop for Guest {
     fn drop(&mut self) {
         // A guest that a failed test leaves behind ends with its stream; it must not outlive the test program.
-        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+        let _ = self.stream.shutdown(Shutdown::Both);
+        if self.door.is_some() {
+            // Its commands end with it: their reapers see to that.
+            let _ = self.child.kill();
+        }
         let _ = self.child.wait();
     }
 }
 
 pub fn exec<const N: usize>(argv: [&str; N]) -> Exec {
-    static SERIAL: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-    let serial = SERIAL.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    static SERIAL: AtomicU32 = AtomicU32::new(0);
+    let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
     Exec {
         exec_id: serial.to_string().into_bytes(),
         argv: argv.iter().map(|argument| argument.as_bytes().to_vec()).collect(),

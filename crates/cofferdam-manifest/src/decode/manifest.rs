@@ -82,11 +82,13 @@ fn limits(node: &Node, path: &FieldPath, problems: &mut Problems) -> Option<Work
         memory: fields.optional("memory", positive_size),
         processes: fields.optional("processes", |n, path, p| whole(n, path, p, 1..=u32::MAX)),
         cpu: fields.optional("cpu", |n, path, p| number(n, path, p, 0.001..=1024.0)),
+        cpu_weight: fields.optional("cpu_weight", |n, path, p| whole(n, path, p, 1..=10_000)),
         disk: fields.optional("disk", positive_size),
         inodes: fields.optional("inodes", |n, path, p| whole(n, path, p, 1..=u64::MAX)),
         open_files: fields.optional("open_files", |n, path, p| whole(n, path, p, 1..=u32::MAX)),
         output: fields.optional("output", positive_size),
         wall_time: fields.optional("wall_time", positive_duration),
+        idle_time: fields.optional("idle_time", positive_duration),
     };
     fields.close();
     Some(limits)

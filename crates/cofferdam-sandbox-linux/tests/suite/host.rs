@@ -12,7 +12,7 @@ use std::{
             process::CommandExt,
         },
     },
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
         Arc,
@@ -32,6 +32,11 @@ use cofferdam_sandbox_linux::LinuxBackend;
 pub(crate) fn unique() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     u64::from(std::process::id()) * 1000 + NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Lets every user read and enter a directory.
+pub(crate) fn open_to_all(directory: &Path) {
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).expect("open to all");
 }
 
 /// Small enough that a bomb is over quickly, large enough for programs.
@@ -67,14 +72,26 @@ pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
-/// Returns the processes of the host whose arguments are exactly these.
+/// Returns how many processes of the host have exactly these arguments.
 pub(crate) fn processes_with(arguments: &[&str]) -> usize {
+    directories_with(arguments).len()
+}
+
+/// Returns the parent of a process of the host with exactly these arguments.
+pub(crate) fn parent_of(arguments: &[&str]) -> Option<rustix::process::Pid> {
+    let stat = fs::read_to_string(directories_with(arguments).first()?.join("stat")).ok()?;
+    let (_, after_name) = stat.rsplit_once(')')?;
+    rustix::process::Pid::from_raw(after_name.split_ascii_whitespace().nth(1)?.parse().ok()?)
+}
+
+/// Returns the directories below `/proc` of the processes whose arguments are exactly these.
+fn directories_with(arguments: &[&str]) -> Vec<PathBuf> {
     let wanted: Vec<u8> = arguments.iter().flat_map(|a| [a.as_bytes(), b"\0"].concat()).collect();
-    let Ok(entries) = fs::read_dir("/proc") else { return 0 };
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries
-        .filter_map(|entry| fs::read(entry.ok()?.path().join("cmdline")).ok())
-        .filter(|found| *found == wanted)
-        .count()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| fs::read(path.join("cmdline")).is_ok_and(|found| found == wanted))
+        .collect()
 }
 
 /// Returns the cgroup directories of sandboxes that a process made.

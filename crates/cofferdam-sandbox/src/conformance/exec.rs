@@ -8,8 +8,8 @@ use futures::{StreamExt as _, future::try_join_all};
 use super::{
     case_table,
     support::{
-        CaseResult, Told, collect, content_of, equal, errno, gone, holds, mismatch, path, pattern,
-        read_until, run, shell, write,
+        CaseResult, Told, collect, content_of, equal, errno, gone, holds, mismatch, not_started,
+        on_terminal, path, pattern, read_until, run, shell, with_stdin, write,
     },
     trial::{Stop, Trial},
 };
@@ -19,6 +19,7 @@ use crate::{
 
 case_table! { "exec":
     exit_codes: "the exit code is the command's",
+    exit_code_of_a_program: "a program that is not a shell ends with its own code too",
     death_by_signal: "a command that a signal ends is told as that signal",
     started_comes_first: "the first event is `Started` with the process id",
     program_not_found: "a program that is not there is `NotStarted` with ENOENT",
@@ -55,6 +56,15 @@ async fn exit_codes(trial: &Trial<'_>) -> CaseResult {
     Ok(())
 }
 
+async fn exit_code_of_a_program(trial: &Trial<'_>) -> CaseResult {
+    let sandbox = trial.sandbox().await?;
+    for (program, code) in [("true", 0), ("false", 1)] {
+        let told = run(&*sandbox, ExecRequest::program([program])).await?;
+        equal(program, told, Told { status: Some(ExitStatus::Code(code)), ..Told::default() })?;
+    }
+    Ok(())
+}
+
 async fn death_by_signal(trial: &Trial<'_>) -> CaseResult {
     let sandbox = trial.sandbox().await?;
     for signal in [9, 15, 6] {
@@ -73,27 +83,24 @@ async fn started_comes_first(trial: &Trial<'_>) -> CaseResult {
     equal("the shell's own process id", collect(process).await?.text(), format!("{pid}\n"))
 }
 
-/// Demands [`SandboxError::NotStarted`] with a number.
-async fn not_started(sandbox: &dyn Sandbox, program: &str, number: i32) -> CaseResult {
-    match sandbox.exec(ExecRequest::program([program])).await {
-        Err(SandboxError::NotStarted { program: named, errno, .. }) => {
-            equal("the program named", named, program)?;
-            equal("errno", errno, number)
-        }
-        other => Err(mismatch(program, "SandboxError::NotStarted", &other)),
-    }
-}
-
 async fn program_not_found(trial: &Trial<'_>) -> CaseResult {
     let sandbox = trial.sandbox().await?;
-    not_started(&*sandbox, "no-such-program", errno::ENOENT).await?;
-    not_started(&*sandbox, "/no/such/program", errno::ENOENT).await
+    for program in ["no-such-program", "/no/such/program"] {
+        match sandbox.exec(ExecRequest::program([program])).await {
+            Err(SandboxError::NotStarted { program: named, errno: errno::ENOENT, .. }) => {
+                equal("the program named", &*named, program)?;
+            }
+            other => return Err(mismatch(program, "NotStarted with ENOENT", &other)),
+        }
+    }
+    Ok(())
 }
 
 async fn program_not_executable(trial: &Trial<'_>) -> CaseResult {
     let sandbox = trial.sandbox().await?;
     write(&*sandbox, "plain", "#!/bin/sh\n").await?;
-    not_started(&*sandbox, "./plain", errno::EACCES).await
+    let result = sandbox.exec(ExecRequest::program(["./plain"])).await;
+    not_started("./plain", result, &[errno::EACCES])
 }
 
 async fn arguments_are_bytes(trial: &Trial<'_>) -> CaseResult {
@@ -144,10 +151,6 @@ async fn unread_output(trial: &Trial<'_>) -> CaseResult {
     }
     drop(flood);
     gone(&*sandbox, "the command that was dropped", &pid).await
-}
-
-fn with_stdin(request: ExecRequest) -> ExecRequest {
-    ExecRequest { stdin: true, ..request }
 }
 
 async fn stdin_echo(trial: &Trial<'_>) -> CaseResult {
@@ -232,7 +235,8 @@ async fn directory(trial: &Trial<'_>) -> CaseResult {
     let sandbox = trial.sandbox().await?;
     write(&*sandbox, "a/b/file", "below").await?;
     write(&*sandbox, "file", "above").await?;
-    equal("by default", shell(&*sandbox, "cat file").await?, "above")?;
+    let told = run(&*sandbox, ExecRequest::program(["cat", "file"])).await?;
+    equal("by default", told.text(), "above")?;
     let at = |directory: &str| {
         Ok::<_, Stop>(ExecRequest {
             directory: path(directory)?,
@@ -241,8 +245,7 @@ async fn directory(trial: &Trial<'_>) -> CaseResult {
     };
     equal("in a/b", run(&*sandbox, at("a/b")?).await?.text(), "below")?;
     let missing = sandbox.exec(at("missing")?).await;
-    let expected = matches!(missing, Err(SandboxError::NotStarted { errno: errno::ENOENT, .. }));
-    holds("a directory that is not there", expected, "NotStarted with ENOENT", &missing)
+    not_started("a directory that is not there", missing, &[errno::ENOENT])
 }
 
 async fn signal_is_caught(trial: &Trial<'_>) -> CaseResult {
@@ -331,10 +334,6 @@ async fn control_after_the_end(trial: &Trial<'_>) -> CaseResult {
     control.write_stdin(Bytes::from_static(b"x")).await?;
     control.close_stdin().await?;
     equal("a later command", shell(&*sandbox, "echo alive").await?, "alive\n")
-}
-
-fn on_terminal(script: &str, rows: u16, columns: u16) -> ExecRequest {
-    ExecRequest { terminal: Some(TerminalSize { rows, columns }), ..ExecRequest::shell(script) }
 }
 
 async fn terminal(trial: &Trial<'_>) -> CaseResult {

@@ -4,11 +4,15 @@ use bytes::Bytes;
 use futures::future;
 
 use super::{
-    case_table,
-    support::{CaseResult, equal, errno, holds, path, pattern, refused, shell, write},
+    CaseFailure, case_table,
+    layout::{file, lay, upload},
+    support::{
+        CaseResult, collect, equal, errno, holds, mismatch, names, path, pattern, read, refused,
+        run, shell, shown_names, write,
+    },
     trial::{Stop, Trial},
 };
-use crate::{FileKind, ListOptions, Sandbox, WriteOptions};
+use crate::{ExecRequest, FileKind, ListOptions, Sandbox, SandboxError, WriteOptions};
 
 case_table! { "files":
     round_trip: "what is written is read back, by the seam and by commands",
@@ -32,23 +36,23 @@ case_table! { "files":
     fifo_is_refused: "a fifo is refused without waiting for its other end",
     deep_directories: "100 levels of directories work",
     sparse_file: "a sparse file has its full size and reads as zeros",
-}
-
-fn names(listing: &crate::Listing) -> Vec<String> {
-    listing.entries.iter().map(|e| String::from_utf8_lossy(&e.path).into_owned()).collect()
-}
-
-async fn read(sandbox: &dyn Sandbox, name: &str) -> Result<Bytes, Stop> {
-    Ok(sandbox.files().read(&path(name)?, 0, 64 << 20).await?)
+    set_id_is_dropped: "writing drops set-id bits, as an upload does",
+    large: "64 MiB are written and read back",
+    atomic_for_commands: "a command that reads sees the old content or the new one",
+    one_is_first: "of many that write a new file at a time, one succeeds and the others learn EEXIST",
+    last_wins: "of many that write a file at a time, one content stays, whole",
+    refused_leaves_nothing: "a writing that is refused leaves nothing beside the file",
+    other_names_stay: "writing a file does not change what another name of it holds",
+    rename_directories: "a directory replaces an empty one, never a full one, never itself or what is in it",
+    rename_files_and_directories: "a file does not replace a directory, nor a directory a file",
+    rename_links: "a link is moved as a link, and replaced as one",
+    reading_while_removed: "a file that is replaced or removed while it is read is read whole",
+    listing_while_changing: "a listing beside changes tells each entry that stays, once",
 }
 
 async fn round_trip(trial: &Trial<'_>) -> CaseResult {
     let sandbox = trial.sandbox().await?;
-    equal(
-        "entries of a new workspace",
-        names(&sandbox.files().list(&path(".")?, &ListOptions::default()).await?),
-        Vec::<String>::new(),
-    )?;
+    equal("entries of a new workspace", names(&*sandbox, ".").await?, Vec::<String>::new())?;
     for length in [0, 1, 65_536, (3 << 20) + 7] {
         let content = pattern(length);
         write(&*sandbox, "file", content.clone()).await?;
@@ -56,7 +60,8 @@ async fn round_trip(trial: &Trial<'_>) -> CaseResult {
         holds(&format!("{length} bytes"), found == content, "what was written", &found.len())?;
     }
     write(&*sandbox, "text", "from outside\n").await?;
-    equal("read by a command", shell(&*sandbox, "cat text").await?, "from outside\n")?;
+    let told = run(&*sandbox, ExecRequest::program(["cat", "text"])).await?;
+    equal("read by a command", told.text(), "from outside\n")?;
     shell(&*sandbox, "printf 'from inside' > text").await?;
     equal("written by a command", read(&*sandbox, "text").await?, "from inside")
 }
@@ -157,7 +162,7 @@ async fn odd_names(trial: &Trial<'_>) -> CaseResult {
         write(&*sandbox, name, name).await?;
         equal(name, read(&*sandbox, name).await?, name)?;
     }
-    shell(&*sandbox, "printf x > \"$(printf '\\377\\376')\"").await?;
+    upload(&*sandbox, ".", file(b"\xff\xfe", 0o644, b"x")).await?;
     let listing = sandbox.files().list(&path(".")?, &ListOptions::default()).await?;
     let found: Vec<_> = listing.entries.into_iter().map(|entry| entry.path).collect();
     let mut expected: Vec<_> = odd.iter().map(|name| name.as_bytes().to_vec()).collect();
@@ -177,18 +182,19 @@ async fn listing_sorted(trial: &Trial<'_>) -> CaseResult {
             let options = ListOptions { depth, ..ListOptions::default() };
             let listing = sandbox.files().list(&path(".")?, &options).await?;
             equal("truncated", listing.truncated, false)?;
-            Ok::<_, Stop>(names(&listing))
+            Ok::<_, Stop>(shown_names(&listing))
         }
     };
     equal("one level", listed(1).await?, ["B", "a", "b", "c", "é"])?;
     equal("two levels", listed(2).await?, ["B", "a", "a/1", "a/10", "a/2", "b", "c", "é"])?;
-    let below = sandbox.files().list(&path("a")?, &ListOptions::default()).await?;
-    equal("a directory below", names(&below), ["1", "10", "2"])
+    equal("a directory below", names(&*sandbox, "a").await?, ["1", "10", "2"])
 }
 
 async fn listing_truncated(trial: &Trial<'_>) -> CaseResult {
     let sandbox = trial.sandbox().await?;
-    shell(&*sandbox, "i=10; while [ $i -lt 30 ]; do : > f$i; i=$((i+1)); done").await?;
+    for number in 10..30 {
+        write(&*sandbox, &format!("f{number}"), "").await?;
+    }
     for (max_entries, count, truncated) in [(7, 7, true), (20, 20, false), (21, 20, false)] {
         let options = ListOptions { max_entries, ..ListOptions::default() };
         let listing = sandbox.files().list(&path(".")?, &options).await?;
@@ -259,16 +265,14 @@ async fn remove(trial: &Trial<'_>) -> CaseResult {
     files.remove(&path("file")?, false).await?;
     files.remove(&path("dir/sub")?, true).await?;
     files.remove(&path("dir")?, false).await?;
-    let left = files.list(&path(".")?, &ListOptions::default()).await?;
-    equal("what is left", names(&left), Vec::<String>::new())
+    equal("what is left", names(&*sandbox, ".").await?, Vec::<String>::new())
 }
 
 async fn link_inside_is_followed(trial: &Trial<'_>) -> CaseResult {
     let sandbox = trial.sandbox().await?;
-    shell(&*sandbox, "mkdir dir; echo x > dir/file; ln -s dir there; ln -s ../dir/file dir/up")
-        .await?;
-    equal("through a directory", read(&*sandbox, "there/file").await?, "x\n")?;
-    equal("a final link", read(&*sandbox, "dir/up").await?, "x\n")
+    lay(&*sandbox, &["dir/", "dir/file: x", "there -> dir", "dir/up -> ../dir/file"]).await?;
+    equal("through a directory", read(&*sandbox, "there/file").await?, "x")?;
+    equal("a final link", read(&*sandbox, "dir/up").await?, "x")
 }
 
 /// Makes a directory outside of the workspace and links to it, absolute, relative and in two steps.
@@ -291,7 +295,7 @@ async fn link_outside_is_refused(trial: &Trial<'_>) -> CaseResult {
     for link in ["absolute", "relative", "second"] {
         let (file, new) = (path(link)?.join("file"), path(link)?.join("new"));
         let (Ok(file), Ok(new)) = (file, new) else {
-            return Err(super::support::mismatch("a path", "one that is valid", &link));
+            return Err(mismatch("a path", "one that is valid", &link));
         };
         let options = WriteOptions::default();
         refused("read", files.read(&file, 0, 10).await, None)?;
@@ -355,4 +359,200 @@ async fn sparse_file(trial: &Trial<'_>) -> CaseResult {
     equal("the size", sandbox.files().stat(&path("sparse")?).await?.size, 64 << 20)?;
     let end = sandbox.files().read(&path("sparse")?, (64 << 20) - 5, 100).await?;
     equal("the last bytes", end, [0_u8; 5].as_slice())
+}
+
+async fn set_id_is_dropped(trial: &Trial<'_>) -> CaseResult {
+    let sandbox = trial.sandbox().await?;
+    let options = WriteOptions { mode: 0o6755, ..WriteOptions::default() };
+    sandbox.files().write(&path("file")?, Bytes::new(), &options).await?;
+    equal("the mode", sandbox.files().stat(&path("file")?).await?.mode, 0o755)
+}
+
+async fn large(trial: &Trial<'_>) -> CaseResult {
+    let sandbox = trial.sandbox().await?;
+    // Made fast, and each MiB another one.
+    let mut content = pattern(1 << 20).repeat(64);
+    for (number, piece) in content.chunks_mut(1 << 20).enumerate() {
+        piece[..8].copy_from_slice(&(number as u64).to_le_bytes());
+    }
+    let content = Bytes::from(content);
+    write(&*sandbox, "large", content.clone()).await?;
+    let found = sandbox.files().read(&path("large")?, 0, u64::MAX).await?;
+    equal("the length", found.len(), content.len())?;
+    holds("the content", found == content, "what was written", &"something else")
+}
+
+async fn atomic_for_commands(trial: &Trial<'_>) -> CaseResult {
+    let sandbox = trial.sandbox().await?;
+    let contents = [vec![b'a'; 300_000], vec![b'b'; 100_000]];
+    let mut sums = Vec::new();
+    for content in &contents {
+        write(&*sandbox, "file", content.clone()).await?;
+        sums.push(shell(&*sandbox, "cksum < file").await?);
+    }
+    let script = "until [ -e stop ]; do cksum < file; done";
+    let process = sandbox.exec(ExecRequest::shell(script)).await?;
+    for turn in 0..100 {
+        write(&*sandbox, "file", contents[turn % 2].clone()).await?;
+    }
+    write(&*sandbox, "stop", "").await?;
+    let text = collect(process).await?.text();
+    let odd = text.split_inclusive('\n').find(|line| !sums.iter().any(|sum| sum == line));
+    equal("a sum that is of neither content", odd, None::<&str>)
+}
+
+async fn one_is_first(trial: &Trial<'_>) -> CaseResult {
+    let sandbox = trial.sandbox().await?;
+    let options = WriteOptions { must_be_new: true, ..WriteOptions::default() };
+    for turn in 0..10 {
+        let file = path(&format!("file{turn}"))?;
+        let writes = (0..20_u8)
+            .map(|writer| sandbox.files().write(&file, Bytes::from(vec![writer; 1000]), &options));
+        let mut first = None;
+        for (writer, result) in (0..).zip(future::join_all(writes).await) {
+            match result {
+                Ok(()) => {
+                    equal("another that succeeded", first, None)?;
+                    first = Some(writer);
+                }
+                refusal => refused("a later writer", refusal, Some(errno::EEXIST))?,
+            }
+        }
+        let found = read(&*sandbox, file.as_str()).await?;
+        equal("the content is of", found.first().copied(), first)?;
+    }
+    Ok(())
+}
+
+async fn last_wins(trial: &Trial<'_>) -> CaseResult {
+    let sandbox = trial.sandbox().await?;
+    let writes = (0..20_u8).map(|writer| write(&*sandbox, "file", vec![writer; 100_000]));
+    future::try_join_all(writes).await?;
+    let found = read(&*sandbox, "file").await?;
+    let whole = found.len() == 100_000 && found.iter().all(|byte| *byte == found[0]);
+    holds("the content", whole, "of one writer", &found.len())?;
+    equal("the names", names(&*sandbox, ".").await?, ["file"])
+}
+
+async fn refused_leaves_nothing(trial: &Trial<'_>) -> CaseResult {
+    let sandbox = trial.sandbox().await?;
+    lay(&*sandbox, &["dir/", "dir/file: x"]).await?;
+    let new = WriteOptions { must_be_new: true, ..WriteOptions::default() };
+    let content = || Bytes::from(pattern(100_000));
+    let files = sandbox.files();
+    refused("not new", files.write(&path("dir/file")?, content(), &new).await, None)?;
+    refused("a directory", files.write(&path("dir")?, content(), &new).await, None)?;
+    let old = WriteOptions::default();
+    refused("a directory again", files.write(&path("dir")?, content(), &old).await, None)?;
+    refused("below a file", files.write(&path("dir/file/a/b")?, content(), &old).await, None)?;
+    equal("the names", names(&*sandbox, ".").await?, ["dir"])?;
+    equal("the names below", names(&*sandbox, "dir").await?, ["file"])
+}
+
+async fn other_names_stay(trial: &Trial<'_>) -> CaseResult {
+    let sandbox = trial.sandbox().await?;
+    write(&*sandbox, "one", "old").await?;
+    shell(&*sandbox, "ln one two").await?;
+    write(&*sandbox, "one", "new").await?;
+    equal("the name that was written", read(&*sandbox, "one").await?, "new")?;
+    equal("the other name", read(&*sandbox, "two").await?, "old")
+}
+
+async fn rename_directories(trial: &Trial<'_>) -> CaseResult {
+    let sandbox = trial.sandbox().await?;
+    lay(&*sandbox, &["a/", "a/file: x", "empty/", "full/", "full/file: y"]).await?;
+    let rename = async |from: &str, to: &str, replace: bool| {
+        sandbox.files().rename(&path(from)?, &path(to)?, replace).await
+    };
+    refused("onto a full one", rename("a", "full", true).await, Some(errno::ENOTEMPTY))?;
+    refused("into itself", rename("a", "a/b", true).await, Some(errno::EINVAL))?;
+    refused("onto an empty one", rename("a", "empty", false).await, Some(errno::EEXIST))?;
+    rename("a", "empty", true).await?;
+    rename("full", "full", true).await?;
+    equal("the moved one", read(&*sandbox, "empty/file").await?, "x")?;
+    equal("the full one", read(&*sandbox, "full/file").await?, "y")?;
+    equal("the names", names(&*sandbox, ".").await?, ["empty", "full"])
+}
+
+async fn rename_files_and_directories(trial: &Trial<'_>) -> CaseResult {
+    let sandbox = trial.sandbox().await?;
+    lay(&*sandbox, &["file: x", "dir/"]).await?;
+    let (file, dir) = (path("file")?, path("dir")?);
+    refused("a file", sandbox.files().rename(&file, &dir, true).await, Some(errno::EISDIR))?;
+    refused("a directory", sandbox.files().rename(&dir, &file, true).await, Some(errno::ENOTDIR))?;
+    equal("the names", names(&*sandbox, ".").await?, ["dir", "file"])
+}
+
+async fn rename_links(trial: &Trial<'_>) -> CaseResult {
+    let sandbox = trial.sandbox().await?;
+    lay(&*sandbox, &["target: x", "link -> target", "other -> nowhere", "file: y"]).await?;
+    let files = sandbox.files();
+    files.rename(&path("link")?, &path("moved")?, false).await?;
+    equal(
+        "where it points",
+        files.stat(&path("moved")?).await?.link_target,
+        Some(b"target".to_vec()),
+    )?;
+    files.rename(&path("file")?, &path("moved")?, true).await?;
+    equal("what replaced it", read(&*sandbox, "moved").await?, "y")?;
+    equal("what it pointed to", read(&*sandbox, "target").await?, "x")?;
+    files.rename(&path("other")?, &path("moved")?, true).await?;
+    equal("a link again", files.stat(&path("moved")?).await?.kind, FileKind::Link)
+}
+
+async fn reading_while_removed(trial: &Trial<'_>) -> CaseResult {
+    const LENGTH: usize = 2 << 20;
+    let sandbox = trial.sandbox().await?;
+    for turn in 1..=10_u8 {
+        write(&*sandbox, "file", vec![turn; LENGTH]).await?;
+        let reading = read(&*sandbox, "file");
+        let replacing = async {
+            tokio::task::yield_now().await;
+            if turn % 2 == 0 {
+                write(&*sandbox, "file", vec![0; LENGTH]).await
+            } else {
+                Ok(sandbox.files().remove(&path("file")?, false).await?)
+            }
+        };
+        let (found, replaced) = future::join(reading, replacing).await;
+        replaced?;
+        match found {
+            Ok(found) => {
+                equal("the length", found.len(), LENGTH)?;
+                let whole = found.iter().all(|byte| *byte == found[0]);
+                holds("the content", whole, "of one writing", &"a mixture")?;
+            }
+            // It was removed before it was opened.
+            Err(Stop::Failed(CaseFailure::Call(SandboxError::File {
+                errno: errno::ENOENT,
+                ..
+            }))) => {}
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(())
+}
+
+async fn listing_while_changing(trial: &Trial<'_>) -> CaseResult {
+    let sandbox = trial.sandbox().await?;
+    for number in 0..50 {
+        write(&*sandbox, &format!("stays{number:02}"), "").await?;
+    }
+    let expected: Vec<_> = (0..50).map(|number| format!("stays{number:02}")).collect();
+    let changing = async {
+        for number in 0..50 {
+            write(&*sandbox, &format!("goes{number}"), "").await?;
+            sandbox.files().remove(&path(&format!("goes{number}"))?, false).await?;
+        }
+        Ok::<_, Stop>(())
+    };
+    let listing = async {
+        for _ in 0..30 {
+            let mut found = names(&*sandbox, ".").await?;
+            found.retain(|name| name.starts_with("stays"));
+            equal("the entries that stay", found, &expected[..])?;
+        }
+        Ok(())
+    };
+    future::try_join(changing, listing).await.map(|_| ())
 }

@@ -7,13 +7,16 @@ use cofferdam_core::NetworkAccess;
 use futures::StreamExt as _;
 
 use super::{
-    case_table,
-    support::{CaseResult, equal, errno, holds, mismatch, path, refused, run, shell},
+    CaseFailure, case_table,
+    layout::{file, upload},
+    support::{
+        CaseResult, alive, equal, errno, holds, mismatch, path, pattern, refused, run, shell,
+    },
     trial::{Stop, Trial},
 };
 use crate::{
-    ExecEvent, ExecRequest, ExitStatus, LossReason, Sandbox, SandboxError, Wall, WriteOptions,
-    exec::ExceededLimit,
+    ExecEvent, ExecRequest, ExitStatus, ListOptions, LossReason, Sandbox, SandboxError, Wall,
+    WriteOptions, exec::ExceededLimit,
 };
 
 case_table! { "limits":
@@ -21,6 +24,13 @@ case_table! { "limits":
     processes: "no more processes than the limit are started, and room comes back",
     disk: "a full disk is ENOSPC for the seam and for commands, and room comes back",
     output: "a command with more output than the limit is ended for it",
+    output_exact: "exactly as much output as the limit is no fault, one byte more is; both streams count",
+    inodes: "a workspace full of names is ENOSPC, and room comes back",
+    tree_too_large: "an upload that does not fit is ENOSPC",
+    open_files: "a command opens no more files than the limit",
+    cpu: "a command gets no more of a processor than its share",
+    idle: "a sandbox with which nothing is done ends and says so; work keeps it alive",
+    read_only: "a path that is read-only can be read and not written",
     network_none: "without network access, a listener on the host's loopback is not reached",
     network_host: "with the host's network, a listener on the host's loopback is reached",
 }
@@ -78,7 +88,7 @@ async fn processes(trial: &Trial<'_>) -> CaseResult {
     loop {
         match run(&*sandbox, ExecRequest::program(["echo", "again"])).await {
             Ok(told) => return equal("a later command", told.text(), "again\n"),
-            Err(Stop::Failed(super::CaseFailure::Call(SandboxError::NotStarted { .. }))) => {
+            Err(Stop::Failed(CaseFailure::Call(SandboxError::NotStarted { .. }))) => {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
             Err(other) => return Err(other),
@@ -114,7 +124,112 @@ async fn output(trial: &Trial<'_>) -> CaseResult {
     equal("the status", told.status, Some(ExitStatus::Limit(ExceededLimit::Output)))?;
     let length = told.stdout.len() as u64;
     holds("the output", length <= 2 * MIB, "about 1 MiB", &length)?;
-    equal("a later command", shell(&*sandbox, "echo alive").await?, "alive\n")
+    alive(&*sandbox).await
+}
+
+async fn output_exact(trial: &Trial<'_>) -> CaseResult {
+    let sandbox = trial.sandbox_with(|spec| spec.limits.output_bytes = MIB).await?;
+    let head = |bytes: u64| ExecRequest::program(["head", "-c", &*bytes.to_string(), "/dev/zero"]);
+    let told = run(&*sandbox, head(MIB)).await?;
+    equal("the status at the limit", told.status, Some(ExitStatus::Code(0)))?;
+    equal("the output at the limit", told.stdout.len() as u64, MIB)?;
+    let told = run(&*sandbox, head(MIB + 1)).await?;
+    let limit = Some(ExitStatus::Limit(ExceededLimit::Output));
+    equal("the status beyond the limit", told.status, limit)?;
+    let script = "head -c 600000 /dev/zero; head -c 600000 /dev/zero >&2; sleep 600";
+    equal("both streams", run(&*sandbox, ExecRequest::shell(script)).await?.status, limit)
+}
+
+async fn inodes(trial: &Trial<'_>) -> CaseResult {
+    const LIMIT: u64 = 200;
+    trial.needs(Wall::DiskLimit).await?;
+    let sandbox = trial.sandbox_with(|spec| spec.limits.disk_inodes = LIMIT).await?;
+    let mut made = 0;
+    let full = loop {
+        let name = path(&format!("file{made}"))?;
+        match sandbox.files().write(&name, Bytes::new(), &WriteOptions::default()).await {
+            Ok(()) => made += 1,
+            error => break error,
+        }
+        holds("names made", made <= LIMIT, "200 at most", &made)?;
+    };
+    refused("the first beyond the limit", full, Some(errno::ENOSPC))?;
+    holds("names made", made >= LIMIT / 2, "at least 100 of 200", &made)?;
+    for number in 0..10 {
+        sandbox.files().remove(&path(&format!("file{number}"))?, false).await?;
+    }
+    sandbox.files().write(&path("again")?, Bytes::new(), &WriteOptions::default()).await?;
+    Ok(())
+}
+
+async fn tree_too_large(trial: &Trial<'_>) -> CaseResult {
+    trial.needs(Wall::DiskLimit).await?;
+    let sandbox = trial.sandbox_with(|spec| spec.limits.disk_bytes = 4 * MIB).await?;
+    let events = (0..8).flat_map(|n| file(format!("f{n}"), 0o644, &pattern(1 << 20))).collect();
+    refused("the upload", upload(&*sandbox, ".", events).await, Some(errno::ENOSPC))?;
+    sandbox.files().remove(&path("f0")?, false).await?;
+    alive(&*sandbox).await
+}
+
+async fn open_files(trial: &Trial<'_>) -> CaseResult {
+    trial.needs(Wall::OpenFileLimit).await?;
+    let sandbox = trial.sandbox_with(|spec| spec.limits.open_files = 64).await?;
+    let script = "ulimit -n; ulimit -Hn; ulimit -n 65 2>&- && echo raised; :";
+    equal("the limits", shell(&*sandbox, script).await?, "64\n64\n")?;
+    alive(&*sandbox).await
+}
+
+async fn cpu(trial: &Trial<'_>) -> CaseResult {
+    trial.needs(Wall::CpuLimit).await?;
+    let sandbox = trial.sandbox_with(|spec| spec.limits.cpu_millis = Some(100)).await?;
+    let script = "while :; do :; done & sleep 2; cut -d' ' -f14,15 /proc/$!/stat; kill $!";
+    // In ticks of a hundredth of a second, as everywhere on Linux; 20 would be the share.
+    let text = shell(&*sandbox, script).await?;
+    let ticks: u64 = text.split_whitespace().filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    holds("ticks of 200", (1..=60).contains(&ticks), "about 20", &text)
+}
+
+async fn idle(trial: &Trial<'_>) -> CaseResult {
+    trial.needs(Wall::IdleTimeLimit).await?;
+    let limit = Duration::from_secs(1);
+    let sandbox = trial.sandbox_with(|spec| spec.limits.idle_time = Some(limit)).await?;
+    let told = run(&*sandbox, ExecRequest::program(["sleep", "2"])).await?;
+    equal("a command that takes longer", told.status, Some(ExitStatus::Code(0)))?;
+    for _ in 0..8 {
+        tokio::time::sleep(limit / 4).await;
+        sandbox.files().list(&path(".")?, &ListOptions::default()).await?;
+    }
+    match sandbox.lost().await {
+        SandboxError::Lost { reason: LossReason::IdleTime } => {}
+        other => return Err(mismatch("lost", "LossReason::IdleTime", &other)),
+    }
+    let after = sandbox.exec(ExecRequest::program(["true"])).await;
+    holds("exec", matches!(after, Err(SandboxError::Lost { .. })), "SandboxError::Lost", &after)
+}
+
+async fn read_only(trial: &Trial<'_>) -> CaseResult {
+    let fixed = path("fixed")?;
+    let made = trial.sandbox_with(|spec| spec.read_only = vec![fixed]).await;
+    let sandbox = match made {
+        Ok(sandbox) => sandbox,
+        Err(error @ (SandboxError::Unenforceable { .. } | SandboxError::Unsupported { .. })) => {
+            return Err(Stop::Skipped(error.to_string()));
+        }
+        Err(error) => return Err(mismatch("creating", "a sandbox or a refusal by name", &error)),
+    };
+    sandbox
+        .files()
+        .write(&path("fixed/file")?, Bytes::from_static(b"x"), &WriteOptions::default())
+        .await?;
+    equal(
+        "reading",
+        run(&*sandbox, ExecRequest::program(["cat", "fixed/file"])).await?.text(),
+        "x",
+    )?;
+    let script = "echo y > fixed/file; echo z > fixed/new; rm -rf fixed; mv fixed moved; ls -R";
+    let told = run(&*sandbox, ExecRequest::shell(script)).await?;
+    equal("what is left", told.text(), ".:\nfixed\n\n./fixed:\nfile\n")?;
+    equal("the content", sandbox.files().read(&path("fixed/file")?, 0, 9).await?, "x")
 }
 
 /// Connects to the host's loopback from a sandbox, and returns whether the listener saw it.

@@ -24,6 +24,8 @@ pub struct CaseReport {
     pub rule: &'static str,
     /// What came of it.
     pub outcome: Outcome,
+    /// How long it took, the closing of its sandboxes included, beside the cases that ran at the same time.
+    pub took: Duration,
 }
 
 /// Passed, failed with what, or skipped and why.
@@ -135,7 +137,12 @@ mod tests {
     use super::*;
 
     fn report(outcomes: Vec<(&'static str, Outcome)>) -> Report {
-        let case = |(name, outcome)| CaseReport { name, rule: "what must hold", outcome };
+        let case = |(name, outcome)| CaseReport {
+            name,
+            rule: "what must hold",
+            outcome,
+            took: Duration::ZERO,
+        };
         Report { backend: "b".to_owned(), cases: outcomes.into_iter().map(case).collect() }
     }
 

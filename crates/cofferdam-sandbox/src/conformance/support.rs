@@ -8,7 +8,8 @@ use futures::StreamExt as _;
 
 use super::{CaseFailure, trial::Stop};
 use crate::{
-    ExecEvent, ExecRequest, ExitStatus, LossReason, Process, Sandbox, SandboxError, WriteOptions,
+    ExecEvent, ExecRequest, ExitStatus, ListOptions, Listing, LossReason, Process, Sandbox,
+    SandboxError, TerminalSize, WriteOptions,
 };
 
 pub(super) type CaseResult = Result<(), Stop>;
@@ -16,10 +17,16 @@ pub(super) type CaseResult = Result<(), Stop>;
 /// Numbers of errors, as on Linux.
 pub(super) mod errno {
     pub(crate) const ENOENT: i32 = 2;
+    pub(crate) const E2BIG: i32 = 7;
+    pub(crate) const ENOEXEC: i32 = 8;
     pub(crate) const EACCES: i32 = 13;
     pub(crate) const EEXIST: i32 = 17;
+    pub(crate) const ENOTDIR: i32 = 20;
+    pub(crate) const EISDIR: i32 = 21;
+    pub(crate) const EINVAL: i32 = 22;
     pub(crate) const ENOSPC: i32 = 28;
     pub(crate) const ENOTEMPTY: i32 = 39;
+    pub(crate) const ELOOP: i32 = 40;
 }
 
 /// Longest text of a value in a failure, in characters.
@@ -69,12 +76,51 @@ pub(super) fn refused<T: Debug>(
     }
 }
 
+/// Demands [`SandboxError::NotStarted`], with one of these numbers if there are any.
+pub(super) fn not_started<T: Debug>(
+    what: &str,
+    result: Result<T, SandboxError>,
+    numbers: &[i32],
+) -> CaseResult {
+    match &result {
+        Err(SandboxError::NotStarted { errno, .. })
+            if numbers.is_empty() || numbers.contains(errno) =>
+        {
+            Ok(())
+        }
+        _ => Err(mismatch(
+            what,
+            &format!("SandboxError::NotStarted with one of {numbers:?}"),
+            &result,
+        )),
+    }
+}
+
+/// Demands that a request was refused as one that makes no sense, or by what would have carried it out.
+pub(super) fn senseless<T: Debug>(what: &str, result: Result<T, SandboxError>) -> CaseResult {
+    let expected = matches!(
+        result,
+        Err(SandboxError::InvalidRequest { .. }
+            | SandboxError::NotStarted { .. }
+            | SandboxError::File { .. })
+    );
+    holds(what, expected, "a refusal of the request", &result)
+}
+
 /// Demands [`SandboxError::Lost`] because the sandbox was closed.
 pub(super) fn closed<T: Debug>(what: &str, result: Result<T, SandboxError>) -> CaseResult {
     match result {
         Err(SandboxError::Lost { reason: LossReason::Closed }) => Ok(()),
         other => Err(mismatch(what, "SandboxError::Lost with LossReason::Closed", &other)),
     }
+}
+
+pub(super) fn with_stdin(request: ExecRequest) -> ExecRequest {
+    ExecRequest { stdin: true, ..request }
+}
+
+pub(super) fn on_terminal(script: &str, rows: u16, columns: u16) -> ExecRequest {
+    ExecRequest { terminal: Some(TerminalSize { rows, columns }), ..ExecRequest::shell(script) }
 }
 
 /// Everything that a command said until its stream ended.
@@ -96,7 +142,7 @@ pub(super) async fn collect(mut process: Process) -> Result<Told, Stop> {
     let mut told = Told::default();
     while let Some(event) = process.next().await {
         match event? {
-            ExecEvent::Started { .. } => {}
+            ExecEvent::Started { .. } | ExecEvent::OutputLost { .. } => {}
             ExecEvent::Stdout(bytes) => told.stdout.extend(bytes),
             ExecEvent::Stderr(bytes) => told.stderr.extend(bytes),
             ExecEvent::Exited(status) => told.status = Some(status),
@@ -137,6 +183,31 @@ pub(super) async fn shell(sandbox: &dyn Sandbox, script: &str) -> Result<String,
     Ok(told.text())
 }
 
+/// Demands that a sandbox still works.
+pub(super) async fn alive(sandbox: &dyn Sandbox) -> CaseResult {
+    let told = run(sandbox, ExecRequest::program(["echo", "alive"])).await?;
+    equal("a later command", told.text(), "alive\n")
+}
+
+/// Waits until a condition holds that commands of the sandbox bring about, with a script that says `yes` once it does.
+pub(super) async fn becomes(sandbox: &dyn Sandbox, what: &str, script: &str) -> CaseResult {
+    let mut said = String::new();
+    for _ in 0..400 {
+        said = shell(sandbox, script).await?;
+        if said.trim_end() == "yes" {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    Err(mismatch(what, "yes within 10 s", &said))
+}
+
+/// Demands that soon no process of the sandbox has this name.
+pub(super) async fn none_named(sandbox: &dyn Sandbox, name: &str) -> CaseResult {
+    let script = format!("cat /proc/[0-9]*/comm 2>&- | grep -q '^{name}$' || echo yes; :");
+    becomes(sandbox, &format!("no process named {name}"), &script).await
+}
+
 /// Demands that a process of the sandbox ends soon.
 pub(super) async fn gone(sandbox: &dyn Sandbox, what: &str, pid: &str) -> CaseResult {
     let script = format!(
@@ -170,6 +241,21 @@ pub(super) async fn write(
     Ok(sandbox.files().write(&path(name)?, content.into(), &WriteOptions::default()).await?)
 }
 
+/// Reads a whole file.
+pub(super) async fn read(sandbox: &dyn Sandbox, name: &str) -> Result<Bytes, Stop> {
+    Ok(sandbox.files().read(&path(name)?, 0, 128 << 20).await?)
+}
+
+/// Lists the names in a directory.
+pub(super) async fn names(sandbox: &dyn Sandbox, name: &str) -> Result<Vec<String>, Stop> {
+    let listing = sandbox.files().list(&path(name)?, &ListOptions::default()).await?;
+    Ok(shown_names(&listing))
+}
+
+pub(super) fn shown_names(listing: &Listing) -> Vec<String> {
+    listing.entries.iter().map(|e| String::from_utf8_lossy(&e.path).into_owned()).collect()
+}
+
 pub(super) fn path(text: &str) -> Result<WorkspacePath, SandboxError> {
     WorkspacePath::new(text)
         .map_err(|error| SandboxError::InvalidRequest { reason: error.to_string() })
@@ -177,12 +263,30 @@ pub(super) fn path(text: &str) -> Result<WorkspacePath, SandboxError> {
 
 /// Bytes without a short period, so that a piece lost, doubled or moved shows.
 pub(super) fn pattern(length: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    std::iter::repeat_with(|| {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56).to_le_bytes()[0]
-    })
-    .take(length)
-    .collect()
+    Random::new(0x9e37_79b9_7f4a_7c15).bytes(length)
+}
+
+/// Numbers that look random and are the same for the same seed.
+#[derive(Debug)]
+pub(super) struct Random(u64);
+
+impl Random {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(super) fn next_u32(&mut self) -> u32 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        u32::try_from(self.0 >> 32).unwrap_or_default()
+    }
+
+    /// Returns a number below a bound, which is not 0.
+    pub(super) fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.next_u32()).unwrap_or_default() % bound
+    }
+
+    pub(super) fn bytes(&mut self, length: usize) -> Vec<u8> {
+        std::iter::repeat_with(|| self.next_u32().to_be_bytes()[0]).take(length).collect()
+    }
 }

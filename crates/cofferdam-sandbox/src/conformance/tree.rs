@@ -7,10 +7,16 @@ use futures::{StreamExt as _, stream};
 
 use super::{
     case_table,
-    support::{CaseResult, equal, errno, holds, mismatch, path, pattern, refused, shell, write},
+    layout::{Whole, directory, download, entry, file, first_event, lay, link, upload},
+    support::{
+        CaseResult, alive, equal, errno, holds, mismatch, names, path, pattern, read, read_until,
+        refused, shell, write,
+    },
     trial::{Stop, Trial},
 };
-use crate::{DownloadOptions, Sandbox, SandboxError, TreeEntry, TreeEntryKind, TreeEvent};
+use crate::{
+    DownloadOptions, ExecRequest, FileKind, SandboxError, TreeEntry, TreeEntryKind, TreeEvent,
+};
 
 case_table! { "tree":
     round_trip: "2 000 files, links, modes, times and empty directories come out as they went in",
@@ -24,54 +30,19 @@ case_table! { "tree":
     bounds: "a download ends with an error at its bounds",
     download_of_links: "a download takes links as links, and refuses to start behind one that leads out",
     special_is_skipped: "a download skips fifos and says so",
-}
-
-fn entry(path: &str, mode: u32, kind: TreeEntryKind) -> TreeEvent {
-    let modified_ns = Some(1_600_000_000_123_456_789);
-    TreeEvent::Entry(TreeEntry { path: path.as_bytes().to_vec(), mode, modified_ns, kind })
-}
-
-fn directory(path: &str) -> TreeEvent {
-    entry(path, 0o755, TreeEntryKind::Directory)
-}
-
-fn link(path: &str, target: &str) -> TreeEvent {
-    entry(path, 0o777, TreeEntryKind::Link { target: target.as_bytes().to_vec() })
-}
-
-/// A file as the two events that it is; content may come in pieces.
-fn file(path: &str, mode: u32, content: &[u8]) -> Vec<TreeEvent> {
-    let mut events = vec![entry(path, mode, TreeEntryKind::File { size: content.len() as u64 })];
-    events.extend(
-        content.chunks(50_000).map(|piece| TreeEvent::Content(Bytes::copy_from_slice(piece))),
-    );
-    events
-}
-
-async fn upload(
-    sandbox: &dyn Sandbox,
-    target: &str,
-    events: Vec<TreeEvent>,
-) -> Result<u64, SandboxError> {
-    sandbox.tree().upload(&path(target)?, stream::iter(events.into_iter().map(Ok)).boxed()).await
-}
-
-/// An entry with its content.
-type Whole = (TreeEntry, Vec<u8>);
-
-/// Downloads a tree without the entry of its root.
-async fn download(sandbox: &dyn Sandbox, source: &str) -> Result<Vec<Whole>, Stop> {
-    let mut events = sandbox.tree().download(&path(source)?, &DownloadOptions::default()).await?;
-    let mut found: Vec<Whole> = Vec::new();
-    while let Some(event) = events.next().await {
-        match (event?, found.last_mut()) {
-            (TreeEvent::Entry(entry), _) => found.push((entry, Vec::new())),
-            (TreeEvent::Content(bytes), Some((_, content))) => content.extend(bytes),
-            (other, _) => return Err(mismatch("an event", "an entry and its content", &other)),
-        }
-    }
-    found.retain(|(entry, _)| !entry.path.is_empty());
-    Ok(found)
+    one_file: "a download of a file is that file, with an empty path",
+    root_entry: "an upload's entry with an empty path sets the mode of the target",
+    nothing: "an upload of nothing makes the target and no entry",
+    kinds_change: "a directory replaces a file or link that is there; nothing replaces a full directory",
+    content_out_of_place: "content that belongs to no file is refused",
+    missing_parents: "directories that an upload does not mention are made",
+    target_is_a_file: "an upload below a file is ENOTDIR",
+    sticky_stays: "an upload keeps the sticky bit and drops set-id bits, of directories too",
+    time_left_out: "an entry without a time gets that of its making",
+    unfinished_source: "an upload whose source ends in an error has made what came before",
+    slow_source: "an upload whose source waits holds up nobody else",
+    unread_download: "a download that nobody reads holds up nobody else",
+    growing_file: "a file that grows or shrinks while it is downloaded does not break the stream",
 }
 
 async fn round_trip(trial: &Trial<'_>) -> CaseResult {
@@ -81,7 +52,7 @@ async fn round_trip(trial: &Trial<'_>) -> CaseResult {
         events.push(directory(&format!("d{group:02}")));
         for number in 0..50_usize {
             let mode = [0o644, 0o755, 0o600, 0o444][number % 4];
-            events.extend(file(&format!("d{group:02}/f{number:02}"), mode, &pattern(number * 7)));
+            events.extend(file(format!("d{group:02}/f{number:02}"), mode, &pattern(number * 7)));
         }
     }
     events.push(entry("empty", 0o700, TreeEntryKind::Directory));
@@ -132,26 +103,26 @@ async fn round_trip(trial: &Trial<'_>) -> CaseResult {
 
 async fn order(trial: &Trial<'_>) -> CaseResult {
     let sandbox = trial.sandbox().await?;
-    shell(&*sandbox, "mkdir -p t/b/y t/b/x t/a; : > t/b/x/2; : > t/b/x/10; : > t/c; : > t/B")
-        .await?;
+    lay(
+        &*sandbox,
+        &["t/", "t/c", "t/b/", "t/b/y/", "t/b/x/", "t/b/x/2", "t/b/x/10", "t/b-", "t/B", "t/a/"],
+    )
+    .await?;
     let found = download(&*sandbox, "t").await?;
     let names: Vec<_> = found.iter().map(|(e, _)| String::from_utf8_lossy(&e.path)).collect();
-    equal("the paths", names, ["B", "a", "b", "b/x", "b/x/10", "b/x/2", "b/y", "c"])
+    equal("the paths", names, ["B", "a", "b", "b/x", "b/x/10", "b/x/2", "b/y", "b-", "c"])
 }
 
 async fn replaces(trial: &Trial<'_>) -> CaseResult {
     let sandbox = trial.sandbox().await?;
-    let script =
-        "mkdir -p dir; echo kept > dir/kept; echo old > file; echo x > other; ln -s other link";
-    shell(&*sandbox, script).await?;
-    let mut events = vec![directory("dir")];
-    events.extend(file("dir/new", 0o644, b"new\n"));
-    events.extend(file("file", 0o644, b"new\n"));
-    events.extend(file("link", 0o644, b"new\n"));
-    upload(&*sandbox, ".", events).await?;
-    let found =
-        shell(&*sandbox, "cat dir/kept dir/new file link other; [ -L link ] && echo link; :");
-    equal("the workspace", found.await?, "kept\nnew\nnew\nnew\nx\n")
+    lay(&*sandbox, &["dir/", "dir/kept: kept", "file: old", "other: x", "link -> other"]).await?;
+    lay(&*sandbox, &["dir/", "dir/new: new", "file: new", "link: new"]).await?;
+    for (name, content) in
+        [("dir/kept", "kept"), ("dir/new", "new"), ("file", "new"), ("link", "new"), ("other", "x")]
+    {
+        equal(name, read(&*sandbox, name).await?, content)?;
+    }
+    equal("the link", sandbox.files().stat(&path("link")?).await?.kind, FileKind::File)
 }
 
 async fn set_id_is_dropped(trial: &Trial<'_>) -> CaseResult {
@@ -162,15 +133,16 @@ async fn set_id_is_dropped(trial: &Trial<'_>) -> CaseResult {
 
 async fn leaving_paths_are_refused(trial: &Trial<'_>) -> CaseResult {
     let sandbox = trial.sandbox().await?;
-    shell(&*sandbox, "mkdir dir").await?;
+    lay(&*sandbox, &["dir/"]).await?;
     for name in ["../escaped", "a/../../../tmp/escaped", "..", "/tmp/escaped", "a/./b/../../../e"] {
         let result = upload(&*sandbox, "dir", file(name, 0o644, b"x")).await;
         let expected =
             matches!(result, Err(SandboxError::File { .. } | SandboxError::InvalidRequest { .. }));
         holds(name, expected, "SandboxError::File or InvalidRequest", &result)?;
     }
-    let found = shell(&*sandbox, "ls; ls -d /tmp/escaped ../escaped 2>&-; :").await?;
-    equal("what is there", found, "dir\n")
+    equal("what is there", names(&*sandbox, ".").await?, ["dir"])?;
+    let found = shell(&*sandbox, "ls -d /tmp/escaped ../escaped 2>&-; :").await?;
+    equal("what is outside", found, "")
 }
 
 async fn links_are_not_followed(trial: &Trial<'_>) -> CaseResult {
@@ -196,7 +168,7 @@ async fn wrong_size_is_refused(trial: &Trial<'_>) -> CaseResult {
         holds(&what, expected, "SandboxError::File or InvalidRequest", &result)?;
     }
     upload(&*sandbox, ".", file("later", 0o644, b"fine")).await?;
-    equal("a later upload", shell(&*sandbox, "cat later").await?, "fine")
+    equal("a later upload", read(&*sandbox, "later").await?, "fine")
 }
 
 async fn source_error_is_passed_on(trial: &Trial<'_>) -> CaseResult {
@@ -207,7 +179,7 @@ async fn source_error_is_passed_on(trial: &Trial<'_>) -> CaseResult {
     let expected = matches!(&result, Err(SandboxError::InvalidRequest { reason }) if reason == "the source broke");
     holds("the upload", expected, "the error of the stream", &result)?;
     upload(&*sandbox, ".", file("later", 0o644, b"fine")).await?;
-    equal("a later upload", shell(&*sandbox, "cat later").await?, "fine")
+    equal("a later upload", read(&*sandbox, "later").await?, "fine")
 }
 
 async fn bounds(trial: &Trial<'_>) -> CaseResult {
@@ -237,20 +209,12 @@ async fn bounds(trial: &Trial<'_>) -> CaseResult {
 
 async fn download_of_links(trial: &Trial<'_>) -> CaseResult {
     let sandbox = trial.sandbox().await?;
-    shell(&*sandbox, "mkdir tree; ln -s /tmp tree/out; ln -s /tmp out").await?;
+    lay(&*sandbox, &["tree/", "tree/out -> /tmp", "out -> /tmp"]).await?;
     let found = download(&*sandbox, "tree").await?;
     let kinds: Vec<_> = found.into_iter().map(|(entry, _)| entry.kind).collect();
     equal("the entries", kinds, [TreeEntryKind::Link { target: b"/tmp".to_vec() }])?;
-    let first = match sandbox.tree().download(&path("out")?, &DownloadOptions::default()).await {
-        Ok(mut events) => events.next().await.transpose().map(drop),
-        Err(error) => Err(error),
-    };
-    refused("behind a link", first, None)?;
-    let missing = match sandbox.tree().download(&path("no")?, &DownloadOptions::default()).await {
-        Ok(mut events) => events.next().await.transpose().map(drop),
-        Err(error) => Err(error),
-    };
-    refused("nothing", missing, Some(errno::ENOENT))
+    refused("behind a link", first_event(&*sandbox, "out").await, None)?;
+    refused("nothing", first_event(&*sandbox, "no").await, Some(errno::ENOENT))
 }
 
 async fn special_is_skipped(trial: &Trial<'_>) -> CaseResult {
@@ -267,4 +231,167 @@ async fn special_is_skipped(trial: &Trial<'_>) -> CaseResult {
         .collect();
     equal("what was skipped", skipped, [(b"fifo".as_slice(), "fifo")])?;
     holds("the rest", events.iter().all(Result::is_ok), "no error", &events)
+}
+
+async fn one_file(trial: &Trial<'_>) -> CaseResult {
+    let sandbox = trial.sandbox().await?;
+    write(&*sandbox, "dir/file", "content").await?;
+    let options = DownloadOptions::default();
+    let events = sandbox.tree().download(&path("dir/file")?, &options).await?;
+    let events: Vec<_> = events.collect().await;
+    let mut content = Vec::new();
+    for (number, event) in events.into_iter().enumerate() {
+        match event? {
+            TreeEvent::Entry(entry) if number == 0 => {
+                equal("the path", &*entry.path, b"")?;
+                equal("the kind", entry.kind, TreeEntryKind::File { size: 7 })?;
+            }
+            TreeEvent::Content(bytes) => content.extend(bytes),
+            other => return Err(mismatch("an event", "the entry, then its content", &other)),
+        }
+    }
+    equal("the content", content, b"content")
+}
+
+async fn root_entry(trial: &Trial<'_>) -> CaseResult {
+    let sandbox = trial.sandbox().await?;
+    let mut events = vec![entry("", 0o750, TreeEntryKind::Directory)];
+    events.extend(file("file", 0o644, b"x"));
+    equal("entries made", upload(&*sandbox, "target", events).await?, 2)?;
+    equal("the mode", sandbox.files().stat(&path("target")?).await?.mode, 0o750)
+}
+
+async fn nothing(trial: &Trial<'_>) -> CaseResult {
+    let sandbox = trial.sandbox().await?;
+    equal("entries made", upload(&*sandbox, "a/b", Vec::new()).await?, 0)?;
+    equal("the target", names(&*sandbox, "a/b").await?, Vec::<String>::new())?;
+    equal("a download of it", download(&*sandbox, "a/b").await?, [])
+}
+
+async fn kinds_change(trial: &Trial<'_>) -> CaseResult {
+    let sandbox = trial.sandbox().await?;
+    lay(&*sandbox, &["one: x", "two -> one", "full/", "full/file: y"]).await?;
+    lay(&*sandbox, &["two/", "two/file: z", "one/", "one/file: z"]).await?;
+    equal("below what was a file", read(&*sandbox, "one/file").await?, "z")?;
+    equal("below what was a link", read(&*sandbox, "two/file").await?, "z")?;
+    refused("a file", upload(&*sandbox, ".", file("full", 0o644, b"x")).await, None)?;
+    refused("a link", upload(&*sandbox, ".", vec![link("full", "one")]).await, None)?;
+    equal("the full directory", read(&*sandbox, "full/file").await?, "y")
+}
+
+async fn content_out_of_place(trial: &Trial<'_>) -> CaseResult {
+    let sandbox = trial.sandbox().await?;
+    let content = || TreeEvent::Content(Bytes::from_static(b"x"));
+    for events in [vec![content()], vec![directory("dir"), content()]] {
+        let result = upload(&*sandbox, ".", events).await;
+        let expected =
+            matches!(result, Err(SandboxError::File { .. } | SandboxError::InvalidRequest { .. }));
+        holds("content", expected, "SandboxError::File or InvalidRequest", &result)?;
+    }
+    alive(&*sandbox).await
+}
+
+async fn missing_parents(trial: &Trial<'_>) -> CaseResult {
+    let sandbox = trial.sandbox().await?;
+    equal("entries made", upload(&*sandbox, "t", file("a/b/c", 0o644, b"x")).await?, 1)?;
+    equal("the file", read(&*sandbox, "t/a/b/c").await?, "x")?;
+    equal("the mode above", sandbox.files().stat(&path("t/a")?).await?.mode, 0o755)
+}
+
+async fn target_is_a_file(trial: &Trial<'_>) -> CaseResult {
+    let sandbox = trial.sandbox().await?;
+    write(&*sandbox, "file", "x").await?;
+    let number = Some(errno::ENOTDIR);
+    refused("to a file", upload(&*sandbox, "file", file("a", 0o644, b"")).await, number)?;
+    refused("through a file", upload(&*sandbox, ".", file("file/a", 0o644, b"")).await, number)?;
+    equal("the file", read(&*sandbox, "file").await?, "x")
+}
+
+async fn sticky_stays(trial: &Trial<'_>) -> CaseResult {
+    let sandbox = trial.sandbox().await?;
+    let mut events = vec![entry("dir", 0o7755, TreeEntryKind::Directory)];
+    events.extend(file("dir/file", 0o7711, b"x"));
+    upload(&*sandbox, ".", events).await?;
+    equal("the directory", sandbox.files().stat(&path("dir")?).await?.mode, 0o1755)?;
+    equal("the file", sandbox.files().stat(&path("dir/file")?).await?.mode, 0o1711)
+}
+
+async fn time_left_out(trial: &Trial<'_>) -> CaseResult {
+    let sandbox = trial.sandbox().await?;
+    write(&*sandbox, "before", "").await?;
+    let kind = TreeEntryKind::File { size: 0 };
+    let now = TreeEntry { path: b"file".to_vec(), mode: 0o644, modified_ns: None, kind };
+    upload(&*sandbox, ".", vec![TreeEvent::Entry(now)]).await?;
+    let before = sandbox.files().stat(&path("before")?).await?.modified_ns;
+    let found = sandbox.files().stat(&path("file")?).await?.modified_ns;
+    holds("the time", found >= before, "not before what was made before", &(before, found))
+}
+
+async fn unfinished_source(trial: &Trial<'_>) -> CaseResult {
+    let sandbox = trial.sandbox().await?;
+    let mut events: Vec<_> = file("whole", 0o644, b"x").into_iter().map(Ok).collect();
+    events.push(Ok(entry("half", 0o644, TreeEntryKind::File { size: 100 })));
+    events.push(Err(SandboxError::InvalidRequest { reason: "the source broke".to_owned() }));
+    let result = sandbox.tree().upload(&path(".")?, stream::iter(events).boxed()).await;
+    let expected = matches!(&result, Err(SandboxError::InvalidRequest { reason }) if reason == "the source broke");
+    holds("the upload", expected, "the error of the stream", &result)?;
+    // The half of a file that had begun is no matter; no operation stays open.
+    lay(&*sandbox, &["later: fine"]).await?;
+    equal("a later upload", read(&*sandbox, "later").await?, "fine")
+}
+
+async fn slow_source(trial: &Trial<'_>) -> CaseResult {
+    let sandbox = trial.sandbox().await?;
+    let events = stream::iter([Ok(directory("dir"))]).chain(stream::pending()).boxed();
+    let slow = path("slow")?;
+    let waiting = sandbox.tree().upload(&slow, events);
+    let others = async {
+        for turn in 0..10 {
+            lay(&*sandbox, &[&format!("file: {turn}")]).await?;
+            equal("another's file", read(&*sandbox, "file").await?, turn.to_string())?;
+        }
+        Ok::<_, Stop>(())
+    };
+    match futures::future::select(Box::pin(waiting), Box::pin(others)).await {
+        futures::future::Either::Left((ended, _)) => {
+            Err(mismatch("an upload whose source waits", "to wait", &ended))
+        }
+        futures::future::Either::Right((done, _)) => done,
+    }
+}
+
+async fn unread_download(trial: &Trial<'_>) -> CaseResult {
+    let sandbox = trial.sandbox().await?;
+    let content = pattern(16 << 20);
+    write(&*sandbox, "dir/large", content.clone()).await?;
+    let options = DownloadOptions::default();
+    let mut unread = sandbox.tree().download(&path("dir")?, &options).await?;
+    equal("the first event is there", unread.next().await.transpose()?.is_some(), true)?;
+    for turn in 0..10 {
+        lay(&*sandbox, &[&format!("file: {turn}")]).await?;
+        equal("another's file", read(&*sandbox, "file").await?, turn.to_string())?;
+    }
+    let mut length = 0;
+    while let Some(event) = unread.next().await {
+        if let TreeEvent::Content(bytes) = event? {
+            length += bytes.len();
+        }
+    }
+    equal("the content, read late", length, content.len())
+}
+
+async fn growing_file(trial: &Trial<'_>) -> CaseResult {
+    let sandbox = trial.sandbox().await?;
+    let script =
+        "echo ready; while :; do head -c 300000 /dev/zero > tree/file; : > tree/file; done";
+    lay(&*sandbox, &["tree/", "tree/file: x", "tree/other: y"]).await?;
+    let mut process = sandbox.exec(ExecRequest::shell(script)).await?;
+    read_until(&mut process, "ready\n").await?;
+    for _ in 0..50 {
+        for (entry, content) in download(&*sandbox, "tree").await? {
+            let size = TreeEntryKind::File { size: content.len() as u64 };
+            equal("the size that was told and came", entry.kind, size)?;
+        }
+    }
+    Ok(())
 }

@@ -2,13 +2,14 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::CaseFailure;
+use super::{CaseFailure, Options};
 use crate::{Enforcement, Sandbox, SandboxBackend, SandboxError, SandboxSpec, Wall};
 
 /// The backend as one case sees it. Sandboxes made through it are closed after the case.
 pub(super) struct Trial<'a> {
     pub(super) backend: &'a dyn SandboxBackend,
     pub(super) spec: &'a SandboxSpec,
+    pub(super) options: &'a Options,
     made: Mutex<Vec<Arc<dyn Sandbox>>>,
 }
 
@@ -25,8 +26,8 @@ impl<E: Into<CaseFailure>> From<E> for Stop {
 }
 
 impl<'a> Trial<'a> {
-    pub(super) fn new(backend: &'a dyn SandboxBackend, spec: &'a SandboxSpec) -> Self {
-        Self { backend, spec, made: Mutex::default() }
+    pub(super) fn new(backend: &'a dyn SandboxBackend, options: &'a Options) -> Self {
+        Self { backend, spec: &options.spec, options, made: Mutex::default() }
     }
 
     /// Makes a sandbox as the options say.
@@ -41,9 +42,13 @@ impl<'a> Trial<'a> {
     ) -> Result<Arc<dyn Sandbox>, SandboxError> {
         let mut spec = self.spec.clone();
         change(&mut spec);
-        let sandbox = self.backend.create(&spec).await?;
+        Ok(self.adopt(self.backend.create(&spec).await?))
+    }
+
+    /// Closes after the case a sandbox that was not made through here.
+    pub(super) fn adopt(&self, sandbox: Arc<dyn Sandbox>) -> Arc<dyn Sandbox> {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&sandbox));
-        Ok(sandbox)
+        sandbox
     }
 
     /// Skips the case if the backend says that a wall is not full.

@@ -1,18 +1,25 @@
 //! The stream to the guest: what waits to be written, which channels are open, and the two tasks.
+//!
+//! Whoever has something to say writes it at once if the stream takes it: handing every request to a task would cost a
+//! switch between threads. The writing task does the waiting.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     fmt,
+    future::poll_fn,
+    io,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
 };
 
 use cofferdam_guest::{FrameDecoder, GuestMessage, HostMessage, ProtocolError};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
     sync::{Notify, Semaphore, watch},
 };
 
-use super::operation::{Channel, Operation};
+use super::{channel::Channel, idle::Activity, operation::Operation};
 use crate::{LossReason, SandboxError};
 
 /// Frames that may wait to be written; who wants to add more waits.
@@ -31,11 +38,13 @@ enum Loss {
 /// One connection, shared by its tasks and its operations.
 pub(super) struct Connection {
     state: Mutex<State>,
-    /// Told when there is something to write.
+    writer: tokio::sync::Mutex<Writer>,
+    /// Told when there is something to write that could not be written at once.
     outgoing: Notify,
     outbox_slots: Semaphore,
     channel_slots: Arc<Semaphore>,
     loss: watch::Sender<Option<Loss>>,
+    pub(super) activity: Activity,
 }
 
 #[derive(Default)]
@@ -48,6 +57,16 @@ struct State {
     credit: BTreeMap<u32, u32>,
 }
 
+/// The writing half of the stream, and what it has not taken yet.
+struct Writer {
+    /// `None` once the connection is over, so that the guest sees the end.
+    stream: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    bytes: Vec<u8>,
+    written: usize,
+    /// The slots of the outbox that `bytes` hold.
+    slots: usize,
+}
+
 /// An encoded frame, and whether it holds one of the outbox's slots.
 struct Waiting {
     frame: Vec<u8>,
@@ -55,14 +74,21 @@ struct Waiting {
 }
 
 impl Connection {
-    pub(super) fn new(max_operations: u32) -> Self {
+    pub(super) fn new<W>(max_operations: u32, stream: W) -> Self
+    where
+        W: AsyncWrite + Send + Unpin + 'static,
+    {
         let operations = usize::try_from(max_operations).unwrap_or(usize::MAX);
+        let writer =
+            Writer { stream: Some(Box::new(stream)), bytes: Vec::new(), written: 0, slots: 0 };
         Self {
             state: Mutex::default(),
+            writer: tokio::sync::Mutex::new(writer),
             outgoing: Notify::new(),
             outbox_slots: Semaphore::new(OUTBOX_FRAMES),
             channel_slots: Arc::new(Semaphore::new(operations.min(Semaphore::MAX_PERMITS))),
             loss: watch::Sender::new(None),
+            activity: Activity::new(),
         }
     }
 
@@ -93,22 +119,22 @@ impl Connection {
             if self.loss.borrow().is_some() {
                 return Err(self.loss_error());
             }
-            let channel = Arc::new(Channel::new(id, message));
+            let channel = Arc::new(Channel::new(id, message, self.activity.begin()));
             state.last_channel = id;
             state.channels.insert(id, Arc::clone(&channel));
             outbox_slot.forget();
             state.outbox.push_back(Waiting { frame, slot: true });
             channel
         };
-        self.outgoing.notify_one();
+        self.write_now();
         Ok(Operation::new(Arc::clone(self), channel, permit))
     }
 
-    /// Returns a name for a command that no other of this connection has.
-    pub(super) fn next_command(&self) -> String {
+    /// Returns a number for a command that no other of this connection has.
+    pub(super) fn next_command(&self) -> u64 {
         let mut state = self.state();
         state.last_command += 1;
-        format!("command-{}", state.last_command)
+        state.last_command
     }
 
     /// Sends a message, after waiting for room.
@@ -124,32 +150,49 @@ impl Connection {
             .map_err(|error| SandboxError::InvalidRequest { reason: error.to_string() })?;
         slot.forget();
         self.state().outbox.push_back(Waiting { frame, slot: true });
-        self.outgoing.notify_one();
+        self.write_now();
         Ok(())
     }
 
     /// Forgets a channel; if the guest has not ended it yet, tells it to.
     pub(super) fn close_channel(&self, channel: u32, ended: bool) {
-        let mut state = self.state();
-        state.credit.remove(&channel);
-        if state.channels.remove(&channel).is_some() && !ended {
+        {
+            let mut state = self.state();
+            state.credit.remove(&channel);
+            if state.channels.remove(&channel).is_none() || ended {
+                return;
+            }
             let mut frame = Vec::new();
             // An empty message always fits a frame. One per channel, so it needs no slot.
-            if HostMessage::Close.encode(channel, &mut frame).is_ok() {
-                state.outbox.push_back(Waiting { frame, slot: false });
-                self.outgoing.notify_one();
-            }
+            let _ = HostMessage::Close.encode(channel, &mut frame);
+            state.outbox.push_back(Waiting { frame, slot: false });
         }
+        self.write_now();
     }
 
     /// Gives the guest credit on a channel.
     pub(super) fn give_credit(&self, channel: u32, bytes: u32) {
-        let mut state = self.state();
-        if state.channels.contains_key(&channel) {
+        {
+            let mut state = self.state();
+            if !state.channels.contains_key(&channel) {
+                return;
+            }
             let credit = state.credit.entry(channel).or_default();
             *credit = credit.saturating_add(bytes);
-            self.outgoing.notify_one();
         }
+        self.write_now();
+    }
+
+    /// Writes what waits, as far as the stream takes it without waiting; the rest is the writing task's.
+    fn write_now(&self) {
+        if let Ok(mut writer) = self.writer.try_lock() {
+            // Nobody is woken through this context: if the stream is not ready, the task below asks it again.
+            let mut context = Context::from_waker(Waker::noop());
+            if matches!(writer.poll_all(self, &mut context), Poll::Ready(Ok(()))) {
+                return;
+            }
+        }
+        self.outgoing.notify_one();
     }
 
     /// Returns why the connection is over, if it is.
@@ -161,12 +204,15 @@ impl Connection {
         self.loss().unwrap_or(SandboxError::Lost { reason: LossReason::Closed })
     }
 
-    pub(super) async fn lost(&self) -> SandboxError {
+    pub(super) fn lost(&self) -> impl Future<Output = SandboxError> + Send + 'static + use<> {
         let mut loss = self.loss.subscribe();
-        // The sender lives in `self`, so the waiting cannot fail.
-        match loss.wait_for(Option::is_some).await {
-            Ok(loss) => loss.as_ref().map_or_else(|| self.loss_error(), Loss::to_error),
-            Err(_closed) => self.loss_error(),
+        async move {
+            let closed = SandboxError::Lost { reason: LossReason::Closed };
+            // A connection that is dropped is closed first.
+            match loss.wait_for(Option::is_some).await {
+                Ok(loss) => loss.as_ref().map_or(closed, Loss::to_error),
+                Err(_dropped) => closed,
+            }
         }
     }
 
@@ -201,7 +247,11 @@ impl Connection {
         for channel in channels.values() {
             channel.wake();
         }
-        self.outgoing.notify_one();
+        match self.writer.try_lock() {
+            Ok(mut writer) => writer.stream = None,
+            // The writing task has it, and lets go of it when it is told.
+            Err(_busy) => self.outgoing.notify_one(),
+        }
     }
 
     /// Hands a message of the guest to its channel.
@@ -294,23 +344,57 @@ fn deliver_all(connection: &Connection, decoder: &mut FrameDecoder) -> Result<()
 }
 
 /// Writes what waits until the connection is over.
-pub(super) async fn write_frames<W>(connection: Arc<Connection>, mut stream: W)
-where
-    W: AsyncWrite + Send + Unpin,
-{
-    while connection.loss().is_none() {
-        let (bytes, slots) = connection.take_outgoing();
-        if bytes.is_empty() {
+pub(super) async fn write_frames(connection: Arc<Connection>) {
+    let writing = async {
+        loop {
+            {
+                let mut writer = connection.writer.lock().await;
+                poll_fn(|context| writer.poll_all(&connection, context)).await?;
+            }
             connection.outgoing.notified().await;
-            continue;
         }
-        let written = async {
-            stream.write_all(&bytes).await?;
-            stream.flush().await
-        };
-        if let Err(error) = written.await {
-            return connection.end_with(LossReason::StreamBroken { detail: error.to_string() });
+    };
+    let result: io::Result<()> = tokio::select! {
+        result = writing => result,
+        _ = connection.lost() => Ok(()),
+    };
+    if let Err(error) = result {
+        connection.end_with(LossReason::StreamBroken { detail: error.to_string() });
+    }
+    connection.writer.lock().await.stream = None;
+}
+
+impl Writer {
+    /// Writes until nothing waits any more, in the outbox or here.
+    fn poll_all(
+        &mut self,
+        connection: &Connection,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let Some(stream) = &mut self.stream else {
+                return Poll::Ready(Ok(()));
+            };
+            if self.written < self.bytes.len() {
+                let waiting = &self.bytes[self.written..];
+                match Pin::new(stream).poll_write(context, waiting) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    Poll::Ready(Ok(length)) => self.written += length,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => return Poll::Pending,
+                }
+                continue;
+            }
+            match Pin::new(stream).poll_flush(context) {
+                Poll::Ready(Ok(())) => {}
+                other => return other,
+            }
+            connection.outbox_slots.add_permits(std::mem::take(&mut self.slots));
+            (self.bytes, self.slots) = connection.take_outgoing();
+            self.written = 0;
+            if self.bytes.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
         }
-        connection.outbox_slots.add_permits(slots);
     }
 }

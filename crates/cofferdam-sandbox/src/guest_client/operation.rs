@@ -1,182 +1,27 @@
-//! One channel: what has arrived on it, and the handle of the caller.
+//! One operation in the hands of a caller: what it waits for, and what it sends.
 
-use std::{
-    io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+use std::{io, sync::Arc};
+
+use bytes::Bytes;
+use cofferdam_guest::{CommandInfo, ExitStatus, Failure, FailureReason, HostMessage, Metadata};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{
+    channel::{Channel, Inbox},
+    connection::Connection,
 };
-
-use bytes::{Bytes, BytesMut};
-use cofferdam_guest::{
-    ExitStatus, Failure, FileRequest, GuestMessage, HostMessage, Metadata, ReceiveWindow,
-    SendWindow,
-};
-use tokio::sync::{Notify, OwnedSemaphorePermit};
-
-use super::connection::Connection;
 use crate::SandboxError;
 
 /// The greatest piece of data sent in one frame.
 const PIECE: usize = 64 * 1024;
 
-/// What may arrive on a channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sort {
-    /// A command: `Started`, output, `Exited`.
-    Command,
-    /// A transfer to the host: `Data`, after `Metadata` if it is a file.
-    Incoming { metadata: bool },
-    /// A transfer to the guest, or a plain request: only the end.
-    Plain,
-    /// A tree to the guest: the end is `Uploaded`.
-    Upload,
-    /// A request that is answered with `Metadata`.
-    Description,
-}
-
-/// One channel, shared by the reading task and the operation.
-#[derive(Debug)]
-pub(super) struct Channel {
-    pub(super) id: u32,
-    sort: Sort,
-    inbox: Mutex<Inbox>,
-    /// Told when something arrived or the connection is lost; one waiter each.
-    arrived: Notify,
-    credit: Notify,
-}
-
-/// Everything that has arrived and was not taken yet. Bounded by credit and by one slot for each kind of message.
-#[derive(Debug, Default)]
-struct Inbox {
-    started: Option<u32>,
-    metadata: Option<Metadata>,
-    stdout: Output,
-    stderr: Output,
-    data: BytesMut,
-    exited: Option<ExitStatus>,
-    exit_taken: bool,
-    end: Option<Result<u64, Failure>>,
-    receive: ReceiveWindow,
-    send: SendWindow,
-    /// The operation was dropped; nothing is to be sent any more.
-    closed: bool,
-}
-
-#[derive(Debug, Default)]
-struct Output {
-    bytes: BytesMut,
-    /// How many of `bytes` came before the exit.
-    before_exit: usize,
-}
-
 /// Something that a command did.
 #[derive(Debug)]
 pub(super) enum CommandEvent {
+    OutputLost([u64; 2]),
     Stdout(Bytes),
     Stderr(Bytes),
     Exited(ExitStatus),
-}
-
-impl Channel {
-    pub(super) fn new(id: u32, message: &HostMessage<'_>) -> Self {
-        let sort = match message {
-            HostMessage::Exec(_) => Sort::Command,
-            HostMessage::ReadFile(_) => Sort::Incoming { metadata: true },
-            HostMessage::List(_) | HostMessage::DownloadTree(_) => {
-                Sort::Incoming { metadata: false }
-            }
-            HostMessage::UploadTree(_) => Sort::Upload,
-            HostMessage::File(FileRequest::Stat { .. } | FileRequest::ReadLink { .. }) => {
-                Sort::Description
-            }
-            _ => Sort::Plain,
-        };
-        Self { id, sort, inbox: Mutex::default(), arrived: Notify::new(), credit: Notify::new() }
-    }
-
-    fn inbox(&self) -> MutexGuard<'_, Inbox> {
-        // No code panics while it holds the lock; if one did, the inbox would still be whole.
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Lets whoever waits look again.
-    pub(super) fn wake(&self) {
-        self.arrived.notify_one();
-        self.credit.notify_one();
-    }
-
-    /// Takes in a message; an error says how the guest broke the protocol.
-    pub(super) fn deliver(&self, message: &GuestMessage<'_>) -> Result<(), String> {
-        let mut guard = self.inbox();
-        let inbox = &mut *guard;
-        if inbox.end.is_some() {
-            return Err(format!("channel {} goes on after its end", self.id));
-        }
-        let running = inbox.started.is_some();
-        match (message, self.sort) {
-            (GuestMessage::Started { pid }, Sort::Command) if !running => {
-                inbox.started = Some(*pid);
-            }
-            (GuestMessage::Stdout(bytes), Sort::Command) if running => {
-                inbox.receive.arrived(self.id, bytes.len()).map_err(|error| error.to_string())?;
-                inbox.stdout.push(bytes, inbox.exited.is_none());
-            }
-            (GuestMessage::Stderr(bytes), Sort::Command) if running => {
-                inbox.receive.arrived(self.id, bytes.len()).map_err(|error| error.to_string())?;
-                inbox.stderr.push(bytes, inbox.exited.is_none());
-            }
-            (GuestMessage::Exited(status), Sort::Command) if running && inbox.exited.is_none() => {
-                inbox.exited = Some(*status);
-            }
-            (
-                GuestMessage::Metadata(metadata),
-                Sort::Description | Sort::Incoming { metadata: true },
-            ) if inbox.metadata.is_none() => {
-                inbox.metadata = Some(metadata.clone());
-            }
-            (GuestMessage::Data(bytes), Sort::Incoming { .. }) => {
-                inbox.receive.arrived(self.id, bytes.len()).map_err(|error| error.to_string())?;
-                inbox.data.extend_from_slice(bytes);
-            }
-            (GuestMessage::Window(bytes), _) => {
-                inbox.send.grant(*bytes).map_err(|error| error.to_string())?;
-            }
-            (GuestMessage::Done, Sort::Command) if inbox.exited.is_some() => {
-                inbox.end = Some(Ok(0));
-            }
-            (GuestMessage::Done, Sort::Incoming { .. } | Sort::Plain) => inbox.end = Some(Ok(0)),
-            (GuestMessage::Done, Sort::Description) if inbox.metadata.is_some() => {
-                inbox.end = Some(Ok(0));
-            }
-            (GuestMessage::Uploaded { entries }, Sort::Upload) => inbox.end = Some(Ok(*entries)),
-            (GuestMessage::Failed(failure), _) => inbox.end = Some(Err(failure.clone())),
-            _ => {
-                return Err(format!(
-                    "a message of kind {:#04x} has no meaning on channel {} now",
-                    message.kind(),
-                    self.id
-                ));
-            }
-        }
-        drop(guard);
-        self.wake();
-        Ok(())
-    }
-}
-
-impl Output {
-    fn push(&mut self, bytes: &[u8], before_exit: bool) {
-        self.bytes.extend_from_slice(bytes);
-        if before_exit {
-            self.before_exit += bytes.len();
-        }
-    }
-
-    /// Takes what came before the exit, or all of it once the exit was told.
-    fn take(&mut self, after_exit: bool) -> Option<Bytes> {
-        let length = if after_exit { self.bytes.len() } else { self.before_exit };
-        self.before_exit = self.before_exit.saturating_sub(length);
-        (length > 0).then(|| self.bytes.split_to(length).freeze())
-    }
 }
 
 /// An open channel in the hands of a caller. Dropping it ends the operation in the guest.
@@ -230,22 +75,27 @@ impl Operation {
 
     /// Waits for the metadata that comes before anything else.
     pub(super) async fn metadata(&self) -> Result<Result<Metadata, Failure>, SandboxError> {
-        self.wait(|inbox| match (&inbox.metadata, &inbox.end) {
-            (Some(metadata), _) => Some(Ok(metadata.clone())),
-            (None, Some(Err(failure))) => Some(Err(failure.clone())),
-            _ => None,
-        })
-        .await
+        self.wait(|inbox| answer_or_failure(inbox.metadata.clone(), &inbox.end)).await
     }
 
     /// Waits until the command runs.
     pub(super) async fn started(&self) -> Result<Result<u32, Failure>, SandboxError> {
-        self.wait(|inbox| match (inbox.started, &inbox.end) {
-            (Some(pid), _) => Some(Ok(pid)),
-            (None, Some(Err(failure))) => Some(Err(failure.clone())),
-            _ => None,
-        })
-        .await
+        self.wait(|inbox| answer_or_failure(inbox.started, &inbox.end)).await
+    }
+
+    /// Waits for the list of commands.
+    pub(super) async fn commands(&self) -> Result<Result<Vec<CommandInfo>, Failure>, SandboxError> {
+        self.wait(|inbox| answer_or_failure(inbox.commands.take(), &inbox.end)).await
+    }
+
+    /// Waits until a connection, a watch or a listener stands; for the last, returns its port.
+    pub(super) async fn opened(&self) -> Result<Result<u16, Failure>, SandboxError> {
+        self.wait(|inbox| answer_or_failure(inbox.opened, &inbox.end)).await
+    }
+
+    /// Waits for the next connection that a listener announces.
+    pub(super) async fn incoming(&self) -> Result<Result<u32, Failure>, SandboxError> {
+        self.wait(|inbox| answer_or_failure(inbox.incoming.pop_front(), &inbox.end)).await
     }
 
     /// Waits for the next piece of data; `None` is the end.
@@ -254,6 +104,9 @@ impl Operation {
             .wait(|inbox| {
                 if !inbox.data.is_empty() {
                     return Some(Ok(Some(inbox.data.split().freeze())));
+                }
+                if inbox.data_ended {
+                    return Some(Ok(None));
                 }
                 inbox.end.as_ref().map(|end| end.clone().map(|_| None))
             })
@@ -270,6 +123,10 @@ impl Operation {
     ) -> Result<Result<Option<CommandEvent>, Failure>, SandboxError> {
         let event = self
             .wait(|inbox| {
+                if let Some(lost) = inbox.output_lost.take_if(|lost| *lost != [0; 2]) {
+                    inbox.output_lost = Some([0; 2]);
+                    return Some(Ok(Some(CommandEvent::OutputLost(lost))));
+                }
                 let after_exit = inbox.exit_taken;
                 if let Some(bytes) = inbox.stdout.take(after_exit) {
                     return Some(Ok(Some(CommandEvent::Stdout(bytes))));
@@ -299,11 +156,24 @@ impl Operation {
     }
 }
 
+/// Returns an answer that has come, or the failure that came in its place.
+fn answer_or_failure<T>(
+    answer: Option<T>,
+    end: &Option<Result<u64, Failure>>,
+) -> Option<Result<T, Failure>> {
+    match (answer, end) {
+        (Some(answer), _) => Some(Ok(answer)),
+        (None, Some(Err(failure))) => Some(Err(failure.clone())),
+        (None, _) => None,
+    }
+}
+
 impl Drop for Operation {
     fn drop(&mut self) {
         let ended = {
             let mut inbox = self.handle.channel.inbox();
             inbox.closed = true;
+            inbox.busy = None;
             inbox.end.is_some()
         };
         self.handle.connection.close_channel(self.handle.channel.id, ended);
@@ -313,6 +183,11 @@ impl Drop for Operation {
 }
 
 impl Handle {
+    /// Returns the number of the channel.
+    pub(super) fn id(&self) -> u32 {
+        self.channel.id
+    }
+
     /// Sends a message, unless the operation has ended.
     pub(super) async fn send(&self, message: &HostMessage<'_>) -> Result<(), SandboxError> {
         if self.is_over() {
@@ -367,7 +242,13 @@ pub(super) fn errno_text(errno: i32) -> String {
 /// Returns why an operation failed, in words.
 pub(super) fn failure_text(failure: &Failure) -> String {
     match (failure.reason, failure.errno) {
-        (cofferdam_guest::FailureReason::System, errno) if errno != 0 => errno_text(errno),
+        (FailureReason::System, errno) if errno != 0 => errno_text(errno),
         _ => failure.message.clone(),
     }
+}
+
+/// Returns the error for an operation that the guest does not know, if that is the failure.
+pub(super) fn unsupported(operation: &'static str, failure: &Failure) -> Option<SandboxError> {
+    (failure.reason == FailureReason::Unsupported)
+        .then_some(SandboxError::Unsupported { backend: "guest's", operation })
 }

@@ -4,13 +4,12 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cofferdam_guest::{Exec, HostMessage};
+use cofferdam_guest::{Exec, Failure, FailureReason, HostMessage, MAX_EXEC_ID};
 use futures::stream;
 use tokio::sync::Mutex;
 
 use super::{
-    GuestOptions,
-    connection::Connection,
+    GuestClient,
     operation::{CommandEvent, Handle, Operation, failure_text},
 };
 use crate::{
@@ -18,54 +17,80 @@ use crate::{
     TerminalSize, exec::ExceededLimit,
 };
 
-/// Starts a command and waits until it runs.
-pub(super) async fn start(
-    connection: &Arc<Connection>,
-    options: &GuestOptions,
-    request: ExecRequest,
-) -> Result<Process, SandboxError> {
-    let Some(program) = request.argv.first() else {
-        return Err(SandboxError::InvalidRequest {
-            reason: "a command needs at least the name of a program".to_owned(),
-        });
-    };
-    let program = String::from_utf8_lossy(program).into_owned();
-    let mut environment: BTreeMap<_, _> = options.environment.clone();
-    environment.extend(request.environment);
-    let exec = Exec {
-        exec_id: connection.next_command().into_bytes(),
-        argv: request.argv,
-        environment: environment
-            .into_iter()
-            .map(|(name, value)| (name.into_bytes(), value.into_bytes()))
-            .collect(),
-        directory: request.directory.as_str().as_bytes().to_vec(),
-        terminal: request.terminal.map(to_guest),
-        stdin: request.stdin,
-        resource_limits: Vec::new(),
-    };
-    let stdin = request.stdin || request.terminal.is_some();
-    let operation = connection.open(&HostMessage::Exec(exec)).await?;
-    let pid = match operation.started().await? {
-        Ok(pid) => pid,
-        Err(failure) => {
-            return Err(SandboxError::NotStarted {
-                program,
-                reason: failure_text(&failure),
-                errno: failure.errno,
+impl GuestClient {
+    /// Starts a command and waits until it runs.
+    pub(super) async fn start(&self, request: ExecRequest) -> Result<Process, SandboxError> {
+        let Some(program) = request.argv.first() else {
+            return Err(SandboxError::InvalidRequest {
+                reason: "a command needs at least the name of a program".to_owned(),
             });
-        }
-    };
-    let control =
-        Arc::new(Control { handle: operation.handle().clone(), stdin: Mutex::new(stdin) });
-    let events = Events {
-        operation,
-        pid: Some(pid),
-        output_left: options.max_output_bytes,
-        over: false,
-        ended: false,
-    };
-    Ok(Process::new(Box::pin(stream::unfold(events, Events::next)), control))
+        };
+        let program = String::from_utf8_lossy(program).into_owned();
+        let exec_id = match request.id {
+            Some(id) if id.is_empty() || id.len() > MAX_EXEC_ID => {
+                return Err(SandboxError::InvalidRequest {
+                    reason: format!(
+                        "a command's name has 1 to {MAX_EXEC_ID} bytes, not {}",
+                        id.len()
+                    ),
+                });
+            }
+            Some(id) => id,
+            // A later connection counts from 1 again, and commands of the earlier ones keep their names.
+            None => match self.guest.session {
+                Some(session) => {
+                    format!("command-{}-{}", session.connection, self.connection.next_command())
+                }
+                None => format!("command-{}", self.connection.next_command()),
+            },
+        };
+        let mut environment: BTreeMap<_, _> = self.options.environment.clone();
+        environment.extend(request.environment);
+        let exec = Exec {
+            exec_id: exec_id.into_bytes(),
+            argv: request.argv,
+            environment: environment
+                .into_iter()
+                .map(|(name, value)| (name.into_bytes(), value.into_bytes()))
+                .collect(),
+            directory: request.directory.as_str().as_bytes().to_vec(),
+            terminal: request.terminal.map(to_guest),
+            stdin: request.stdin,
+            resource_limits: Vec::new(),
+        };
+        let stdin = request.stdin || request.terminal.is_some();
+        let operation = self.connection.open(&HostMessage::Exec(exec)).await?;
+        self.follow(operation, stdin).await?.map_err(|failure| SandboxError::NotStarted {
+            program,
+            reason: failure_text(&failure),
+            errno: failure.errno,
+        })
+    }
+
+    /// Waits until a command is told to run, and makes a process of it.
+    pub(super) async fn follow(
+        &self,
+        operation: Operation,
+        stdin: bool,
+    ) -> Result<Result<Process, Failure>, SandboxError> {
+        let pid = match operation.started().await? {
+            Ok(pid) => pid,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let control = Arc::new(Control {
+            handle: operation.handle().clone(),
+            stdin: Mutex::new(stdin),
+            may_detach: self.guest.session.is_some(),
+        });
+        let events = Events {
+            operation,
+            pid: Some(pid),
+            output_left: self.options.max_output_bytes,
+            over: false,
+            ended: false,
+        };
+        Ok(Ok(Process::new(Box::pin(stream::unfold(events, Events::next)), control)))
+    }
 }
 
 /// The events of one command. Dropping it kills the command: see [`Operation`].
@@ -93,8 +118,14 @@ impl Events {
                 Ok(Ok(Some(event))) => event,
                 Ok(Err(failure)) => {
                     self.ended = true;
-                    let detail = format!("a running command failed: {}", failure.message);
-                    return Some((Err(SandboxError::Protocol { detail }), self));
+                    let error = if failure.reason == FailureReason::Cancelled {
+                        let reason = "the command was detached, or is heard by another process";
+                        SandboxError::InvalidRequest { reason: reason.to_owned() }
+                    } else {
+                        let detail = format!("a running command failed: {}", failure.message);
+                        SandboxError::Protocol { detail }
+                    };
+                    return Some((Err(error), self));
                 }
                 Err(error) => {
                     self.ended = true;
@@ -104,16 +135,13 @@ impl Events {
             let event = match event {
                 CommandEvent::Stdout(bytes) => self.bound(bytes).await.map(ExecEvent::Stdout),
                 CommandEvent::Stderr(bytes) => self.bound(bytes).await.map(ExecEvent::Stderr),
+                CommandEvent::OutputLost([stdout, stderr]) => {
+                    Some(ExecEvent::OutputLost { stdout, stderr })
+                }
                 CommandEvent::Exited(_) if self.over => {
                     Some(ExecEvent::Exited(ExitStatus::Limit(ExceededLimit::Output)))
                 }
-                CommandEvent::Exited(cofferdam_guest::ExitStatus::Code(code)) => {
-                    Some(ExecEvent::Exited(ExitStatus::Code(code)))
-                }
-                CommandEvent::Exited(
-                    cofferdam_guest::ExitStatus::Signal(signal)
-                    | cofferdam_guest::ExitStatus::Unknown(_, signal),
-                ) => Some(ExecEvent::Exited(ExitStatus::Signal(signal))),
+                CommandEvent::Exited(status) => Some(ExecEvent::Exited(from_guest(status))),
             };
             if let Some(event) = event {
                 return Some((Ok(event), self));
@@ -144,6 +172,7 @@ struct Control {
     handle: Handle,
     /// Whether standard input is open; locked while it is written, so that pieces stay in order.
     stdin: Mutex<bool>,
+    may_detach: bool,
 }
 
 #[async_trait]
@@ -177,8 +206,27 @@ impl ProcessControl for Control {
     async fn resize(&self, size: TerminalSize) -> Result<(), SandboxError> {
         self.handle.send(&HostMessage::Resize(to_guest(size))).await
     }
+
+    async fn detach(&self) -> Result<(), SandboxError> {
+        if !self.may_detach {
+            return Err(SandboxError::Unsupported {
+                backend: "guest's",
+                operation: "detaching commands without a session",
+            });
+        }
+        self.handle.send(&HostMessage::Detach).await
+    }
 }
 
 fn to_guest(size: TerminalSize) -> cofferdam_guest::TerminalSize {
     cofferdam_guest::TerminalSize { rows: size.rows, columns: size.columns }
+}
+
+/// Reads how a command ended. A way that this version does not know is told as a signal: it was no exit.
+pub(super) fn from_guest(status: cofferdam_guest::ExitStatus) -> ExitStatus {
+    match status {
+        cofferdam_guest::ExitStatus::Code(code) => ExitStatus::Code(code),
+        cofferdam_guest::ExitStatus::Signal(signal)
+        | cofferdam_guest::ExitStatus::Unknown(_, signal) => ExitStatus::Signal(signal),
+    }
 }

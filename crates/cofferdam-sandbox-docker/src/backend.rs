@@ -1,0 +1,495 @@
+//! [`DockerBackend`]: makes sandboxes on a container engine.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::AtomicU32},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bollard::{
+    models::SystemInfo,
+    query_parameters::{AttachContainerOptions, CreateContainerOptions},
+};
+use cofferdam_core::SandboxId;
+use cofferdam_sandbox::{
+    Enforcement, Guarantees, GuestClient, GuestOptions, Sandbox, SandboxBackend, SandboxError,
+    SandboxSpec, SandboxState, Wall,
+};
+use serde_json::json;
+use tokio::sync::{Mutex, OnceCell};
+
+use crate::{
+    container::{self, Plan, WORKSPACE},
+    endpoint::DockerEndpoint,
+    engine::{BACKEND, Engine, invalid, refusal},
+    events::Events,
+    image::{self, Image, ImageOptions, OnProgress, PullPolicy, PullProgress},
+    labels::{Labels, Owner},
+    prepare,
+    sandbox::{Container, DockerSandbox, better_reason},
+    seccomp::Delivery,
+    stream::{Said, guest_stream},
+    sweep,
+    users::Users,
+    walls::{self, Facts},
+};
+
+/// Makes sandboxes that are containers of a Docker engine, or of Podman, of this host or another.
+///
+/// Cloning it gives another handle to the same backend. It connects at the first use, and then removes what processes of this
+/// host that have died have left on the engine.
+#[derive(Debug, Clone)]
+pub struct DockerBackend {
+    inner: Arc<Inner>,
+}
+
+/// Sets up a [`DockerBackend`].
+#[derive(Debug, Clone)]
+pub struct DockerBackendBuilder {
+    endpoint: DockerEndpoint,
+    timeout: Duration,
+    images: ImageOptions,
+}
+
+#[derive(Debug)]
+struct Inner {
+    endpoint: Arc<DockerEndpoint>,
+    timeout: Duration,
+    images: ImageOptions,
+    connected: OnceCell<Connected>,
+    guarantees: OnceCell<Guarantees>,
+}
+
+/// What is found once on an engine.
+#[derive(Debug)]
+struct Connected {
+    engine: Engine,
+    info: SystemInfo,
+    labels: Labels,
+    events: Arc<Events>,
+    users: Users,
+    turn: AtomicU32,
+    seccomp: Delivery,
+    /// Images with the guest in them, by the image that they are made of. Held while one is made, so that it is made once.
+    layered: Mutex<HashMap<String, String>>,
+}
+
+impl Default for DockerBackend {
+    fn default() -> Self {
+        Self::builder().build()
+    }
+}
+
+impl DockerBackend {
+    /// Returns a backend on the usual socket of this host, without a default image.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Begins to set up a backend.
+    #[must_use]
+    pub fn builder() -> DockerBackendBuilder {
+        DockerBackendBuilder {
+            endpoint: DockerEndpoint::default(),
+            timeout: Duration::from_secs(30),
+            images: ImageOptions {
+                default_image: None,
+                pull: PullPolicy::default(),
+                transfer_timeout: Duration::from_secs(600),
+                on_progress: None,
+            },
+        }
+    }
+}
+
+impl DockerBackendBuilder {
+    /// Sets where the engine listens. Default: [`DockerEndpoint::default`].
+    #[must_use]
+    pub fn endpoint(mut self, endpoint: DockerEndpoint) -> Self {
+        self.endpoint = endpoint;
+        self
+    }
+
+    /// Sets the image of sandboxes whose specification names no root. Default: none, and they are refused.
+    #[must_use]
+    pub fn default_image(mut self, name: impl Into<String>) -> Self {
+        self.images.default_image = Some(name.into());
+        self
+    }
+
+    /// Sets when images are asked of their registry. Default: [`PullPolicy::IfMissing`].
+    #[must_use]
+    pub fn pull(mut self, policy: PullPolicy) -> Self {
+        self.images.pull = policy;
+        self
+    }
+
+    /// Sets who is told how far a pull is. It is called between two pieces of the engine's answer, so it must return soon.
+    #[must_use]
+    pub fn on_pull_progress(
+        mut self,
+        tell: impl Fn(&PullProgress) + Send + Sync + 'static,
+    ) -> Self {
+        self.images.on_progress = Some(OnProgress(Arc::new(tell)));
+        self
+    }
+
+    /// Sets how long the engine may take for one request. Default: 30 s.
+    #[must_use]
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Sets how long a pull, a load or an import may take. Default: 10 minutes.
+    #[must_use]
+    pub fn transfer_timeout(mut self, timeout: Duration) -> Self {
+        self.images.transfer_timeout = timeout;
+        self
+    }
+
+    /// Returns the backend. It connects at the first use.
+    #[must_use]
+    pub fn build(self) -> DockerBackend {
+        DockerBackend {
+            inner: Arc::new(Inner {
+                endpoint: Arc::new(self.endpoint),
+                timeout: self.timeout,
+                images: self.images,
+                connected: OnceCell::new(),
+                guarantees: OnceCell::new(),
+            }),
+        }
+    }
+}
+
+#[async_trait]
+impl SandboxBackend for DockerBackend {
+    fn name(&self) -> &str {
+        BACKEND
+    }
+
+    async fn guarantees(&self) -> Result<Guarantees, SandboxError> {
+        self.inner.guarantees().await.cloned()
+    }
+
+    async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        check(spec)?;
+        self.inner.demand_walls(spec).await?;
+        let (inner, spec) = (Arc::clone(&self.inner), spec.clone());
+        // If this future is dropped, the sandbox is dropped with the task's result, and ends.
+        let made = tokio::spawn(async move { inner.create(&spec).await });
+        made.await.map_err(|error| SandboxError::Host {
+            operation: "make a container",
+            source: Box::new(error),
+        })?
+    }
+
+    async fn attach(&self, _state: &SandboxState) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        Err(SandboxError::Unsupported {
+            backend: BACKEND,
+            operation: "attaching: its sandboxes end with the process that made them",
+        })
+    }
+}
+
+/// Refuses what makes no sense, and what this backend never does.
+fn check(spec: &SandboxSpec) -> Result<(), SandboxError> {
+    let limits = &spec.limits;
+    for (name, value) in [
+        ("memory_bytes", limits.memory_bytes),
+        ("processes", limits.processes.into()),
+        ("disk_bytes", limits.disk_bytes),
+        ("disk_inodes", limits.disk_inodes),
+        ("open_files", limits.open_files.into()),
+        ("cpu_millis", limits.cpu_millis.unwrap_or(1).into()),
+        ("cpu_weight", limits.cpu_weight.unwrap_or(1).into()),
+    ] {
+        if value == 0 {
+            return Err(invalid(format!("the limit {name} is 0, which no sandbox can run with")));
+        }
+    }
+    if limits.idle_time.is_some() {
+        return Err(unenforceable(Wall::IdleTimeLimit, "idle time is not measured"));
+    }
+    if !spec.linger.is_zero() {
+        return Err(SandboxError::Unsupported {
+            backend: BACKEND,
+            operation: "lingering: its sandboxes end with the process that made them",
+        });
+    }
+    if let Some(path) = spec.read_only.first() {
+        return Err(unenforceable(
+            Wall::Filesystem,
+            format!(
+                "read-only workspace paths ({path}) are not built by this backend; keep what must not change outside of \
+                 the workspace, or compare it afterwards"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn unenforceable(wall: Wall, reason: impl Into<String>) -> SandboxError {
+    SandboxError::Unenforceable { backend: BACKEND, wall, reason: reason.into() }
+}
+
+impl Inner {
+    async fn connected(&self) -> Result<&Connected, SandboxError> {
+        self.connected.get_or_try_init(|| Connected::new(&self.endpoint, self.timeout)).await
+    }
+
+    async fn guarantees(&self) -> Result<&Guarantees, SandboxError> {
+        self.guarantees.get_or_try_init(|| self.probe()).await
+    }
+
+    /// Builds a sandbox to see what stands, and takes it down again.
+    async fn probe(&self) -> Result<Guarantees, SandboxError> {
+        let connected = self.connected().await?;
+        let image = image::empty(&connected.engine, &self.images).await?;
+        let built = match connected.create(&SandboxSpec::default(), &image).await {
+            Ok(sandbox) => sandbox.close().await,
+            Err(error @ SandboxError::Unavailable { .. }) => return Err(error),
+            Err(error) => Err(error),
+        };
+        Ok(walls::guarantees(&connected.facts(), built.as_ref().err()))
+    }
+
+    /// Refuses the first wall that was demanded in full and is not, and any limit that the engine would pass over.
+    async fn demand_walls(&self, spec: &SandboxSpec) -> Result<(), SandboxError> {
+        let connected = self.connected().await?;
+        let wants_cpu = spec.limits.cpu_millis.is_some() || spec.limits.cpu_weight.is_some();
+        let asked = [
+            (Wall::SystemCalls, true),
+            (Wall::MemoryLimit, true),
+            (Wall::ProcessLimit, true),
+            (Wall::CpuLimit, wants_cpu),
+        ];
+        for (wall, _) in asked.into_iter().filter(|(_, asked)| *asked) {
+            if let Enforcement::Missing { reason, remedy } =
+                walls::enforcement(wall, &connected.facts())
+            {
+                return Err(unenforceable(wall, with_remedy(reason, remedy.as_ref())));
+            }
+        }
+        if !spec.strict && spec.require.is_empty() {
+            return Ok(());
+        }
+        let Some(weakness) = self.guarantees().await?.unmet(spec) else { return Ok(()) };
+        let (what, remedy) = match &weakness.enforcement {
+            Enforcement::Weak { mechanism, gap, remedy } => (format!("{mechanism}: {gap}"), remedy),
+            Enforcement::Missing { reason, remedy } => (reason.clone(), remedy),
+            _ => return Ok(()),
+        };
+        let asked = if spec.strict { "strict" } else { "require" };
+        let reason = format!("{what} (asked for with `{asked}`)");
+        Err(unenforceable(weakness.wall, with_remedy(reason, remedy.as_ref())))
+    }
+
+    async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        let connected = self.connected().await?;
+        let image = image::find(&connected.engine, &spec.root, &self.images).await?;
+        Ok(Arc::new(connected.create(spec, &image).await?))
+    }
+}
+
+fn with_remedy(reason: String, remedy: Option<&String>) -> String {
+    remedy.map_or(reason.clone(), |remedy| format!("{reason}; {remedy}"))
+}
+
+impl Connected {
+    async fn new(endpoint: &Arc<DockerEndpoint>, timeout: Duration) -> Result<Self, SandboxError> {
+        let engine = Engine::connect(Arc::clone(endpoint), timeout).await?;
+        let info = engine.call("ask for the engine's state", engine.client().info()).await?;
+        check_host(&info)?;
+        let swept = sweep::sweep(&engine).await?;
+        if swept > 0 {
+            tracing::info!(swept, "removed containers of sandboxes that are nobody's any more");
+        }
+        let connection = random_text()?;
+        let mapped = info.security_options.as_deref().unwrap_or_default();
+        let mapped =
+            mapped.iter().any(|o| o.contains("name=userns") || o.contains("name=rootless"));
+        let start = u32::from_str_radix(&connection[..8], 16).unwrap_or(0);
+        let seccomp =
+            Delivery::of(engine.is_podman(), engine.is_local()).map_err(profile_failure)?;
+        Ok(Self {
+            engine,
+            info,
+            seccomp,
+            events: Arc::new(Events::new(connection.clone())),
+            labels: Labels { owner: Owner::this(), connection },
+            users: if mapped { Users::MAPPED } else { Users::HIGH },
+            turn: AtomicU32::new(start),
+            layered: Mutex::default(),
+        })
+    }
+
+    fn facts(&self) -> Facts<'_> {
+        let engine = &self.engine;
+        Facts { info: &self.info, is_podman: engine.is_podman(), is_local: engine.is_local() }
+    }
+
+    /// Returns the image with the guest in it, and makes it if it is not there.
+    async fn layered(&self, image: &Image) -> Result<String, SandboxError> {
+        let mut layered = self.layered.lock().await;
+        if let Some(found) = layered.get(&image.id) {
+            return Ok(found.clone());
+        }
+        let made =
+            prepare::layered_image(&self.engine, &image.id, self.users, &self.labels).await?;
+        layered.insert(image.id.clone(), made.clone());
+        Ok(made)
+    }
+
+    async fn create(
+        &self,
+        spec: &SandboxSpec,
+        image: &Image,
+    ) -> Result<DockerSandbox, SandboxError> {
+        let id = SandboxId::new(random_text()?);
+        let name = format!("cofferdam-{id}");
+        let container = Container::new(
+            self.engine.clone(),
+            name.clone(),
+            self.events.follow(&self.engine, &name),
+        );
+        self.make(spec, image, &id, &name).await?;
+        let said = Said::default();
+        let client = self.start(spec, image, &container, &said).await?;
+        let state = SandboxState {
+            version: 1,
+            backend: BACKEND.to_owned(),
+            id: id.clone(),
+            data: json!({ "container": name, "labels": spec.labels }),
+        };
+        let wall_time = spec.limits.wall_time;
+        Ok(DockerSandbox::new(id, state, client, said, container, wall_time))
+    }
+
+    /// Asks the engine for the container.
+    async fn make(
+        &self,
+        spec: &SandboxSpec,
+        image: &Image,
+        id: &SandboxId,
+        name: &str,
+    ) -> Result<(), SandboxError> {
+        let seccomp = self.seccomp.option(spec.system_calls).map_err(profile_failure)?;
+        // Somebody may have removed the prepared image since it was made: then it is made again, once.
+        for last in [false, true] {
+            let layered = self.layered(image).await?;
+            let body = container::body(&Plan {
+                spec,
+                image: &layered,
+                image_volumes: &image.volumes,
+                podman: self.engine.is_podman(),
+                user: self.users.next(&self.turn),
+                seccomp: seccomp.as_deref(),
+                labels: self.labels.for_sandbox(id.as_str(), spec),
+            });
+            let options =
+                CreateContainerOptions { name: Some(name.to_owned()), ..Default::default() };
+            let created = self.engine.client().create_container(Some(options), body);
+            match self.engine.call("make a container", created).await {
+                Ok(made) => {
+                    for warning in made.warnings {
+                        tracing::debug!(name, warning, "the engine warns");
+                    }
+                    return Ok(());
+                }
+                Err(error) if !last && refusal(&error).is_some_and(|(status, _)| status == 404) => {
+                    self.layered.lock().await.remove(&image.id);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(invalid("the image is removed as soon as it is made"))
+    }
+
+    /// Attaches to the guest's streams, starts it, and greets it.
+    async fn start(
+        &self,
+        spec: &SandboxSpec,
+        image: &Image,
+        container: &Container,
+        said: &Said,
+    ) -> Result<GuestClient, SandboxError> {
+        let options = AttachContainerOptions {
+            stream: true,
+            stdin: true,
+            stdout: true,
+            stderr: true,
+            ..Default::default()
+        };
+        let attached = self.engine.client().attach_container(container.name(), Some(options));
+        let attached = self.engine.call("attach to a container", attached).await?;
+        let started = self.engine.client().start_container(container.name(), None);
+        self.engine.call("start a container", started).await.map_err(start_failure)?;
+        let options = GuestOptions {
+            workspace: WORKSPACE.to_owned(),
+            environment: container::environment(&image.environment, spec),
+            max_output_bytes: spec.limits.output_bytes,
+            ..GuestOptions::default()
+        };
+        match GuestClient::connect(guest_stream(attached, said.clone()), options).await {
+            Ok(client) => Ok(client),
+            Err(error) => Err(better_reason(error, container.following(), said).await),
+        }
+    }
+}
+
+/// Says what to do about a container that the engine could make and not start.
+fn start_failure(error: SandboxError) -> SandboxError {
+    let Some((_, message)) = refusal(&error) else { return error };
+    let remedy = if message.contains("seccomp") {
+        "use a newer runc and libseccomp"
+    } else if message.contains("cgroup") || message.contains("memory") {
+        "raise the limits that were asked for, or look at the control groups of the engine's host"
+    } else {
+        "look at the engine's log"
+    };
+    SandboxError::HostUnable {
+        backend: BACKEND,
+        step: "start a container".to_owned(),
+        reason: message.to_owned(),
+        remedy: remedy.to_owned(),
+    }
+}
+
+/// Refuses an engine whose machine cannot run the guest.
+fn check_host(info: &SystemInfo) -> Result<(), SandboxError> {
+    let system = info.os_type.as_deref().unwrap_or("linux");
+    let architecture = info.architecture.as_deref().unwrap_or(std::env::consts::ARCH);
+    let fits = matches!(
+        (architecture, image::platform()),
+        ("x86_64" | "amd64", "amd64") | ("aarch64" | "arm64", "arm64")
+    );
+    if system == "linux" && fits {
+        return Ok(());
+    }
+    Err(SandboxError::HostUnable {
+        backend: BACKEND,
+        step: "use the engine's machine".to_owned(),
+        reason: format!(
+            "it runs {system} on {architecture}, and the guest is built for linux on {}",
+            std::env::consts::ARCH
+        ),
+        remedy: "build for the architecture of that machine, or use another engine".to_owned(),
+    })
+}
+
+fn profile_failure(error: std::io::Error) -> SandboxError {
+    SandboxError::Host { operation: "hand its seccomp profile on", source: Box::new(error) }
+}
+
+fn random_text() -> Result<String, SandboxError> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|error| SandboxError::Host {
+        operation: "draw a random name",
+        source: Box::new(error),
+    })?;
+    Ok(format!("{:032x}", u128::from_be_bytes(random)))
+}

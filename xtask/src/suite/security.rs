@@ -1,0 +1,75 @@
+//! `security`: attacks on the sandboxes, from inside and through their interface, and on peers beside them.
+//!
+//! The suite is a program of `cofferdam-escape`; this finds the peers and says where they are. Its table is the one in
+//! `SECURITY.md`: a run fails if an attack works, or works no more, that the table says otherwise.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::Suite;
+use super::script::run_script;
+use crate::command::{cargo_in, find_program, succeeds};
+use crate::context::Context;
+use crate::report::Report;
+
+const PACKAGE: &str = "cofferdam-escape";
+
+pub(crate) const SUITE: Suite = Suite {
+    name: "security",
+    about: "no attack works on a sandbox, and each is shown to work outside; `--update` writes SECURITY.md",
+    package: PACKAGE,
+    within_cargo_test: false,
+    run: |context, report| attack(context, false, report),
+};
+
+/// Runs the suite and writes its table.
+pub(crate) fn update(context: &Context, report: &mut Report) -> Result<()> {
+    attack(context, true, report)
+}
+
+fn attack(context: &Context, update: bool, report: &mut Report) -> Result<()> {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        report.skip("suite security", "its attacks are system calls of Linux on x86-64");
+        return Ok(());
+    }
+    let mut command = cargo_in(&context.workspace.root);
+    command.args(["run", "--quiet", "-p", PACKAGE, "--bin", "cofferdam-escape", "--"]);
+    command.arg("--table").arg(context.path("SECURITY.md"));
+    if update {
+        command.arg("--update");
+    }
+    for (option, value) in peers(context) {
+        command.arg(option).arg(value);
+    }
+    run_script(SUITE.name, &mut command, report)
+}
+
+/// Where the peers are that are installed; each has its variable, for one that is not on `PATH`.
+fn peers(context: &Context) -> Vec<(&'static str, PathBuf)> {
+    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let program = |name: &str, set: &str| variable(set).or_else(|| find_program(name));
+    let engine = variable("DOCKER_HOST").or_else(|| {
+        let usual = PathBuf::from("/var/run/docker.sock");
+        usual.exists().then(|| PathBuf::from(format!("unix://{}", usual.display())))
+    });
+    let has_sdk = |python: &PathBuf| {
+        const FIND: &str =
+            "import sys, importlib.util as util; sys.exit(not util.find_spec('agents'))";
+        succeeds(Command::new(python).args(["-c", FIND]))
+    };
+    let sdk = variable("AGENTS_SDK_PYTHON").or_else(|| context.python()).filter(has_sdk);
+    let script = sdk.as_ref().map(|_| context.path("xtask/suites/agents_sdk_sandbox.py"));
+    [
+        ("--bubblewrap", program("bwrap", "BWRAP")),
+        ("--codex", program("codex", "CODEX")),
+        ("--docker", program("docker", "DOCKER")),
+        ("--docker-host", engine),
+        ("--agents-sdk-python", sdk),
+        ("--agents-sdk-script", script),
+    ]
+    .into_iter()
+    .filter_map(|(option, value)| Some((option, value?)))
+    .collect()
+}
