@@ -3,6 +3,7 @@
 //! To add one, write the file with its `SUITE` and name it in [`SUITES`].
 
 mod chaos;
+mod docker;
 mod example;
 mod local_model;
 mod openai_python;
@@ -32,6 +33,7 @@ pub(crate) struct Suite {
 const SUITES: &[Suite] = &[
     sandbox_linux::CONFORMANCE,
     sandbox_linux::ISOLATION,
+    docker::SUITE,
     chaos::SUITE,
     security::SUITE,
     openai_python::SUITE,

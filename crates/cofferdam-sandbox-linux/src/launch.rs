@@ -119,7 +119,7 @@ impl Launched {
         let _ = self.control.shutdown(Shutdown::Write);
     }
 
-    /// Returns what does [`Launcher::stop`] without keeping the sandbox alive.
+    /// Returns what does [`Launched::stop`] without keeping the sandbox alive.
     pub(crate) fn stopper(&self) -> impl FnOnce() + Send + 'static + use<> {
         let control = Arc::downgrade(&self.control);
         move || {

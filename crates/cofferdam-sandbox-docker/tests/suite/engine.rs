@@ -155,7 +155,7 @@ fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
 }
 
-/// Makes a small root file system of programs of this host: busybox, and bash with its libraries.
+/// Makes a small root file system of programs of this host: busybox, bash and perl, with their libraries.
 fn make_root(top: &Path) -> io::Result<()> {
     let missing = |name| io::Error::other(format!("{name} is not installed"));
     for directory in ["bin", "etc", "tmp"] {
@@ -169,7 +169,14 @@ fn make_root(top: &Path) -> io::Result<()> {
     }
     let bash = find("bash").ok_or_else(|| missing("bash"))?;
     fs::copy(&bash, top.join("bin/bash"))?;
-    for library in libraries(&bash)? {
+    let mut needed = libraries(&bash)?;
+    // What attempts to get out are written in, where it is there.
+    if let Some(perl) = find("perl") {
+        needed.extend(libraries(&perl)?);
+        needed.push(perl);
+        needed.extend(perl_modules()?);
+    }
+    for library in needed {
         let copy = top.join(library.strip_prefix("/").map_err(io::Error::other)?);
         fs::create_dir_all(copy.parent().unwrap_or(top))?;
         fs::copy(&library, copy)?;
@@ -183,4 +190,12 @@ fn libraries(program: &Path) -> io::Result<Vec<PathBuf>> {
     let text = String::from_utf8_lossy(&listed.stdout).into_owned();
     let words = text.split_ascii_whitespace().filter(|word| word.starts_with('/'));
     Ok(words.map(PathBuf::from).collect())
+}
+
+/// The modules of a small Perl, as it finds them.
+fn perl_modules() -> io::Result<Vec<PathBuf>> {
+    let script = "require Socket; require POSIX; print join qq(\n), values %INC; print qq(\n$_) for @DynaLoader::dl_shared_objects";
+    let listed = host_command("perl").args(["-e", script]).output()?;
+    let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+    Ok(text.lines().map(PathBuf::from).filter(|path| path.is_file()).collect())
 }

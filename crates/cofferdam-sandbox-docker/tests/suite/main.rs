@@ -5,4 +5,6 @@
 mod conformance;
 mod endpoints;
 mod engine;
+mod images;
+mod isolation;
 mod lifecycle;

@@ -196,12 +196,15 @@ async fn an_idle_sandbox_is_closed_and_says_so() {
 async fn an_idle_sandbox_is_closed_also_if_its_guest_is_stopped() {
     let limits = SandboxLimits { idle_time: Some(Duration::from_millis(300)), ..small().limits };
     let sealed = sandbox(&SandboxSpec { limits, ..small() }).await;
+    // Not idle until this is dropped, by which time the guest can do nothing about it.
+    let busy = sealed.exec(ExecRequest::program(["sleep", "600"])).await.expect("starts");
     let seconds = format!("600.{}", unique());
     let started = "until grep -q sleep /proc/$!/comm; do :; done";
     run(&*sealed, &format!("sleep {seconds} </dev/null >/dev/null 2>&1 & {started}")).await;
     // The guest is the parent of what is left behind.
     let guest = parent_of(&["sleep", &seconds]).expect("it runs");
     rustix::process::kill_process(guest, rustix::process::Signal::STOP).expect("stopped");
+    drop(busy);
     // Nobody asks for the loss.
     eventually("its processes end", || processes_with(&["sleep", &seconds]) == 0).await;
     sealed.close().await.expect("closes");
