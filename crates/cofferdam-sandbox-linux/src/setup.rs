@@ -143,6 +143,7 @@ fn remedy(step: Step, errno: i32, host: HostSettings) -> String {
             "this user may not read what is to be shown inside: give it access, or use another root, {OTHER_BACKEND}"
         ),
         Step::PrivateMounts
+        | Step::StackLayers
         | Step::OpenTree
         | Step::MountRoot
         | Step::AttachTree
@@ -340,6 +341,7 @@ mod tests {
           create a cgroup namespace: ENOSYS
         mounting is forbidden here: in a container, allow it in its seccomp and AppArmor profiles (docker: --security-opt seccomp=unconfined --security-opt apparmor=unconfined), or use another backend, such as docker
           make mounts private: EPERM, EACCES
+          stack the layers of the image: EPERM, EACCES
           open a system directory: EPERM
           mount the root: EPERM, EACCES
           attach a system directory: EPERM, EACCES

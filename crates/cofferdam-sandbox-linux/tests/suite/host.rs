@@ -34,9 +34,9 @@ pub(crate) fn unique() -> u64 {
     u64::from(std::process::id()) * 1000 + NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Lets every user read and enter a directory.
-pub(crate) fn open_to_all(directory: &Path) {
-    fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).expect("open to all");
+/// Lets every user read and enter a directory, or run a program.
+pub(crate) fn open_to_all(path: &Path) {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("open to all");
 }
 
 /// Small enough that a bomb is over quickly, large enough for programs.
