@@ -33,6 +33,7 @@ enum Source {
 const BENCHES: &[Bench] = &[
     Bench { name: "apply-patch", source: Source::Package("cofferdam-apply-patch") },
     Bench { name: "sandbox-linux", source: Source::Package("cofferdam-sandbox-linux") },
+    Bench { name: "sandbox-docker", source: Source::Package("cofferdam-sandbox-docker") },
     Bench { name: "runs", source: Source::Package("cofferdam") },
     Bench { name: "peers", source: Source::Peers(peers::start) },
 ];

@@ -14,18 +14,19 @@ use bollard::{
 use cofferdam_core::SandboxId;
 use cofferdam_sandbox::{
     Enforcement, Guarantees, GuestClient, GuestOptions, Sandbox, SandboxBackend, SandboxError,
-    SandboxSpec, SandboxState, Wall,
+    SandboxSpec, SandboxState, SessionOptions, SessionToken, Wall,
 };
 use serde_json::json;
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::{
+    attach::{self, Found, Lingering},
     container::{self, Plan, WORKSPACE},
     endpoint::DockerEndpoint,
     engine::{BACKEND, Engine, invalid, refusal},
     events::Events,
     image::{self, Image, ImageOptions, OnProgress, PullPolicy, PullProgress},
-    labels::{Labels, Owner},
+    labels::{self, Labels, Owner},
     prepare,
     sandbox::{Container, DockerSandbox, better_reason},
     seccomp::Delivery,
@@ -63,11 +64,11 @@ struct Inner {
 
 /// What is found once on an engine.
 #[derive(Debug)]
-struct Connected {
-    engine: Engine,
+pub(crate) struct Connected {
+    pub(crate) engine: Engine,
     info: SystemInfo,
     labels: Labels,
-    events: Arc<Events>,
+    pub(crate) events: Arc<Events>,
     users: Users,
     turn: AtomicU32,
     seccomp: Delivery,
@@ -180,18 +181,34 @@ impl SandboxBackend for DockerBackend {
         self.inner.demand_walls(spec).await?;
         let (inner, spec) = (Arc::clone(&self.inner), spec.clone());
         // If this future is dropped, the sandbox is dropped with the task's result, and ends.
+        let lingers = !spec.linger.is_zero();
         let made = tokio::spawn(async move { inner.create(&spec).await });
-        made.await.map_err(|error| SandboxError::Host {
+        let made = made.await.map_err(|error| SandboxError::Host {
             operation: "make a container",
             source: Box::new(error),
-        })?
+        })??;
+        // Only now is there somebody who knows of it.
+        if lingers {
+            made.linger();
+        }
+        Ok(Arc::new(made))
     }
 
-    async fn attach(&self, _state: &SandboxState) -> Result<Arc<dyn Sandbox>, SandboxError> {
-        Err(SandboxError::Unsupported {
-            backend: BACKEND,
-            operation: "attaching: its sandboxes end with the process that made them",
-        })
+    async fn attach(&self, state: &SandboxState) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        let found = Found::read(state)?;
+        let (inner, state) = (Arc::clone(&self.inner), state.clone());
+        let attached = tokio::spawn(async move {
+            inner
+                .connected()
+                .await?
+                .attach(state, found)
+                .await
+                .map(|sandbox| Arc::new(sandbox) as _)
+        });
+        attached.await.map_err(|error| SandboxError::Host {
+            operation: "find a container again",
+            source: Box::new(error),
+        })?
     }
 }
 
@@ -211,14 +228,8 @@ fn check(spec: &SandboxSpec) -> Result<(), SandboxError> {
             return Err(invalid(format!("the limit {name} is 0, which no sandbox can run with")));
         }
     }
-    if limits.idle_time.is_some() {
-        return Err(unenforceable(Wall::IdleTimeLimit, "idle time is not measured"));
-    }
-    if !spec.linger.is_zero() {
-        return Err(SandboxError::Unsupported {
-            backend: BACKEND,
-            operation: "lingering: its sandboxes end with the process that made them",
-        });
+    if limits.idle_time.is_some_and(|time| time.is_zero()) {
+        return Err(invalid("the limit idle_time is 0, which no sandbox can be used with"));
     }
     if let Some(path) = spec.read_only.first() {
         return Err(unenforceable(
@@ -288,10 +299,10 @@ impl Inner {
         Err(unenforceable(weakness.wall, with_remedy(reason, remedy.as_ref())))
     }
 
-    async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
+    async fn create(&self, spec: &SandboxSpec) -> Result<DockerSandbox, SandboxError> {
         let connected = self.connected().await?;
         let image = image::find(&connected.engine, &spec.root, &self.images).await?;
-        Ok(Arc::new(connected.create(spec, &image).await?))
+        connected.create(spec, &image).await
     }
 }
 
@@ -308,19 +319,19 @@ impl Connected {
         if swept > 0 {
             tracing::info!(swept, "removed containers of sandboxes that are nobody's any more");
         }
-        let connection = random_text()?;
         let mapped = info.security_options.as_deref().unwrap_or_default();
         let mapped =
             mapped.iter().any(|o| o.contains("name=userns") || o.contains("name=rootless"));
-        let start = u32::from_str_radix(&connection[..8], 16).unwrap_or(0);
+        // Anywhere, so that processes that share an engine do not all begin with the same users.
+        let start = getrandom::u32().map_err(no_random)?;
         let seccomp =
             Delivery::of(engine.is_podman(), engine.is_local()).map_err(profile_failure)?;
         Ok(Self {
             engine,
             info,
             seccomp,
-            events: Arc::new(Events::new(connection.clone())),
-            labels: Labels { owner: Owner::this(), connection },
+            events: Arc::default(),
+            labels: Labels { owner: Owner::this() },
             users: if mapped { Users::MAPPED } else { Users::HIGH },
             turn: AtomicU32::new(start),
             layered: Mutex::default(),
@@ -356,15 +367,30 @@ impl Connected {
             name.clone(),
             self.events.follow(&self.engine, &name),
         );
-        self.make(spec, image, &id, &name).await?;
+        let lingers = !spec.linger.is_zero();
+        let token = if lingers { Some(new_token()?) } else { None };
+        self.make(spec, image, &id, &name, token).await?;
         let said = Said::default();
-        let client = self.start(spec, image, &container, &said).await?;
-        let state = SandboxState {
-            version: 1,
-            backend: BACKEND.to_owned(),
-            id: id.clone(),
-            data: json!({ "container": name, "labels": spec.labels }),
+        let environment = container::environment(&image.environment, spec);
+        let options = GuestOptions {
+            workspace: WORKSPACE.to_owned(),
+            environment: environment.clone(),
+            max_output_bytes: spec.limits.output_bytes,
+            idle_time: spec.limits.idle_time,
+            session: token.map(|token| SessionOptions::new(token, spec.linger)),
+            ..GuestOptions::default()
         };
+        let client = self.start(options, &container, &said).await?;
+        let mut data = json!({ "container": name, "labels": spec.labels });
+        if lingers {
+            data["lingering"] = json!(Lingering {
+                environment,
+                output_bytes: spec.limits.output_bytes,
+                idle_time: spec.limits.idle_time,
+                linger: spec.linger,
+            });
+        }
+        let state = SandboxState { version: 1, backend: BACKEND.to_owned(), id: id.clone(), data };
         let wall_time = spec.limits.wall_time;
         Ok(DockerSandbox::new(id, state, client, said, container, wall_time))
     }
@@ -376,7 +402,12 @@ impl Connected {
         image: &Image,
         id: &SandboxId,
         name: &str,
+        token: Option<SessionToken>,
     ) -> Result<(), SandboxError> {
+        let mut labels = self.labels.for_sandbox(id.as_str(), spec);
+        if let Some(token) = token {
+            labels.insert(labels::SESSION.to_owned(), attach::token_text(token));
+        }
         let seccomp = self.seccomp.option(spec.system_calls).map_err(profile_failure)?;
         // Somebody may have removed the prepared image since it was made: then it is made again, once.
         for last in [false, true] {
@@ -388,7 +419,7 @@ impl Connected {
                 podman: self.engine.is_podman(),
                 user: self.users.next(&self.turn),
                 seccomp: seccomp.as_deref(),
-                labels: self.labels.for_sandbox(id.as_str(), spec),
+                labels: labels.clone(),
             });
             let options =
                 CreateContainerOptions { name: Some(name.to_owned()), ..Default::default() };
@@ -412,28 +443,21 @@ impl Connected {
     /// Attaches to the guest's streams, starts it, and greets it.
     async fn start(
         &self,
-        spec: &SandboxSpec,
-        image: &Image,
+        options: GuestOptions,
         container: &Container,
         said: &Said,
     ) -> Result<GuestClient, SandboxError> {
-        let options = AttachContainerOptions {
+        let attach = AttachContainerOptions {
             stream: true,
             stdin: true,
             stdout: true,
             stderr: true,
             ..Default::default()
         };
-        let attached = self.engine.client().attach_container(container.name(), Some(options));
+        let attached = self.engine.client().attach_container(container.name(), Some(attach));
         let attached = self.engine.call("attach to a container", attached).await?;
         let started = self.engine.client().start_container(container.name(), None);
         self.engine.call("start a container", started).await.map_err(start_failure)?;
-        let options = GuestOptions {
-            workspace: WORKSPACE.to_owned(),
-            environment: container::environment(&image.environment, spec),
-            max_output_bytes: spec.limits.output_bytes,
-            ..GuestOptions::default()
-        };
         match GuestClient::connect(guest_stream(attached, said.clone()), options).await {
             Ok(client) => Ok(client),
             Err(error) => Err(better_reason(error, container.following(), said).await),
@@ -485,11 +509,18 @@ fn profile_failure(error: std::io::Error) -> SandboxError {
     SandboxError::Host { operation: "hand its seccomp profile on", source: Box::new(error) }
 }
 
+fn new_token() -> Result<SessionToken, SandboxError> {
+    let mut token = [0; 32];
+    getrandom::fill(&mut token).map_err(no_random)?;
+    Ok(SessionToken(token))
+}
+
+fn no_random(error: getrandom::Error) -> SandboxError {
+    SandboxError::Host { operation: "draw a random number", source: Box::new(error) }
+}
+
 fn random_text() -> Result<String, SandboxError> {
     let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(|error| SandboxError::Host {
-        operation: "draw a random name",
-        source: Box::new(error),
-    })?;
+    getrandom::fill(&mut random).map_err(no_random)?;
     Ok(format!("{:032x}", u128::from_be_bytes(random)))
 }

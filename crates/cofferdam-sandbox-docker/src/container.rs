@@ -16,6 +16,9 @@ pub(crate) const HOME: &str = "/home/sandbox";
 /// The working directory of commands, and the root of all file operations.
 pub(crate) const WORKSPACE: &str = "/workspace";
 
+/// Where a guest that lingers waits for its host. Commands can get there too; the guest knows its host by a token.
+const DOOR: &str = "/dev/shm/.cofferdam-door";
+
 /// The writable places, each an in-memory file system: its path, its mode, and its share of the disk limit in sixteenths.
 ///
 /// An engine cannot put one file system at four places, so each has a part of the bound, and all have no more than it.
@@ -78,7 +81,7 @@ pub(crate) fn body(plan: &Plan<'_>) -> ContainerCreateBody {
     let name = "sandbox".to_owned();
     ContainerCreateBody {
         image: Some(plan.image.to_owned()),
-        entrypoint: Some(vec![GUEST_PATH.to_owned()]),
+        entrypoint: Some(guest_command(plan)),
         user: Some(format!("{0}:{0}", plan.user)),
         working_dir: Some("/".to_owned()),
         // An engine refuses a name for a container that shares the host's network, and so its name.
@@ -99,6 +102,19 @@ pub(crate) fn body(plan: &Plan<'_>) -> ContainerCreateBody {
         host_config: Some(host_config(plan)),
         ..ContainerCreateBody::default()
     }
+}
+
+fn guest_command(plan: &Plan<'_>) -> Vec<String> {
+    let mut command = vec![GUEST_PATH.to_owned()];
+    if !plan.spec.linger.is_zero() {
+        command.extend(["--listen", DOOR].map(str::to_owned));
+    }
+    command
+}
+
+/// Returns the command, started beside a guest that lingers, over whose streams a host comes back to it.
+pub(crate) fn relay_command() -> Vec<String> {
+    [GUEST_PATH, "--relay", DOOR].map(str::to_owned).into()
 }
 
 fn host_config(plan: &Plan<'_>) -> HostConfig {
@@ -122,8 +138,7 @@ fn host_config(plan: &Plan<'_>) -> HostConfig {
         memory: Some(signed(limits.memory_bytes)),
         // Memory and swap together: no swap.
         memory_swap: Some(signed(limits.memory_bytes)),
-        // The guest is one more.
-        pids_limit: Some(i64::from(limits.processes) + 1),
+        pids_limit: Some(process_slots(plan.spec)),
         nano_cpus: limits.cpu_millis.map(|millis| i64::from(millis) * 1_000_000),
         cpu_shares: limits.cpu_weight.map(cpu_shares),
         ulimits: Some(ulimits(plan)),
@@ -138,6 +153,12 @@ fn host_config(plan: &Plan<'_>) -> HostConfig {
         auto_remove: Some(true),
         ..HostConfig::default()
     }
+}
+
+/// Returns the limit of processes with the guest, and with the two threads of a relay if the guest may have to be found again.
+fn process_slots(spec: &SandboxSpec) -> i64 {
+    let relay = if spec.linger.is_zero() { 0 } else { 2 };
+    i64::from(spec.limits.processes) + 1 + relay
 }
 
 fn security_options(plan: &Plan<'_>) -> Vec<String> {
@@ -160,7 +181,7 @@ fn ulimits(plan: &Plan<'_>) -> Vec<ResourcesUlimits> {
     ];
     if plan.podman {
         // Unless it is told one, it sets a million, which not every root may. It is counted for the sandbox's own user.
-        list.push(ulimit("nproc", i64::from(limits.processes) + 1));
+        list.push(ulimit("nproc", process_slots(plan.spec)));
     }
     list
 }

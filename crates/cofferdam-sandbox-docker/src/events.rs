@@ -1,4 +1,4 @@
-//! [`Events`]: what the engine tells of the containers of one connection, and [`Life`], what is known of one of them.
+//! [`Events`]: what the engine tells of the containers of sandboxes, and [`Life`], what is known of one of them.
 //!
 //! A container that has ended is removed by the engine at once, so asking afterwards why it ended comes too late. The engine
 //! tells it beforehand, in one stream for all.
@@ -77,18 +77,13 @@ impl Life {
 type Lives = Mutex<HashMap<String, watch::Sender<Life>>>;
 
 /// Listens to the engine for as long as there is somebody to tell.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Events {
     lives: Arc<Lives>,
     listening: Mutex<Option<tokio::task::JoinHandle<()>>>,
-    connection: String,
 }
 
 impl Events {
-    pub(crate) fn new(connection: String) -> Self {
-        Self { lives: Arc::default(), listening: Mutex::default(), connection }
-    }
-
     /// Follows a container that is about to be made.
     ///
     /// Whoever follows keeps the listening up, also after the backend has gone.
@@ -106,8 +101,7 @@ impl Events {
             return;
         }
         let lives = Arc::downgrade(&self.lives);
-        let filter = format!("{}={}", labels::CONNECTION, self.connection);
-        *listening = Some(tokio::spawn(listen(engine.clone(), filter, lives)));
+        *listening = Some(tokio::spawn(listen(engine.clone(), lives)));
     }
 }
 
@@ -119,14 +113,14 @@ impl Drop for Events {
     }
 }
 
-async fn listen(engine: Engine, filter: String, lives: Weak<Lives>) {
+async fn listen(engine: Engine, lives: Weak<Lives>) {
     let options = EventsOptions {
-        // Everything that the engine still knows, which is nothing for a label that is new: so no moment is lost between
-        // asking and listening.
+        // Everything that the engine still knows, so that no moment is lost between asking and listening. A container that is
+        // new is in none of it.
         since: Some("0".to_owned()),
         filters: Some(HashMap::from([
             ("type".to_owned(), vec!["container".to_owned()]),
-            ("label".to_owned(), vec![filter]),
+            ("label".to_owned(), vec![labels::SANDBOX.to_owned()]),
         ])),
         until: None,
     };

@@ -8,10 +8,11 @@ use cofferdam_sandbox::SandboxSpec;
 pub(crate) const SANDBOX: &str = "cofferdam.sandbox";
 /// The process that made it: [`Owner`] as text.
 pub(crate) const OWNER: &str = "cofferdam.owner";
-/// The connection that made it, which listens to its events.
-pub(crate) const CONNECTION: &str = "cofferdam.connection";
 /// Seconds after its creation at which it is nobody's.
 pub(crate) const SECONDS: &str = "cofferdam.seconds";
+/// What a host proves itself with to a guest that lingers, in hexadecimal digits. Whoever may read labels may do all with a
+/// container.
+pub(crate) const SESSION: &str = "cofferdam.session";
 /// The image that a prepared image was made of.
 pub(crate) const BASE_IMAGE: &str = "cofferdam.base-image";
 /// Before the names of the specification's own labels.
@@ -21,13 +22,12 @@ const OF_SPEC: &str = "cofferdam.label.";
 const HELPER: Duration = Duration::from_secs(600);
 
 /// How long after its wall time a sandbox is nobody's: its own process ends it at its wall time.
-const GRACE: Duration = Duration::from_secs(60);
+pub(crate) const GRACE: Duration = Duration::from_secs(60);
 
 /// Who writes labels.
 #[derive(Debug, Clone)]
 pub(crate) struct Labels {
     pub(crate) owner: Owner,
-    pub(crate) connection: String,
 }
 
 impl Labels {
@@ -37,6 +37,10 @@ impl Labels {
         let mut labels: HashMap<_, _> = own.collect();
         labels.extend(self.common(spec.limits.wall_time.saturating_add(GRACE)));
         labels.insert(SANDBOX.to_owned(), id.to_owned());
+        if !spec.linger.is_zero() {
+            // It outlives its process, so that says nothing of it.
+            labels.insert(OWNER.to_owned(), Owner::default().to_string());
+        }
         labels
     }
 
@@ -44,10 +48,9 @@ impl Labels {
         self.common(HELPER).into()
     }
 
-    fn common(&self, life: Duration) -> [(String, String); 3] {
+    fn common(&self, life: Duration) -> [(String, String); 2] {
         [
             (OWNER.to_owned(), self.owner.to_string()),
-            (CONNECTION.to_owned(), self.connection.clone()),
             (SECONDS.to_owned(), life.as_secs().to_string()),
         ]
     }

@@ -58,16 +58,19 @@
 //! # What it does not do
 //!
 //! - It shares the kernel of the engine's machine, and trusts the engine, which is usually root there.
-//! - A sandbox ends with the process that made it; [`SandboxBackend::attach`] is refused.
+//! - A sandbox ends with the process that made it, unless [`SandboxSpec::linger`] says otherwise; then
+//!   [`SandboxBackend::attach`] finds it, by a relay that the engine starts beside the guest.
 //! - Images with the guest stay on the engine: `docker image ls cofferdam/sandbox` lists them, and they can be removed at any
 //!   time.
 //!
 //! [`NetworkAccess::Host`]: cofferdam_core::NetworkAccess::Host
 //! [`SandboxBackend::guarantees`]: cofferdam_sandbox::SandboxBackend::guarantees
+//! [`SandboxSpec::linger`]: cofferdam_sandbox::SandboxSpec::linger
 //! [`SandboxBackend::attach`]: cofferdam_sandbox::SandboxBackend::attach
 #![forbid(unsafe_code)]
 
 mod archive;
+mod attach;
 mod backend;
 mod container;
 mod endpoint;

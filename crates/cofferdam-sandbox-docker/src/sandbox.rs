@@ -1,13 +1,19 @@
 //! [`DockerSandbox`]: the guest's stream and the container around it as one live sandbox.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bollard::query_parameters::RemoveContainerOptions;
 use cofferdam_core::SandboxId;
 use cofferdam_sandbox::{
-    ExecEvent, ExecRequest, ExitStatus, Files, GuestClient, LossReason, Process, Sandbox,
-    SandboxError, SandboxState, Tree, exec::ExceededLimit,
+    ExecEvent, ExecRequest, ExitStatus, Files, GuestClient, LossReason, Ports, Process, Sandbox,
+    SandboxError, SandboxState, Sessions, Tree, Watcher, exec::ExceededLimit,
 };
 use futures::StreamExt as _;
 
@@ -32,12 +38,14 @@ pub(crate) struct Container {
     engine: Engine,
     name: String,
     following: Following,
+    /// Whether it is left alone when this is dropped, for another connection to find.
+    lingers: AtomicBool,
 }
 
 impl Container {
     /// Takes responsibility for a container that is about to be made.
     pub(crate) fn new(engine: Engine, name: String, following: Following) -> Self {
-        Self { engine, name, following }
+        Self { engine, name, following, lingers: AtomicBool::new(false) }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -46,6 +54,11 @@ impl Container {
 
     pub(crate) fn following(&self) -> &Following {
         &self.following
+    }
+
+    /// Leaves it to another connection when this is dropped.
+    pub(crate) fn linger(&self) {
+        self.lingers.store(true, Ordering::Relaxed);
     }
 
     /// Kills and removes it. That it is gone already is no error.
@@ -67,7 +80,7 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        if self.following.now().removed {
+        if self.following.now().removed || self.lingers.load(Ordering::Relaxed) {
             return;
         }
         // Without a runtime, cutting the stream ends the guest, and the engine removes its container.
@@ -152,6 +165,13 @@ impl DockerSandbox {
             }
         });
         Self { id, state, inside, wall_time }
+    }
+}
+
+impl DockerSandbox {
+    /// Leaves the container to another connection when this is dropped; closing removes it all the same.
+    pub(crate) fn linger(&self) {
+        self.inside.container.linger();
     }
 }
 
@@ -240,6 +260,18 @@ impl Sandbox for DockerSandbox {
 
     fn tree(&self) -> &dyn Tree {
         &self.inside.client
+    }
+
+    fn sessions(&self) -> Option<&dyn Sessions> {
+        self.inside.client.sessions()
+    }
+
+    fn ports(&self) -> Option<&dyn Ports> {
+        Some(&self.inside.client)
+    }
+
+    fn watcher(&self) -> Option<&dyn Watcher> {
+        Some(&self.inside.client)
     }
 
     async fn lost(&self) -> SandboxError {

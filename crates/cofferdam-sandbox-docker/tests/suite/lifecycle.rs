@@ -9,9 +9,11 @@ use bollard::{
     },
 };
 use cofferdam_sandbox::{
-    ExecRequest, ExitStatus, LossReason, Sandbox, SandboxBackend as _, SandboxError,
-    SandboxExt as _, SandboxSpec, exec::ExceededLimit,
+    ExecEvent, ExecRequest, ExitStatus, LossReason, OutputPosition, Sandbox, SandboxBackend as _,
+    SandboxError, SandboxExt as _, SandboxSpec, SandboxState, exec::ExceededLimit,
 };
+
+use futures::StreamExt as _;
 
 use crate::engine::TestEngine;
 
@@ -197,4 +199,69 @@ async fn an_engine_that_stops_takes_its_sandboxes_along() {
     assert!(error.is_loss(), "{error}");
     let error = backend.create(&SandboxSpec::default()).await.expect_err("nobody answers");
     assert!(!error.to_string().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sandbox_that_lingers_is_found_again_with_its_commands() {
+    let Some(engine) = TestEngine::get("linger") else { return };
+    let mut spec = engine.spec();
+    spec.linger = Duration::from_secs(60);
+    spec.environment.insert("WORD".to_owned(), "value".to_owned());
+    let sandbox = engine.backend().create(&spec).await.expect("a sandbox");
+    let script = "echo one; until [ -e go ]; do sleep 0.05; done; echo $WORD; exit 7";
+    let request = ExecRequest { id: Some("step".to_owned()), ..ExecRequest::shell(script) };
+    let mut process = sandbox.exec(request).await.expect("started");
+    while !matches!(process.next().await, Some(Ok(ExecEvent::Stdout(_)))) {}
+    let state = serde_json::to_string(&sandbox.state()).expect("JSON");
+    // As when the process that made it has ended.
+    sandbox.sessions().expect("sessions");
+    std::mem::forget(process);
+    drop(sandbox);
+
+    let backend = engine.backend();
+    let state: SandboxState = serde_json::from_str(&state).expect("a state");
+    let sandbox = backend.attach(&state).await.expect("found");
+    let told = sandbox.run(ExecRequest::shell("touch go; echo $WORD"), 1024).await.expect("ran");
+    assert_eq!(told.stdout.to_text(), "value\n");
+    let sessions = sandbox.sessions().expect("sessions");
+    let mut process = sessions.attach("step", OutputPosition::default()).await.expect("found");
+    let (mut output, mut status) = (Vec::new(), None);
+    while let Some(event) = process.next().await {
+        match event.expect("an event") {
+            ExecEvent::Stdout(bytes) => output.extend(bytes),
+            ExecEvent::Exited(ended) => status = Some(ended),
+            _ => {}
+        }
+    }
+    assert_eq!(String::from_utf8_lossy(&output), "one\nvalue\n");
+    assert_eq!(status, Some(ExitStatus::Code(7)));
+
+    let name = container(&*sandbox);
+    sandbox.close().await.expect("closed");
+    assert!(!is_there(engine, &name).await);
+    let error = backend.attach(&state).await.expect_err("it is gone");
+    assert!(matches!(error, SandboxError::Lost { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sandbox_that_nobody_comes_back_to_ends() {
+    let Some(engine) = TestEngine::get("linger_ends") else { return };
+    let mut spec = engine.spec();
+    spec.linger = Duration::from_secs(1);
+    let sandbox = engine.backend().create(&spec).await.expect("a sandbox");
+    let name = container(&*sandbox);
+    drop(sandbox);
+    wait_until_gone(engine, &name).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_sandbox_ends_and_says_so() {
+    let Some(engine) = TestEngine::get("idle") else { return };
+    let mut spec = engine.spec();
+    spec.limits.idle_time = Some(Duration::from_millis(300));
+    let sandbox = engine.backend().create(&spec).await.expect("a sandbox");
+    let name = container(&*sandbox);
+    let lost = sandbox.lost().await;
+    assert!(matches!(lost, SandboxError::Lost { reason: LossReason::IdleTime }), "{lost}");
+    wait_until_gone(engine, &name).await;
 }
