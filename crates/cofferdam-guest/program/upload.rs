@@ -20,8 +20,8 @@ use crate::{
 /// Directories whose mode and time wait for the end.
 const MAX_DIRECTORIES: usize = 1 << 18;
 
-/// Bits that a file of a tree may have: set-id bits are dropped.
-const MODE_BITS: u32 = 0o1777;
+/// Bits that a file may be given: set-id bits are dropped, by whichever way it comes.
+pub(crate) const MODE_BITS: u32 = 0o1777;
 
 /// A tree being made.
 #[derive(Debug)]
