@@ -56,8 +56,11 @@ fn most_attacks_work_on_a_backend_without_walls() {
         opened(plain).len(),
         opened(plain)
     );
-    let held: Vec<_> =
-        opened(control).difference(&opened(plain)).filter(|id| !HELD.contains(&id.as_str())).cloned().collect();
+    let held: Vec<_> = opened(control)
+        .difference(&opened(plain))
+        .filter(|id| !HELD.contains(&id.as_str()))
+        .cloned()
+        .collect();
     assert!(held.is_empty(), "work outside and not on the plain backend: {held:?}");
 }
 
