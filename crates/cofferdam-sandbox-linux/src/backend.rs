@@ -279,6 +279,11 @@ fn check(spec: &SandboxSpec) -> Result<(), SandboxError> {
     if limits.cpu_weight.is_some_and(|weight| !(1..=10_000).contains(&weight)) {
         return Err(invalid("the limit cpu_weight is not between 1 and 10000"));
     }
+    for (name, value) in &spec.environment {
+        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+            return Err(invalid(format!("no environment can hold the variable {name:?}")));
+        }
+    }
     if !spec.linger.is_zero() {
         return Err(SandboxError::Unsupported {
             backend: BACKEND,

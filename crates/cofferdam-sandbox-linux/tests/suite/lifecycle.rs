@@ -363,7 +363,10 @@ async fn what_cannot_be_enforced_is_refused_by_name() {
     let read_only = SandboxSpec { read_only: vec![path], ..small() };
     let no_memory =
         SandboxSpec { limits: SandboxLimits { memory_bytes: 0, ..small().limits }, ..small() };
+    let environment = [("A=B".to_owned(), String::new())].into();
+    let impossible = SandboxSpec { environment, ..small() };
     for (spec, expect) in [
+        (impossible, "invalid sandbox request: no environment can hold the variable \"A=B\""),
         (
             read_only,
             "the linux backend cannot enforce the file system on this host: read-only workspace paths (src) are not \
