@@ -20,6 +20,16 @@ impl Arguments {
         self.words.len() < before
     }
 
+    /// Takes `NAME NUMBER`, if it is there.
+    pub(crate) fn number(&mut self, name: &str) -> Result<Option<u64>> {
+        let Some(at) = self.words.iter().position(|word| word == name) else { return Ok(None) };
+        let Some(number) = self.words.get(at + 1).and_then(|word| word.parse().ok()) else {
+            bail!("`{name}` needs a number");
+        };
+        self.words.drain(at..=at + 1);
+        Ok(Some(number))
+    }
+
     /// Takes every `-p NAME`, `--package NAME` and `--package=NAME`.
     pub(crate) fn packages(&mut self) -> Result<Vec<String>> {
         let mut packages = Vec::new();
@@ -72,7 +82,9 @@ mod tests {
 
     #[test]
     fn takes_flags_packages_and_names_in_any_order() {
-        let mut words = arguments("fmt -p a --quick clippy --package b --package=c");
+        let mut words = arguments("fmt -p a --quick clippy --package b --seed 7 --package=c");
+        assert_eq!(words.number("--seed").unwrap(), Some(7));
+        assert_eq!(words.number("--seed").unwrap(), None);
         assert!(words.flag("--quick"));
         assert!(!words.flag("--quick"));
         assert_eq!(words.packages().unwrap(), ["a", "b", "c"]);
@@ -94,6 +106,10 @@ mod tests {
             message(arguments("-p").packages().unwrap_err()),
             "`-p` needs the name of a package"
         );
+        for line in ["--rounds", "--rounds many", "--rounds -1"] {
+            let error = arguments(line).number("--rounds").unwrap_err();
+            assert_eq!(message(error), "`--rounds` needs a number");
+        }
         arguments("").finish().unwrap();
     }
 }

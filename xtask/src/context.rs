@@ -7,15 +7,24 @@ use anyhow::Result;
 use crate::metadata::Workspace;
 
 /// What every task gets.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Context {
     pub(crate) workspace: Workspace,
+    /// For suites that play random rounds.
+    pub(crate) rounds: Rounds,
+}
+
+/// How many rounds are played, and from which seed; `None` leaves it to the suite.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Rounds {
+    pub(crate) number: Option<u64>,
+    pub(crate) seed: Option<u64>,
 }
 
 impl Context {
     /// Asks cargo.
     pub(crate) fn load() -> Result<Self> {
-        Ok(Self { workspace: Workspace::load()? })
+        Ok(Self { workspace: Workspace::load()?, rounds: Rounds::default() })
     }
 
     /// A path inside the repository.

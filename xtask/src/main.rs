@@ -71,7 +71,7 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "suite",
-        usage: "[NAME]... | security --update",
+        usage: "[NAME]... [--rounds N] [--seed N] | security --update",
         about: "run a suite that needs something beyond cargo; without a name, list them",
         run: suite::run,
     },

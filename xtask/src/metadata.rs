@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::command::cargo_in;
 
 /// The resolved workspace: its own crates and everything below them, with every feature on.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Workspace {
     pub(crate) root: PathBuf,
     pub(crate) target: PathBuf,

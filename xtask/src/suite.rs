@@ -2,6 +2,8 @@
 //!
 //! To add one, write the file with its `SUITE` and name it in [`SUITES`].
 
+mod chaos;
+mod docker;
 mod example;
 mod local_model;
 mod openai_python;
@@ -12,7 +14,7 @@ mod security;
 use anyhow::{Result, bail};
 
 use crate::arguments::Arguments;
-use crate::context::Context;
+use crate::context::{Context, Rounds};
 use crate::report::Report;
 use crate::table;
 
@@ -31,6 +33,8 @@ pub(crate) struct Suite {
 const SUITES: &[Suite] = &[
     sandbox_linux::CONFORMANCE,
     sandbox_linux::ISOLATION,
+    docker::SUITE,
+    chaos::SUITE,
     security::SUITE,
     openai_python::SUITE,
     local_model::SUITE,
@@ -48,6 +52,9 @@ impl Suite {
 }
 
 pub(crate) fn run(context: &Context, mut arguments: Arguments) -> Result<bool> {
+    let rounds =
+        Rounds { number: arguments.number("--rounds")?, seed: arguments.number("--seed")? };
+    let context = &Context { rounds, ..context.clone() };
     let update = arguments.flag("--update");
     let names = arguments.names()?;
     if names.is_empty() {

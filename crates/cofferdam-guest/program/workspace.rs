@@ -29,6 +29,11 @@ impl Workspace {
         Ok(Self { root })
     }
 
+    /// Returns an open directory as a workspace of its own.
+    pub(crate) fn at(root: OwnedFd) -> Self {
+        Self { root }
+    }
+
     /// Opens a directory beneath this one as a workspace of its own, through no link at all.
     pub(crate) fn beneath(&self, path: &[u8]) -> io::Result<Self> {
         let root = self.open_as(path, sys::O_PATH | sys::O_DIRECTORY, 0)?;

@@ -7,6 +7,7 @@
 pub(crate) mod agent;
 pub(crate) mod entry;
 pub(crate) mod manifest;
+mod root;
 
 use std::{fmt::Display, str::FromStr};
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use cofferdam_core::{NetworkAccess, SandboxLimits, WorkspacePath};
 use schemars::JsonSchema;
-use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde::Serialize;
 
 use crate::{
-    AgentFileError, ByteSize, Entry, FieldPath, HumanDuration, Owner, Warning, decode,
+    AgentFileError, ByteSize, Entry, FieldPath, HumanDuration, Owner, RootSource, Warning, decode,
     entry::is_default, problem::Problems, schema, validate, warnings,
 };
 
@@ -98,32 +98,6 @@ pub struct WorkspaceLimits {
     /// closes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_time: Option<HumanDuration>,
-}
-
-/// Where the programs and libraries of a sandbox come from; always read-only inside.
-#[derive(Debug, Clone, PartialEq, Eq, Default, JsonSchema)]
-#[schemars(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum RootSource {
-    /// The host's system directories.
-    #[default]
-    HostSystem,
-    /// A directory of the host that holds a root file system; relative to the directory of this file.
-    Directory(String),
-}
-
-impl Serialize for RootSource {
-    /// Writes the form that files use; a derived form would be a YAML tag.
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::HostSystem => serializer.serialize_str("host_system"),
-            Self::Directory(directory) => {
-                let mut map = serializer.serialize_map(Some(1))?;
-                map.serialize_entry("directory", directory)?;
-                map.end()
-            }
-        }
-    }
 }
 
 impl Manifest {

@@ -255,8 +255,19 @@ fn write_openings(out: &mut String, manifest: &Manifest) -> fmt::Result {
         RootSource::HostSystem => {
             out.push_str("  programs     the host's system directories, read-only\n");
         }
-        RootSource::Directory(directory) => {
-            writeln!(out, "  programs     {}, read-only", host(directory))?;
+        RootSource::Directory(path) => {
+            writeln!(out, "  programs     {}, read-only", host(path))?;
+        }
+        RootSource::Archive(path) => {
+            writeln!(out, "  programs     the tar file {}, read-only", host(path))?;
+        }
+        RootSource::Layout { path, name } | RootSource::Saved { path, name } => {
+            let name = name.as_deref().map(|name| format!("{} in ", one_line(name)));
+            let name = name.unwrap_or_default();
+            writeln!(out, "  programs     the image {name}{}, read-only", host(path))?;
+        }
+        RootSource::Image(name) => {
+            writeln!(out, "  programs     the image {}, read-only", one_line(name))?;
         }
     }
     let network = match manifest.network {

@@ -119,7 +119,7 @@ fn wrong_values_say_what_is_right() {
     agent.yaml:6:70: workspace.limits.cpu_weight: 20000 is out of range; write a number from 1 to 10000
     agent.yaml:6:88: workspace.limits.idle_time: the time is 0, which allows nothing; write a longer one or remove the field
     agent.yaml:7:12: workspace.network: "full" is not known here; known: none, host
-    agent.yaml:8:9: workspace.root: write `host_system` or `{directory: path/of/root}`
+    agent.yaml:8:9: workspace.root: write `host_system`, `{directory: path/of/root}`, `{archive: root.tar}`, `{layout: directory}`, `{saved: image.tar}` or `{image: name}`
     agent.yaml:9:20: workspace.environment.A: this is a number, expected text; put quotes around it
     agent.yaml:9:23: workspace.environment.2B: a variable's name has letters, digits and `_`, and starts with no digit; rename it
     agent.yaml:10:12: workspace.entries: this is a list, expected a mapping of fields
@@ -143,6 +143,31 @@ fn wrong_values_say_what_is_right() {
     a.yaml:2:7: name: a name has 1 to 64 letters, digits, `-`, `_` and `.`, and starts with a letter or digit
     "#);
     insta::assert_snapshot!(check(&"#".repeat((1 << 20) + 1)), @r#"a.yaml: the file has 1048577 bytes and 1048576 are the bound; move content to files and name them with `local_file` or `local_dir`"#);
+}
+
+#[test]
+fn a_root_is_one_thing() {
+    let roots = [
+        "{}",
+        "{image: a, directory: b}",
+        "{image: debian bookworm}",
+        "{image: 1}",
+        "{directory: a, name: b}",
+        "{saved: a, tag: b}",
+        "{layout: \"\"}",
+        "[saved]",
+    ];
+    let said = roots.map(|root| agent(&format!("workspace: {{root: {root}}}\n")));
+    insta::assert_snapshot!(said.join("\n"), @"
+    agent.yaml:4:19: workspace.root: write `host_system`, `{directory: path/of/root}`, `{archive: root.tar}`, `{layout: directory}`, `{saved: image.tar}` or `{image: name}`
+    agent.yaml:4:19: workspace.root: write `host_system`, `{directory: path/of/root}`, `{archive: root.tar}`, `{layout: directory}`, `{saved: image.tar}` or `{image: name}`
+    agent.yaml:4:27: workspace.root.image: this is no name of an image: it has spaces, or more than 512 bytes
+    agent.yaml:4:27: workspace.root.image: this is a number, expected text; put quotes around it
+    agent.yaml:4:34: workspace.root.name: only a `layout` or a `saved` file holds images by name; remove it
+    agent.yaml:4:30: workspace.root.tag: unknown field; known fields: directory, archive, layout, saved, image, name
+    agent.yaml:4:28: workspace.root.layout: the text is empty; write something or remove the field
+    agent.yaml:4:19: workspace.root: write `host_system`, `{directory: path/of/root}`, `{archive: root.tar}`, `{layout: directory}`, `{saved: image.tar}` or `{image: name}`
+    ");
 }
 
 #[test]

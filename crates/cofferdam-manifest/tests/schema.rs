@@ -60,6 +60,9 @@ fn reader_and_schema_know_the_same_fields() {
         };
         check(&yaml, &schema["$defs"][name]);
     }
+    let forms = schema["$defs"]["RootSource"]["oneOf"].as_array().unwrap();
+    let known: BTreeSet<String> = forms.iter().skip(1).flat_map(fields_of_schema).collect();
+    assert_eq!(fields_of_reader("workspace: {root: {zzz: 1}}"), known);
     let kinds = schema["$defs"]["Entry"]["oneOf"].as_array().unwrap();
     assert_eq!(kinds.len(), 5);
     for kind in kinds {
@@ -88,6 +91,31 @@ fn the_schema_accepts_good_files_and_what_the_types_write() {
 }
 
 #[test]
+fn every_form_of_a_root_is_read_as_it_is_written() {
+    let schema = jsonschema::validator_for(&json_schema()).unwrap();
+    for root in [
+        "host_system",
+        "{directory: a}",
+        "{archive: a.tar.zst}",
+        "{layout: a}",
+        "{layout: a, name: 'debian:bookworm'}",
+        "{saved: a.tar, name: 'debian:bookworm'}",
+        "{image: 'registry.example/debian:bookworm'}",
+    ] {
+        let yaml = format!(
+            "version: 1\nname: a\nmodel: {{default: 'chat:m'}}\nworkspace: {{root: {root}}}"
+        );
+        assert!(accepts(&schema, &yaml), "{root}");
+        let agent = AgentFile::parse(&yaml, "x").unwrap();
+        let written = serde_json::to_value(&agent).unwrap();
+        assert!(schema.is_valid(&written), "{written}");
+        let expect: Value = serde_yaml::from_str(root).unwrap();
+        let found = written["workspace"].get("root").cloned();
+        assert_eq!(found.unwrap_or("host_system".into()), expect);
+    }
+}
+
+#[test]
 fn the_schema_refuses_what_the_reader_refuses() {
     let schema = jsonschema::validator_for(&json_schema()).unwrap();
     let check = |line: &str| {
@@ -108,6 +136,9 @@ fn the_schema_refuses_what_the_reader_refuses() {
     check("workspace: {environment: {2A: x}}");
     check("workspace: {network: full}");
     check("workspace: {root: ubuntu}");
+    check("workspace: {root: {image: a, directory: b}}");
+    check("workspace: {root: {archive: a, name: b}}");
+    check("workspace: {root: {saved: ''}}");
     check("workspace: {limits: {cpu: 0}}");
     check("workspace: {limits: {cpu_weight: 0}}");
     check("workspace: {limits: {idle_time: 10}}");

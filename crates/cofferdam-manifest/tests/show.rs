@@ -58,6 +58,29 @@ fn shows_a_sealed_manifest() {
 }
 
 #[test]
+fn shows_where_programs_come_from() {
+    let roots = [
+        "{directory: root}",
+        "{archive: /srv/root.tar}",
+        "{layout: images, name: a:1}",
+        "{saved: image.tar}",
+        "{image: debian:bookworm}",
+    ];
+    let shown = roots.map(|root| {
+        let manifest = Manifest::parse(&format!("version: 1\nroot: {root}\n"), "m.yaml").unwrap();
+        let shown = show_manifest(&manifest);
+        shown.lines().find(|line| line.contains("programs")).unwrap().trim().to_owned()
+    });
+    insta::assert_snapshot!(shown.join("\n"), @"
+    programs     root, read-only
+    programs     the tar file /srv/root.tar [outside the file's directory: needs a grant], read-only
+    programs     the image a:1 in images, read-only
+    programs     the image image.tar, read-only
+    programs     the image debian:bookworm, read-only
+    ");
+}
+
+#[test]
 fn text_of_the_file_cannot_paint_over_the_terminal() {
     let manifest = Manifest::builder()
         .entry("a", Entry::dir().describe("x\u{1b}[2K\nsecond\u{202e}line"))

@@ -28,11 +28,11 @@ use crate::{
     labels::{Labels, Owner},
     prepare,
     sandbox::{Container, DockerSandbox, better_reason},
-    seccomp,
+    seccomp::Delivery,
     stream::{Said, guest_stream},
     sweep,
     users::Users,
-    walls::{self, Probe},
+    walls::{self, Facts},
 };
 
 /// Makes sandboxes that are containers of a Docker engine, or of Podman, of this host or another.
@@ -70,6 +70,7 @@ struct Connected {
     events: Arc<Events>,
     users: Users,
     turn: AtomicU32,
+    seccomp: Delivery,
     /// Images with the guest in them, by the image that they are made of. Held while one is made, so that it is made once.
     layered: Mutex<HashMap<String, String>>,
 }
@@ -253,14 +254,12 @@ impl Inner {
             Err(error @ SandboxError::Unavailable { .. }) => return Err(error),
             Err(error) => Err(error),
         };
-        let endpoint = connected.engine.endpoint();
-        Ok(walls::guarantees(&Probe { info: &connected.info, endpoint, built }))
+        Ok(walls::guarantees(&connected.facts(), built.as_ref().err()))
     }
 
     /// Refuses the first wall that was demanded in full and is not, and any limit that the engine would pass over.
     async fn demand_walls(&self, spec: &SandboxSpec) -> Result<(), SandboxError> {
         let connected = self.connected().await?;
-        let endpoint = connected.engine.endpoint();
         let wants_cpu = spec.limits.cpu_millis.is_some() || spec.limits.cpu_weight.is_some();
         let asked = [
             (Wall::SystemCalls, true),
@@ -270,7 +269,7 @@ impl Inner {
         ];
         for (wall, _) in asked.into_iter().filter(|(_, asked)| *asked) {
             if let Enforcement::Missing { reason, remedy } =
-                walls::enforcement(wall, &connected.info, endpoint)
+                walls::enforcement(wall, &connected.facts())
             {
                 return Err(unenforceable(wall, with_remedy(reason, remedy.as_ref())));
             }
@@ -314,15 +313,23 @@ impl Connected {
         let mapped =
             mapped.iter().any(|o| o.contains("name=userns") || o.contains("name=rootless"));
         let start = u32::from_str_radix(&connection[..8], 16).unwrap_or(0);
+        let seccomp =
+            Delivery::of(engine.is_podman(), engine.is_local()).map_err(profile_failure)?;
         Ok(Self {
             engine,
             info,
+            seccomp,
             events: Arc::new(Events::new(connection.clone())),
             labels: Labels { owner: Owner::this(), connection },
             users: if mapped { Users::MAPPED } else { Users::HIGH },
             turn: AtomicU32::new(start),
             layered: Mutex::default(),
         })
+    }
+
+    fn facts(&self) -> Facts<'_> {
+        let engine = &self.engine;
+        Facts { info: &self.info, is_podman: engine.is_podman(), is_local: engine.is_local() }
     }
 
     /// Returns the image with the guest in it, and makes it if it is not there.
@@ -370,10 +377,7 @@ impl Connected {
         id: &SandboxId,
         name: &str,
     ) -> Result<(), SandboxError> {
-        let seccomp = seccomp::profile(spec.system_calls).map_err(|error| SandboxError::Host {
-            operation: "read its table of system calls",
-            source: Box::new(error),
-        })?;
+        let seccomp = self.seccomp.option(spec.system_calls).map_err(profile_failure)?;
         // Somebody may have removed the prepared image since it was made: then it is made again, once.
         for last in [false, true] {
             let layered = self.layered(image).await?;
@@ -381,8 +385,9 @@ impl Connected {
                 spec,
                 image: &layered,
                 image_volumes: &image.volumes,
+                podman: self.engine.is_podman(),
                 user: self.users.next(&self.turn),
-                seccomp: &seccomp,
+                seccomp: seccomp.as_deref(),
                 labels: self.labels.for_sandbox(id.as_str(), spec),
             });
             let options =
@@ -474,6 +479,10 @@ fn check_host(info: &SystemInfo) -> Result<(), SandboxError> {
         ),
         remedy: "build for the architecture of that machine, or use another engine".to_owned(),
     })
+}
+
+fn profile_failure(error: std::io::Error) -> SandboxError {
+    SandboxError::Host { operation: "hand its seccomp profile on", source: Box::new(error) }
 }
 
 fn random_text() -> Result<String, SandboxError> {

@@ -63,10 +63,12 @@ pub(crate) struct Plan<'a> {
     pub(crate) image: &'a str,
     /// Places where the image wants storage of its own.
     pub(crate) image_volumes: &'a [String],
+    /// Whether the engine is Podman, which knows other options of in-memory file systems.
+    pub(crate) podman: bool,
     /// User and group of everything inside.
     pub(crate) user: u32,
-    /// The seccomp profile, as JSON.
-    pub(crate) seccomp: &'a str,
+    /// The security option that names the seccomp profile.
+    pub(crate) seccomp: Option<&'a str>,
     pub(crate) labels: HashMap<String, String>,
 }
 
@@ -112,10 +114,7 @@ fn host_config(plan: &Plan<'_>) -> HostConfig {
         ipc_mode: Some("none".to_owned()),
         cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
         cap_drop: strings(&["ALL"]),
-        security_opt: Some(vec![
-            "no-new-privileges:true".to_owned(),
-            format!("seccomp={}", plan.seccomp),
-        ]),
+        security_opt: Some(security_options(plan)),
         readonly_rootfs: Some(true),
         tmpfs: Some(writable_places(plan)),
         masked_paths: strings(&MASKED),
@@ -127,12 +126,7 @@ fn host_config(plan: &Plan<'_>) -> HostConfig {
         pids_limit: Some(i64::from(limits.processes) + 1),
         nano_cpus: limits.cpu_millis.map(|millis| i64::from(millis) * 1_000_000),
         cpu_shares: limits.cpu_weight.map(cpu_shares),
-        ulimits: Some(vec![
-            ulimit("nofile", limits.open_files.into()),
-            ulimit("core", 0),
-            // No file can claim to be larger than the disk, also not a sparse one that takes no space.
-            ulimit("fsize", signed(limits.disk_bytes)),
-        ]),
+        ulimits: Some(ulimits(plan)),
         // The guest is the first process, and waits for orphans itself.
         init: Some(false),
         // What the guest writes is for its host alone, and must not fill a disk.
@@ -146,6 +140,31 @@ fn host_config(plan: &Plan<'_>) -> HostConfig {
     }
 }
 
+fn security_options(plan: &Plan<'_>) -> Vec<String> {
+    let mut options = vec!["no-new-privileges".to_owned()];
+    options.extend(plan.seccomp.map(str::to_owned));
+    if plan.podman {
+        // It passes over the field of the request.
+        options.push(format!("mask={}", MASKED.join(":")));
+    }
+    options
+}
+
+fn ulimits(plan: &Plan<'_>) -> Vec<ResourcesUlimits> {
+    let limits = &plan.spec.limits;
+    let mut list = vec![
+        ulimit("nofile", limits.open_files.into()),
+        ulimit("core", 0),
+        // No file can claim to be larger than the disk, also not a sparse one that takes no space.
+        ulimit("fsize", signed(limits.disk_bytes)),
+    ];
+    if plan.podman {
+        // Unless it is told one, it sets a million, which not every root may. It is counted for the sandbox's own user.
+        list.push(ulimit("nproc", i64::from(limits.processes) + 1));
+    }
+    list
+}
+
 fn writable_places(plan: &Plan<'_>) -> HashMap<String, String> {
     let SandboxLimits { disk_bytes, disk_inodes, .. } = plan.spec.limits;
     let user = plan.user;
@@ -155,17 +174,22 @@ fn writable_places(plan: &Plan<'_>) -> HashMap<String, String> {
             // A size of zero would mean none, and the root of each place is a file too.
             let size = (disk_bytes / 16 * sixteenths).max(4096);
             let inodes = (disk_inodes / 16 * sixteenths).max(1) + 1;
-            let options = format!(
-                "rw,exec,nosuid,nodev,size={size},nr_inodes={inodes},mode={mode},uid={user},gid={user}"
-            );
-            (path.to_owned(), options)
+            let more = if plan.podman {
+                // Owned by the container's user.
+                "U".to_owned()
+            } else {
+                format!("nr_inodes={inodes},uid={user},gid={user}")
+            };
+            (path.to_owned(), format!("rw,exec,nosuid,nodev,size={size},mode={mode},{more}"))
         })
         .collect();
-    // The engine would make a directory of its own disk for each, without a bound.
-    for path in plan.image_volumes {
+    // The engine would make a directory of its own disk for each, without a bound; Podman has file systems in memory at two
+    // more places of a read-only root.
+    let of_podman: &[&str] = if plan.podman { &["/run", "/var/tmp"] } else { &[] };
+    for path in plan.image_volumes.iter().map(String::as_str).chain(of_podman.iter().copied()) {
         places
-            .entry(path.clone())
-            .or_insert_with(|| "ro,noexec,nosuid,nodev,size=4096,nr_inodes=1,mode=0555".to_owned());
+            .entry(path.to_owned())
+            .or_insert_with(|| "ro,noexec,nosuid,nodev,size=4096,mode=0555".to_owned());
     }
     places
 }
@@ -209,8 +233,9 @@ mod tests {
             spec,
             image: "sha256:image",
             image_volumes: &["/data".to_owned(), "/tmp".to_owned()],
+            podman: false,
             user: 70_000,
-            seccomp: "{}",
+            seccomp: Some("seccomp={}"),
             labels: HashMap::from([("label".to_owned(), "value".to_owned())]),
         };
         serde_json::to_value(body(&plan)).expect("JSON")

@@ -19,6 +19,7 @@ pub(crate) struct Engine {
     client: Docker,
     endpoint: Arc<DockerEndpoint>,
     timeout: Duration,
+    is_podman: bool,
 }
 
 impl Engine {
@@ -28,8 +29,10 @@ impl Engine {
         timeout: Duration,
     ) -> Result<Self, SandboxError> {
         let client = endpoint.client(timeout)?;
-        let engine = Self { client, endpoint, timeout };
+        let mut engine = Self { client, endpoint, timeout, is_podman: false };
         let version = engine.call("ask for the engine's version", engine.client.version()).await?;
+        let mut components = version.components.iter().flatten();
+        engine.is_podman = components.any(|component| component.name.contains("Podman"));
         let spoken = version.api_version.unwrap_or_default();
         if parse_version(&spoken).is_none_or(|spoken| spoken < OLDEST_API) {
             return Err(SandboxError::Unavailable {
@@ -44,6 +47,16 @@ impl Engine {
     /// The client, for requests whose answer is a stream.
     pub(crate) fn client(&self) -> &Docker {
         &self.client
+    }
+
+    /// Whether it is Podman, which speaks Docker's interface with an accent.
+    pub(crate) fn is_podman(&self) -> bool {
+        self.is_podman
+    }
+
+    /// Whether it is of this host.
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(*self.endpoint, DockerEndpoint::Unix(_))
     }
 
     pub(crate) fn endpoint(&self) -> &DockerEndpoint {

@@ -283,11 +283,10 @@ async fn imported(
     if let Some(found) = inspect(engine, &name).await? {
         return usable(&name, found);
     }
-    let (repository, tag) = name.split_once(':').unwrap_or((&name, "latest"));
     let request = CreateImageOptions {
         from_src: Some("-".to_owned()),
-        repo: Some(repository.to_owned()),
-        tag: Some(tag.to_owned()),
+        // With the tag in it: Podman does not look at a tag of its own.
+        repo: Some(name.clone()),
         ..Default::default()
     };
     let body = bollard::body_try_stream(packed.stream());

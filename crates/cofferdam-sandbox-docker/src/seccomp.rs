@@ -47,12 +47,12 @@ const PERSONALITIES: [u64; 5] = [0, 0x0008, 0x0002_0000, 0x0002_0008, 0xffff_fff
 /// The kernel reads 32 bits of these arguments and the filter compares 64: without a mask, a set upper half slips by.
 const LOW: u64 = 0xffff_ffff;
 
-/// Returns the profile as the text of `--security-opt seccomp=`.
+/// Returns the profile as JSON.
 ///
 /// # Errors
 ///
 /// That the table of this crate cannot be read, which a test rules out.
-pub(crate) fn profile(profile: SystemCallProfile) -> Result<String, toml::de::Error> {
+fn profile(profile: SystemCallProfile) -> Result<String, toml::de::Error> {
     static TABLE: OnceLock<Result<Table, toml::de::Error>> = OnceLock::new();
     let table =
         TABLE.get_or_init(|| toml::from_str(SYSTEM_CALLS)).as_ref().map_err(Clone::clone)?;
@@ -78,6 +78,47 @@ pub(crate) fn profile(profile: SystemCallProfile) -> Result<String, toml::de::Er
             .map(|(mask, value)| allow(&["ioctl"], &[equals(1, mask.into(), value.into())])),
     );
     Ok(json!({ "defaultAction": "SCMP_ACT_ERRNO", "syscalls": rules }).to_string())
+}
+
+/// How profiles get to an engine.
+#[derive(Debug)]
+pub(crate) enum Delivery {
+    /// In the request.
+    Inline,
+    /// As files of this host, which the engine reads: Podman takes nothing else.
+    Files(tempfile::TempDir),
+    /// Not at all: the engine reads files, and of another host. Its own profile stands.
+    EnginesOwn,
+}
+
+impl Delivery {
+    /// Returns how an engine takes profiles.
+    pub(crate) fn of(is_podman: bool, is_local: bool) -> std::io::Result<Self> {
+        Ok(match (is_podman, is_local) {
+            (false, _) => Self::Inline,
+            (true, true) => {
+                Self::Files(tempfile::Builder::new().prefix("cofferdam-seccomp-").tempdir()?)
+            }
+            (true, false) => Self::EnginesOwn,
+        })
+    }
+
+    /// Returns the security option for a profile; none if the engine's own stands.
+    pub(crate) fn option(&self, of: SystemCallProfile) -> std::io::Result<Option<String>> {
+        let text = profile(of).map_err(std::io::Error::other)?;
+        match self {
+            Self::Inline => Ok(Some(format!("seccomp={text}"))),
+            Self::Files(directory) => {
+                let file = directory.path().join(format!("{of:?}.json"));
+                // The same content each time, put in place whole: an engine may be reading it.
+                let mut written = tempfile::NamedTempFile::new_in(directory.path())?;
+                std::io::Write::write_all(&mut written, text.as_bytes())?;
+                written.persist(&file)?;
+                Ok(Some(format!("seccomp={}", file.display())))
+            }
+            Self::EnginesOwn => Ok(None),
+        }
+    }
 }
 
 fn allow(names: &[&str], arguments: &[Value]) -> Value {

@@ -3,14 +3,16 @@
 use bollard::models::SystemInfo;
 use cofferdam_sandbox::{Enforcement, Guarantee, Guarantees, SandboxError, Wall};
 
-use crate::{endpoint::DockerEndpoint, engine::BACKEND};
+use crate::engine::BACKEND;
 
-/// What the engine said of itself, and what came of building a sandbox.
-#[derive(Debug)]
-pub(crate) struct Probe<'a> {
+/// What is known of an engine.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Facts<'a> {
+    /// What it said of itself.
     pub(crate) info: &'a SystemInfo,
-    pub(crate) endpoint: &'a DockerEndpoint,
-    pub(crate) built: Result<(), SandboxError>,
+    pub(crate) is_podman: bool,
+    /// Whether it is of this host.
+    pub(crate) is_local: bool,
 }
 
 const ALL: [Wall; 14] = [
@@ -30,17 +32,14 @@ const ALL: [Wall; 14] = [
     Wall::Teardown,
 ];
 
-/// Returns the report on all walls.
-pub(crate) fn guarantees(probe: &Probe<'_>) -> Guarantees {
+/// Returns the report on all walls, given why no sandbox could be built.
+pub(crate) fn guarantees(facts: &Facts<'_>, failure: Option<&SandboxError>) -> Guarantees {
     let walls = ALL
         .into_iter()
         .map(|wall| {
-            let enforcement = match &probe.built {
-                Ok(()) => enforcement(wall, probe.info, probe.endpoint),
-                Err(error) => Enforcement::Missing {
-                    reason: format!("no sandbox can be built: {error}"),
-                    remedy: None,
-                },
+            let enforcement = match failure {
+                None => enforcement(wall, facts),
+                Some(error) => missing(format!("no sandbox can be built: {error}"), None),
             };
             Guarantee { wall, enforcement }
         })
@@ -49,7 +48,8 @@ pub(crate) fn guarantees(probe: &Probe<'_>) -> Guarantees {
 }
 
 /// Returns what stands for a wall, from what the engine says of itself.
-pub(crate) fn enforcement(wall: Wall, info: &SystemInfo, endpoint: &DockerEndpoint) -> Enforcement {
+pub(crate) fn enforcement(wall: Wall, facts: &Facts<'_>) -> Enforcement {
+    let info = facts.info;
     match wall {
         Wall::Filesystem => {
             full("mount namespace of the container: its image read-only, no directory of the host")
@@ -57,20 +57,18 @@ pub(crate) fn enforcement(wall: Wall, info: &SystemInfo, endpoint: &DockerEndpoi
         Wall::Network => full("network namespace with nothing but loopback"),
         Wall::Processes => full("pid and ipc namespaces, masked /proc, no /sys"),
         Wall::Privileges => privileges(info),
-        Wall::SystemCalls => system_calls(info),
+        Wall::SystemCalls => system_calls(facts),
         Wall::FilesystemSecondWall => second_wall(info),
         Wall::MemoryLimit => memory(info),
         Wall::ProcessLimit => limit(info, info.pids_limit, "pids"),
         Wall::CpuLimit => limit(info, info.cpu_cfs_quota, "cpu"),
-        Wall::DiskLimit => full(
-            "four in-memory file systems of bounded bytes and inodes, which share out the limit",
-        ),
+        Wall::DiskLimit => disk(facts),
         Wall::OpenFileLimit => full("RLIMIT_NOFILE of each process"),
         Wall::OutputLimit => full("counted by the host, which kills the command's tree"),
         Wall::WallTimeLimit => {
             full("clock of the host process; if that dies before, the sandbox ends with it")
         }
-        Wall::Teardown => teardown(endpoint),
+        Wall::Teardown => teardown(facts),
         _ => missing("not built by this backend", None),
     }
 }
@@ -111,14 +109,33 @@ fn privileges(info: &SystemInfo) -> Enforcement {
     )
 }
 
-fn system_calls(info: &SystemInfo) -> Enforcement {
-    if has(info, "seccomp") {
-        full("seccomp allow-list of this backend, installed by the engine")
-    } else {
+fn system_calls(facts: &Facts<'_>) -> Enforcement {
+    if !has(facts.info, "seccomp") {
         missing(
             "the engine does not filter system calls",
             Some("use a kernel with CONFIG_SECCOMP_FILTER and an engine built with seccomp"),
         )
+    } else if facts.is_podman && !facts.is_local {
+        weak(
+            "seccomp profile of the engine",
+            "Podman takes no profile over a network, and its own allows tracing and more kinds of sockets",
+            "use Podman's socket on the same host, or Docker",
+        )
+    } else {
+        full("seccomp allow-list of this backend, installed by the engine")
+    }
+}
+
+fn disk(facts: &Facts<'_>) -> Enforcement {
+    let mechanism = "four in-memory file systems, which share out the limit";
+    if facts.is_podman {
+        weak(
+            format!("{mechanism} of bytes"),
+            "Podman does not bound the number of files",
+            "use Docker; the memory limit bounds them all the same",
+        )
+    } else {
+        full(format!("{mechanism} of bytes and files"))
     }
 }
 
@@ -161,15 +178,16 @@ fn limit(info: &SystemInfo, there: Option<bool>, controller: &str) -> Enforcemen
     full(format!("cgroup {version} {controller}"))
 }
 
-fn teardown(endpoint: &DockerEndpoint) -> Enforcement {
+fn teardown(facts: &Facts<'_>) -> Enforcement {
     let mechanism = "the engine ends the guest when its stream is cut, and removes what it ended";
-    match endpoint {
-        DockerEndpoint::Unix(_) => full(mechanism),
-        _ => weak(
+    if facts.is_local {
+        full(mechanism)
+    } else {
+        weak(
             mechanism,
             "over a network, a host that vanishes without a word is noticed only when the connection times out",
             "use the engine's socket on the same host; another process removes what is left at its first use",
-        ),
+        )
     }
 }
 
@@ -177,9 +195,8 @@ fn teardown(endpoint: &DockerEndpoint) -> Enforcement {
 mod tests {
     use super::*;
 
-    fn render(info: &SystemInfo, endpoint: &DockerEndpoint) -> String {
-        let guarantees = guarantees(&Probe { info, endpoint, built: Ok(()) });
-        let lines = guarantees.walls.into_iter().map(|guarantee| {
+    fn render(facts: &Facts<'_>) -> String {
+        let lines = guarantees(facts, None).walls.into_iter().map(|guarantee| {
             let text = match guarantee.enforcement {
                 Enforcement::Full { mechanism } => format!("full: {mechanism}"),
                 Enforcement::Weak { mechanism, gap, .. } => format!("weak: {mechanism}: {gap}"),
@@ -191,31 +208,39 @@ mod tests {
         lines.collect::<Vec<_>>().join("\n")
     }
 
-    #[test]
-    fn an_engine_with_everything_and_one_with_little() {
-        let options = ["name=seccomp,profile=default", "name=apparmor", "name=userns"];
-        let info = SystemInfo {
-            security_options: Some(options.map(str::to_owned).into()),
-            ..SystemInfo::default()
-        };
-        let probe = Probe { info: &info, endpoint: &DockerEndpoint::default(), built: Ok(()) };
-        assert_eq!(guarantees(&probe).weaknesses().count(), 0);
+    fn with_options(options: &[&str]) -> SystemInfo {
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        SystemInfo { security_options: Some(options), ..SystemInfo::default() }
+    }
 
+    #[test]
+    fn an_engine_with_everything_has_no_weakness() {
+        let info = with_options(&["name=seccomp,profile=default", "name=apparmor", "name=userns"]);
+        let facts = Facts { info: &info, is_podman: false, is_local: true };
+        assert_eq!(guarantees(&facts, None).weaknesses().count(), 0);
+    }
+
+    #[test]
+    fn engines_with_little() {
         let info = SystemInfo {
             memory_limit: Some(false),
             pids_limit: Some(false),
             cpu_cfs_quota: Some(true),
             ..SystemInfo::default()
         };
-        let endpoint = DockerEndpoint::Tcp { address: "127.0.0.1:2375".to_owned() };
-        insta::assert_snapshot!(render(&info, &endpoint));
+        let facts = Facts { info: &info, is_podman: false, is_local: false };
+        insta::assert_snapshot!("remote_without_control_groups", render(&facts));
+
+        let info = with_options(&["name=seccomp", "name=rootless"]);
+        let facts = Facts { info: &info, is_podman: true, is_local: false };
+        insta::assert_snapshot!("remote_podman", render(&facts));
     }
 
     #[test]
     fn an_engine_that_builds_none_has_no_wall() {
-        let info = SystemInfo::default();
-        let built = Err(crate::engine::invalid("an example"));
-        let probe = Probe { info: &info, endpoint: &DockerEndpoint::default(), built };
-        assert_eq!(guarantees(&probe).weaknesses().count(), ALL.len());
+        let info = with_options(&["name=seccomp"]);
+        let facts = Facts { info: &info, is_podman: false, is_local: true };
+        let failure = crate::engine::invalid("an example");
+        assert_eq!(guarantees(&facts, Some(&failure)).weaknesses().count(), ALL.len());
     }
 }

@@ -4,16 +4,18 @@
 //! greatest one that is accepted; a case without a floor has neither. Run it on a quiet machine with
 //! `cargo bench -p cofferdam-sandbox-linux`.
 
+mod report;
+
 use std::{
     error::Error,
-    io::Write,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 use cofferdam_sandbox::{ExecRequest, Sandbox, SandboxBackend, SandboxExt, SandboxSpec};
 use cofferdam_sandbox_linux::LinuxBackend;
-use serde_json::{Value, json};
+
+use crate::report::Report;
 
 const ROUNDS: usize = 100;
 const PARALLEL: usize = 8;
@@ -141,41 +143,4 @@ async fn repeat<F: Future<Output = Result<()>>>(case: impl Fn() -> F) -> Result<
 
 fn per_run(started: Instant) -> Duration {
     started.elapsed() / u32::try_from(PARALLEL * (ROUNDS / 2)).unwrap_or(u32::MAX)
-}
-
-/// The lines, and the medians that later cases are compared with.
-#[derive(Debug, Default)]
-struct Report(Vec<(String, f64)>);
-
-impl Report {
-    fn add(&mut self, case: &str, floor: Option<(&str, f64)>, times: &[Duration]) {
-        let mut sorted: Vec<f64> = times.iter().map(|time| time.as_secs_f64() * 1000.0).collect();
-        sorted.sort_by(f64::total_cmp);
-        let median = sorted[sorted.len() / 2];
-        let ratio = floor
-            .and_then(|(name, _)| Some(median / self.0.iter().find(|(case, _)| case == name)?.1));
-        self.0.push((case.to_owned(), median));
-        line(&json!({
-            "case": case,
-            "median_ms": rounded(median),
-            "min_ms": rounded(sorted[0]),
-            "n": times.len(),
-            "floor": floor.map(|(name, _)| name),
-            "ratio": ratio.map(rounded),
-            "bar": floor.map(|(_, bar)| bar),
-        }));
-    }
-
-    fn skip(&self, case: &str, reason: &str) {
-        line(&json!({ "case": case, "skipped": reason }));
-    }
-}
-
-fn rounded(value: f64) -> f64 {
-    (value * 1000.0).round() / 1000.0
-}
-
-fn line(value: &Value) {
-    // A reader that is gone needs no lines.
-    let _ = writeln!(std::io::stdout(), "{value}");
 }

@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     landlock,
-    plan::Plan,
+    plan::{Identity, Plan},
     report::{self, Step},
     scratch,
     step::{self, Failure, Steps},
@@ -51,7 +51,7 @@ fn build(
     steps.run(Step::Descriptors, b"of others", || close_others(descriptors))?;
     // If the launcher dies from here on, this process dies with it, and with this process the whole pid namespace. If
     // it died before, the socket is at its end.
-    steps.run(Step::MapUser, b"parent death signal", die_with_parent)?;
+    steps.run(Step::Descriptors, b"parent death signal", die_with_parent)?;
     // It joins by itself, and while the launcher maps its user: only for a thread that moves itself does the kernel
     // not wait until all processors have noticed, which takes milliseconds.
     for (mut file, join) in joins.iter().zip(&plan.cgroup_joins) {
@@ -64,13 +64,16 @@ fn build(
     if plan.own_network {
         steps.run(Step::Loopback, b"", sys::loopback_up)?;
     }
-    steps.run(Step::MapUser, b"go", || {
+    steps.run(Step::Descriptors, b"go", || {
         File::from(said.try_clone_to_owned()?).read_exact(&mut [0])
     })?;
 
     // What is mounted and made from here on belongs to the sandbox's user. Capabilities stay: they go when user 0 of the
     // namespace changes to another, and this namespace has no user 0.
-    steps.run(Step::BecomeUser, b"", || sys::become_user(plan.identity.inner))?;
+    let inner = plan.identity.inner;
+    if plan.own_users {
+        steps.run(Step::BecomeUser, b"", || sys::become_user(inner, inner))?;
+    }
     scratch::mount(plan, steps)?;
 
     let null = steps.run(Step::Descriptors, b"/dev/null", || {
@@ -82,7 +85,7 @@ fn build(
             sys::lower_limit(resource, value)
         })?;
     }
-    drop_capabilities(steps)?;
+    drop_capabilities(plan, steps)?;
     steps.run(Step::NoNewPrivileges, b"", || {
         sys::process_control(sys::PR_SET_NO_NEW_PRIVS, [1, 0, 0, 0])
     })?;
@@ -144,7 +147,10 @@ fn still_there(said: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// Gives up every capability in every set, and every way to get one back.
-fn drop_capabilities(steps: &Steps) -> Result<(), Failure> {
+///
+/// Without a user namespace this is where root becomes the sandbox's user: after what needs capabilities, and before the
+/// last of them go.
+fn drop_capabilities(plan: &Plan, steps: &Steps) -> Result<(), Failure> {
     const PR_CAP_AMBIENT_CLEAR_ALL: u64 = 4;
     // KEEP_CAPS_LOCKED, NO_SETUID_FIXUP, NOROOT and NO_CAP_AMBIENT_RAISE, the last three with their locks: user 0 is
     // nobody special, and none of it can be changed.
@@ -163,6 +169,10 @@ fn drop_capabilities(steps: &Steps) -> Result<(), Failure> {
     steps.run(Step::DropCapabilities, b"secure bits", || {
         sys::process_control(sys::PR_SET_SECUREBITS, [SECURE_BITS, 0, 0, 0])
     })?;
+    if !plan.own_users {
+        let &Identity { outer_user, outer_group, .. } = &plan.identity;
+        steps.run(Step::BecomeUser, b"", || sys::become_user(outer_user, outer_group))?;
+    }
     steps.run(Step::DropCapabilities, b"ambient set", || {
         sys::process_control(sys::PR_CAP_AMBIENT, [PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0])
     })?;

@@ -23,6 +23,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Plan> {
         },
         hostname: r.bytes()?,
         own_network: r.flag()?,
+        own_users: r.flag()?,
         identity: Identity {
             inner: r.u32()?,
             outer_user: r.u32()?,
@@ -36,6 +37,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Plan> {
         wall_time_ms: r.u64()?,
         root: Root {
             staging: r.text()?,
+            layers: r.list(Reader::text)?,
             trees: r.list(|r| {
                 Ok(HostTree { source: r.text()?, target: r.text()?, devices: r.flag()? })
             })?,
@@ -45,6 +47,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Plan> {
                 2 => Ok(Entry::File(r.text()?, r.bytes()?)),
                 _ => Err(BadPlan),
             })?,
+            own_proc: r.flag()?,
         },
         scratch: Scratch { bytes: r.u64()?, inodes: r.u64()?, directories: r.list(Reader::text)? },
         masks: r.list(Reader::text)?,

@@ -14,7 +14,7 @@ use std::{
 };
 
 use crate::{
-    plan::Identity,
+    plan::{Identity, Plan},
     report::Step,
     step::{Failure, Steps},
     sys::{self, Side, mount},
@@ -29,12 +29,14 @@ pub(crate) struct Home {
 
 impl Home {
     /// Leaves the host's mount namespace.
-    pub(crate) fn make(identity: &Identity, steps: &Steps) -> Result<Self, Failure> {
+    pub(crate) fn make(plan: &Plan, steps: &Steps) -> Result<Self, Failure> {
         const EPERM: i32 = 1;
         steps.run(Step::CreateNamespaces, b"of the launcher", || match sys::unshare_namespaces(
             sys::CLONE_NEWNS,
         ) {
-            Err(error) if error.raw_os_error() == Some(EPERM) => own_users(identity),
+            Err(error) if error.raw_os_error() == Some(EPERM) && plan.own_users => {
+                own_users(&plan.identity)
+            }
             other => other,
         })?;
         steps.run(Step::PrivateMounts, b"of the launcher", || {

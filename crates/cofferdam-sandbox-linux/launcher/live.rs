@@ -57,22 +57,26 @@ impl Live {
         }
     }
 
-    /// Maps the child's user and lets it go.
-    pub(crate) fn admit(&mut self, maps: &UserMaps, steps: &Steps) -> Result<(), Failure> {
+    /// Maps the child's user, if it has a namespace of its own, and lets it go.
+    pub(crate) fn admit(&mut self, maps: Option<&UserMaps>, steps: &Steps) -> Result<(), Failure> {
         let pid = self.pid;
         let write = |name: &str, content: &str| {
             steps.run(Step::MapUser, name.as_bytes(), || {
                 fs::write(format!("/proc/{pid}/{name}"), content)
             })
         };
-        write("uid_map", &maps.users)?;
-        // Without this an unprivileged launcher may not map a group, since dropping a group can also gain access.
-        write("setgroups", "deny")?;
-        write("gid_map", &maps.groups)?;
+        if let Some(maps) = maps {
+            write("uid_map", &maps.users)?;
+            // Without this an unprivileged launcher may not map a group, since dropping one can also gain access.
+            write("setgroups", "deny")?;
+            write("gid_map", &maps.groups)?;
+        }
         // When the host runs out of memory, sandboxes go first. It also undoes a host's protection from being killed,
         // with which a sandbox at its memory limit would hang.
-        write("oom_score_adj", "500")?;
-        steps.run(Step::MapUser, b"go", || self.said.write_all(b"g"))
+        steps.run(Step::Descriptors, b"oom_score_adj", || {
+            fs::write(format!("/proc/{pid}/oom_score_adj"), "500")
+        })?;
+        steps.run(Step::Descriptors, b"go", || self.said.write_all(b"g"))
     }
 
     /// Kills the first process, and with it all of the pid namespace. The first cause is the one that is told.

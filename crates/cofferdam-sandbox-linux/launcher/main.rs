@@ -30,6 +30,7 @@ mod report;
 mod root;
 mod scratch;
 mod server;
+mod stack;
 mod step;
 mod sys;
 mod template;

@@ -16,6 +16,8 @@ pub(crate) struct Plan {
     pub(crate) hostname: Vec<u8>,
     /// Whether the sandbox has a network namespace of its own.
     pub(crate) own_network: bool,
+    /// Whether the sandbox has a user namespace of its own. Without, it is the host's `outer_user` inside too.
+    pub(crate) own_users: bool,
     /// How its user is mapped.
     pub(crate) identity: Identity,
     /// The directory of cgroup version 2 in which the sandbox's first process is made.
@@ -47,10 +49,15 @@ pub(crate) struct Plan {
 pub(crate) struct Root {
     /// A directory of the host, over which the new root is mounted before it becomes the root.
     pub(crate) staging: CString,
+    /// Layers of an image that are stacked to one tree, absolute paths on the host, the first one uppermost; none, or two
+    /// or more.
+    pub(crate) layers: Vec<CString>,
     /// Directories and files of the host that appear inside, read-only.
     pub(crate) trees: Vec<HostTree>,
     /// What else is in the new root.
     pub(crate) entries: Vec<Entry>,
+    /// Whether there is a `/proc`, of the sandbox's own processes.
+    pub(crate) own_proc: bool,
 }
 
 /// How the one user of the sandbox is mapped to one of the host.
@@ -69,7 +76,7 @@ pub(crate) struct Identity {
 /// A directory or file of the host, cloned read-only with all that is mounted below it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HostTree {
-    /// Absolute path on the host.
+    /// Absolute path on the host; or a relative one, in the stack of layers.
     pub(crate) source: CString,
     /// Path below the new root; made by an [`Entry`].
     pub(crate) target: CString,

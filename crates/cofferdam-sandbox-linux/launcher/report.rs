@@ -36,6 +36,7 @@ steps! {
     DropGroups,
     CreateNamespaces,
     PrivateMounts,
+    StackLayers,
     OpenTree,
     MountRoot,
     MakeEntry,

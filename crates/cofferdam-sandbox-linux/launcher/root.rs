@@ -15,6 +15,7 @@ use crate::{
     home,
     plan::{Entry, HostTree, Root},
     report::Step,
+    stack,
     step::{Failure, Steps},
     sys::{self, Side, mount},
 };
@@ -24,11 +25,14 @@ pub(crate) fn build(root: &Root, steps: &Steps) -> Result<(), Failure> {
     steps.run(Step::PrivateMounts, b"", || {
         mount::mount_at(c"none", c"/", None, mount::MS_REC | mount::MS_PRIVATE, None)
     })?;
-    let trees = open_trees(root, steps)?;
+    let mut trees = open_trees(root, steps)?;
+    trees.extend(stack::open_trees(root, steps)?);
     mount_root(root, steps)?;
     make_entries(root, steps)?;
     attach_trees(trees, steps)?;
-    mount_empty_proc(steps)?;
+    if root.own_proc {
+        mount_empty_proc(steps)?;
+    }
     steps.run(Step::SealRoot, b"", || {
         let attributes =
             mount::MOUNT_ATTR_RDONLY | mount::MOUNT_ATTR_NOSUID | mount::MOUNT_ATTR_NODEV;
@@ -42,9 +46,9 @@ pub(crate) fn build(root: &Root, steps: &Steps) -> Result<(), Failure> {
     })
 }
 
-/// Clones all trees of the root.
+/// Clones all trees of the host.
 fn open_trees<'a>(root: &'a Root, steps: &Steps) -> Result<Vec<(&'a HostTree, OwnedFd)>, Failure> {
-    let opened = root.trees.iter().map(|tree| {
+    let opened = root.trees.iter().filter(|tree| !stack::has(tree)).map(|tree| {
         let opened =
             steps.run(Step::OpenTree, tree.source.to_bytes(), || mount::open_tree(&tree.source))?;
         Ok((tree, opened))

@@ -3,10 +3,11 @@
 use std::{
     ffi::{CStr, CString},
     fs, io,
+    os::unix::fs::chown,
 };
 
 use crate::{
-    plan::{Plan, Scratch},
+    plan::{Identity, Plan, Scratch},
     report::Step,
     root::path,
     step::{Failure, Steps},
@@ -20,11 +21,15 @@ const SAFE: std::ffi::c_ulong = mount::MS_NOSUID | mount::MS_NODEV;
 
 /// Mounts everything; the working directory is the root.
 pub(crate) fn mount(plan: &Plan, steps: &Steps) -> Result<(), Failure> {
-    mount_places(&plan.scratch, steps)?;
-    steps.run(Step::MountProc, b"", || {
-        let flags = SAFE | mount::MS_NOEXEC | mount::MS_RDONLY;
-        mount::mount_at(c"proc", c"proc", Some(c"proc"), flags, None)
-    })?;
+    // In a user namespace this process is its user already. Without one it is still root, and stays it for a while.
+    let owner = (!plan.own_users).then_some(&plan.identity);
+    mount_places(&plan.scratch, owner, steps)?;
+    if plan.root.own_proc {
+        steps.run(Step::MountProc, b"", || {
+            let flags = SAFE | mount::MS_NOEXEC | mount::MS_RDONLY;
+            mount::mount_at(c"proc", c"proc", Some(c"proc"), flags, None)
+        })?;
+    }
     steps.run(Step::MountTerminals, b"", || {
         let data = c"newinstance,ptmxmode=0666,mode=0600";
         let flags = mount::MS_NOSUID | mount::MS_NOEXEC;
@@ -37,7 +42,7 @@ pub(crate) fn mount(plan: &Plan, steps: &Steps) -> Result<(), Failure> {
 ///
 /// It is mounted over the last place, and there its own directory is mounted over it, so that its root is nowhere to be
 /// seen, and no mount has to be taken off again: that would wait for all processors.
-fn mount_places(scratch: &Scratch, steps: &Steps) -> Result<(), Failure> {
+fn mount_places(scratch: &Scratch, owner: Option<&Identity>, steps: &Steps) -> Result<(), Failure> {
     let Some(last) = scratch.directories.last() else { return Ok(()) };
     steps.run(Step::MountScratch, last.to_bytes(), || {
         let data =
@@ -48,6 +53,9 @@ fn mount_places(scratch: &Scratch, steps: &Steps) -> Result<(), Failure> {
         steps.run(Step::MountScratch, place.to_bytes(), || {
             let directory = CString::new(format!("{}/{number}", last.to_string_lossy()))?;
             fs::create_dir(path(&directory))?;
+            if let Some(owner) = owner {
+                chown(path(&directory), Some(owner.outer_user), Some(owner.outer_group))?;
+            }
             mount::mount_at(&directory, place, None, mount::MS_BIND, None)
         })?;
     }

@@ -177,7 +177,7 @@ impl Server {
         let joins = live::open_joins(&plan, &steps)?;
         let cgroup = live::open_cgroup(&plan, &steps)?;
         if self.home.is_none() {
-            self.home = Some(Home::make(&plan.identity, &steps)?);
+            self.home = Some(Home::make(&plan, &steps)?);
         }
         let Some(home) = &self.home else { return Ok(()) };
 
@@ -210,10 +210,10 @@ impl Server {
         // The guest must be the only holder of its stream, so that the host sees its end.
         drop((stream, guest_said, joins));
 
-        let maps = UserMaps::of(&plan);
+        let maps = plan.own_users.then(|| UserMaps::of(&plan));
         let mut live = Live::new(plan, pid, pidfd, report, said);
         let admitted = live
-            .admit(&maps, &steps)
+            .admit(maps.as_ref(), &steps)
             .and_then(|()| steps.run(Step::Descriptors, b"wait", || self.watch(self.next, &live)));
         if let Err(failure) = admitted {
             failure.send(&live.report);
@@ -229,10 +229,8 @@ impl Server {
 }
 
 fn namespaces(plan: &Plan) -> u64 {
-    let all = sys::CLONE_NEWUSER
-        | sys::CLONE_NEWNS
-        | sys::CLONE_NEWPID
-        | sys::CLONE_NEWIPC
-        | sys::CLONE_NEWUTS;
-    if plan.own_network { all | sys::CLONE_NEWNET } else { all }
+    let always = sys::CLONE_NEWNS | sys::CLONE_NEWPID | sys::CLONE_NEWIPC | sys::CLONE_NEWUTS;
+    let users = if plan.own_users { sys::CLONE_NEWUSER } else { 0 };
+    let network = if plan.own_network { sys::CLONE_NEWNET } else { 0 };
+    always | users | network
 }

@@ -2,16 +2,16 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use async_trait::async_trait;
 use cofferdam_core::{NetworkAccess, SandboxId};
+use cofferdam_image::ImageCacheOptions;
 use cofferdam_sandbox::{
     Enforcement, Guarantees, RootFilesystem, Sandbox, SandboxBackend, SandboxError, SandboxSpec,
     SandboxState, Wall,
 };
-use tokio::sync::OnceCell;
 
 use crate::{
     cgroups::{Cgroups, Controller, Group, Owner, path_bytes, process_slots},
@@ -20,10 +20,12 @@ use crate::{
     launch::Launched,
     launcher::Launchers,
     layout::{Layout, WRITABLE},
+    mode::Mode,
     plan::{Plan, Root, Scratch},
     report::Step,
+    rootfs::{Images, Rootfs},
     sandbox::LinuxSandbox,
-    setup::{BACKEND, host, invalid, oldest_kernel, unenforceable},
+    setup::{BACKEND, HostSettings, describe, host, invalid, oldest_kernel, unenforceable},
     walls::{self, Probe},
 };
 
@@ -40,8 +42,11 @@ struct Inner {
     cgroup_parent: Option<PathBuf>,
     fault: Option<(Step, i32)>,
     launchers: Launchers,
+    images: Images,
     host: OnceLock<Host>,
-    guarantees: OnceCell<Guarantees>,
+    mode: Mutex<Option<Mode>>,
+    /// What was found in a mode, by building a sandbox in it.
+    found: tokio::sync::Mutex<Option<(Mode, Guarantees)>>,
 }
 
 /// What is found once on this host.
@@ -77,6 +82,23 @@ impl LinuxBackend {
         Self { inner: Arc::new(Inner { cgroup_parent: Some(parent.into()), ..Inner::default() }) }
     }
 
+    /// Returns this backend with a directory in which it unpacks images, for [`RootFilesystem::Archive`] and
+    /// [`RootFilesystem::Image`]; without one it refuses them.
+    ///
+    /// Several processes may share a directory. It is made if it is not there, and must belong to the user of this process
+    /// and be writable for nobody else. Call this before the backend is used or cloned: another handle stays as it is.
+    #[must_use]
+    pub fn with_image_cache(
+        self,
+        directory: impl Into<PathBuf>,
+        options: ImageCacheOptions,
+    ) -> Self {
+        let Inner { cgroup_parent, fault, .. } = &*self.inner;
+        let images = Images::new(directory.into(), options);
+        let (cgroup_parent, fault) = (cgroup_parent.clone(), *fault);
+        Self { inner: Arc::new(Inner { cgroup_parent, fault, images, ..Inner::default() }) }
+    }
+
     /// Returns a backend whose launcher fails a step instead of doing it.
     #[cfg(test)]
     fn with_fault(step: Step, errno: i32) -> Self {
@@ -87,12 +109,15 @@ impl LinuxBackend {
     async fn start(
         &self,
         spec: &SandboxSpec,
+        mode: Mode,
+        layout: Option<Layout>,
     ) -> Result<(SandboxId, Launched, std::os::unix::net::UnixStream, Group), SandboxError> {
         let inner = Arc::clone(&self.inner);
         let spec = spec.clone();
         // If this future is dropped, the handle is dropped with the task's result, and that ends the sandbox.
         let started = tokio::task::spawn_blocking(move || {
-            let Prepared { id, plan, group } = inner.prepare(&spec)?;
+            let layout = layout.map_or_else(|| inner.layout(&spec), Ok)?;
+            let Prepared { id, plan, group } = inner.prepare(&spec, mode, layout)?;
             match Launched::start(&inner.launchers, &plan, group.clone()) {
                 Ok((launched, stream)) => Ok((id, launched, stream, group)),
                 Err(error) => {
@@ -109,22 +134,65 @@ impl LinuxBackend {
         })?
     }
 
-    /// Builds a sandbox to see what stands, and takes it down again.
-    async fn probe(&self) -> Result<Guarantees, SandboxError> {
-        let built = match self.start(&SandboxSpec::default()).await {
-            Ok((_, launched, _stream, _)) => launched.watch().ready().await,
-            Err(error) => Err(error),
-        };
-        if let Err(error @ SandboxError::Host { .. }) = built {
-            // A passing want of the host says nothing on its walls.
-            return Err(error);
+    /// Returns the root of an image, if the spec asks for one.
+    async fn rootfs(&self, spec: &SandboxSpec) -> Result<Option<Rootfs>, SandboxError> {
+        let inner = Arc::clone(&self.inner);
+        let (root, network) = (spec.root.clone(), spec.network);
+        let found = tokio::task::spawn_blocking(move || inner.images.rootfs(&root, network));
+        found.await.map_err(|error| SandboxError::Host {
+            operation: "unpack an image",
+            source: Box::new(error),
+        })?
+    }
+
+    /// Builds a sandbox to see what stands, and takes it down again; in a weaker mode, if it must be.
+    async fn probe(&self) -> Result<(Mode, Guarantees), SandboxError> {
+        loop {
+            let mode = self.inner.mode();
+            let (built, failed) = match self.start(&SandboxSpec::default(), mode, None).await {
+                Ok((_, launched, _stream, _)) => {
+                    let watch = launched.watch();
+                    (watch.clone().ready().await, watch.failed_step())
+                }
+                Err(error) => (Err(error), None),
+            };
+            if let Err(error @ SandboxError::Host { .. }) = built {
+                // A passing want of the host says nothing on its walls.
+                return Err(error);
+            }
+            if self.inner.weaken(mode, failed)? {
+                continue;
+            }
+            let host = self.inner.host()?;
+            let probe = Probe { built, mode, cgroups: &host.cgroups, own_user: host.facts.may_map };
+            return Ok((mode, walls::guarantees(&probe)));
         }
-        let found = self.inner.host()?;
-        Ok(walls::guarantees(&Probe {
-            built,
-            cgroups: &found.cgroups,
-            own_user: found.facts.may_map,
-        }))
+    }
+
+    /// Makes a sandbox in a mode, with the root of an image if there is one; a failure comes with the step that failed, if it
+    /// was one.
+    async fn attempt(
+        &self,
+        spec: &SandboxSpec,
+        mode: Mode,
+        rootfs: Option<Rootfs>,
+    ) -> Result<LinuxSandbox, (SandboxError, Option<(Step, i32)>)> {
+        let mut spec = spec.clone();
+        let (layout, image) = match rootfs {
+            None => (None, None),
+            Some(Rootfs { layout, search_path, lease }) => {
+                if let Some(path) = search_path {
+                    spec.environment.entry("PATH".to_owned()).or_insert(path);
+                }
+                (Some(layout), Some(lease))
+            }
+        };
+        let (id, launched, stream, group) =
+            self.start(&spec, mode, layout).await.map_err(|error| (error, None))?;
+        let watch = launched.watch();
+        let connected = LinuxSandbox::connect(id, &spec, launched, stream, group).await;
+        let sandbox = connected.map_err(|error| (error, watch.failed_step()))?;
+        Ok(sandbox.keeping(image))
     }
 
     /// Refuses the first wall that was demanded in full and is not.
@@ -152,14 +220,34 @@ impl SandboxBackend for LinuxBackend {
     }
 
     async fn guarantees(&self) -> Result<Guarantees, SandboxError> {
-        self.inner.guarantees.get_or_try_init(|| self.probe()).await.cloned()
+        let mut found = self.inner.found.lock().await;
+        match &*found {
+            Some((mode, guarantees)) if *mode == self.inner.mode() => Ok(guarantees.clone()),
+            _ => Ok(found.insert(self.probe().await?).1.clone()),
+        }
     }
 
     async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
         check(spec)?;
-        self.demand_walls(spec).await?;
-        let (id, launched, stream, group) = self.start(spec).await?;
-        Ok(Arc::new(LinuxSandbox::connect(id, spec, launched, stream, group).await?))
+        // Layers are refused once at most: afterwards they are merged.
+        let mut restacked = false;
+        loop {
+            self.demand_walls(spec).await?;
+            let mode = self.inner.mode();
+            let rootfs = self.rootfs(spec).await?;
+            let may_restack = rootfs.is_some() && !restacked;
+            match self.attempt(spec, mode, rootfs).await {
+                Ok(sandbox) => return Ok(Arc::new(sandbox)),
+                Err((error, _))
+                    if may_restack && self.inner.images.has_refused_to_stack(&error) =>
+                {
+                    restacked = true;
+                }
+                // In a weaker mode a demand may not be met any more.
+                Err((_, failed)) if self.inner.weaken(mode, failed)? => {}
+                Err((error, _)) => return Err(error),
+            }
+        }
     }
 
     async fn attach(&self, _state: &SandboxState) -> Result<Arc<dyn Sandbox>, SandboxError> {
@@ -234,8 +322,45 @@ impl Inner {
         Ok(self.host.get_or_init(|| found))
     }
 
+    /// Returns the layout of a root that is not from an image.
+    fn layout(&self, spec: &SandboxSpec) -> Result<Layout, SandboxError> {
+        match (&spec.root, spec.network) {
+            (RootFilesystem::HostSystem, NetworkAccess::None) => Ok(self.host()?.layout.clone()),
+            (root, network) => Layout::of(root, network),
+        }
+    }
+
+    fn mode(&self) -> Mode {
+        self.mode.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(Mode::FULL)
+    }
+
+    /// Changes to the mode that does without what has failed; false if there is none.
+    fn weaken(&self, mode: Mode, failed: Option<(Step, i32)>) -> Result<bool, SandboxError> {
+        let Some(failed) = failed else { return Ok(false) };
+        let other_user = self.host()?.facts.other_user();
+        let Some(weaker) = mode.without(failed, other_user, HostSettings::read()) else {
+            return Ok(false);
+        };
+        let mut current = self.mode.lock().unwrap_or_else(PoisonError::into_inner);
+        // Somebody else may have been here first; then the next attempt finds out.
+        if current.unwrap_or(Mode::FULL) == mode {
+            tracing::warn!(
+                step = describe(failed.0),
+                ?weaker,
+                "building weaker sandboxes on this host"
+            );
+            *current = Some(weaker);
+        }
+        Ok(true)
+    }
+
     /// Computes the plan of a sandbox and makes its cgroups.
-    fn prepare(&self, spec: &SandboxSpec) -> Result<Prepared, SandboxError> {
+    fn prepare(
+        &self,
+        spec: &SandboxSpec,
+        mode: Mode,
+        layout: Layout,
+    ) -> Result<Prepared, SandboxError> {
         let found = self.host()?;
         let limits = &spec.limits;
         if limits.cpu_millis.is_some() || limits.cpu_weight.is_some() {
@@ -256,30 +381,28 @@ impl Inner {
         let id = SandboxId::new(format!("{random:032x}"));
         let identity = identity::choose(&found.facts, u32::from_le_bytes(pick))
             .map_err(|reason| unenforceable(Wall::Privileges, reason))?;
-        let layout = match (&spec.root, spec.network) {
-            (RootFilesystem::HostSystem, NetworkAccess::None) => found.layout.clone(),
-            (root, network) => Layout::of(root, network)?,
-        };
         let group = found
             .cgroups
             .create(&found.owner.directory_name(id.as_str()), limits)
             .map_err(host("make the sandbox's cgroups"))?;
-        // A join of version 2 is a directory to be made in, which costs less than to move there.
-        let (into, joins): (Vec<_>, Vec<_>) =
-            group.joins().into_iter().partition(|join| join.ends_with(CGROUP_V2_JOIN.as_bytes()));
-        let cgroup_into =
-            into.first().map(|join| join[..join.len() - CGROUP_V2_JOIN.len()].to_vec());
         let plan = Plan {
             fault: self.fault,
             hostname: b"sandbox".to_vec(),
             own_network: spec.network == NetworkAccess::None,
+            own_users: mode.own_users,
             identity,
-            cgroup_into,
-            cgroup_joins: joins,
+            cgroup_into: group.into_directory(),
+            cgroup_joins: group.joins(),
             cgroup_directories: group.directories.iter().map(|d| path_bytes(d)).collect(),
             oom_counter: group.oom_counter.as_deref().map(path_bytes),
             wall_time_ms: u64::try_from(limits.wall_time.as_millis()).unwrap_or(u64::MAX),
-            root: Root { staging: layout.staging, trees: layout.trees, entries: layout.entries },
+            root: Root {
+                staging: layout.staging,
+                layers: layout.layers,
+                trees: layout.trees,
+                entries: layout.entries,
+                own_proc: mode.own_proc,
+            },
             scratch: Scratch {
                 bytes: limits.disk_bytes,
                 // The places, and the directory that they are in, are not the sandbox's.
@@ -294,9 +417,6 @@ impl Inner {
         Ok(Prepared { id, plan, group })
     }
 }
-
-/// The end of a join's path with version 2.
-const CGROUP_V2_JOIN: &str = "/cgroup.procs";
 
 /// Limits of each process; those of the sandbox as a whole are cgroups and the size of the writable file system.
 fn resource_limits(spec: &SandboxSpec, cgroups: &Cgroups) -> Vec<(u32, u64)> {
@@ -318,75 +438,5 @@ fn resource_limits(spec: &SandboxSpec, cgroups: &Cgroups) -> Vec<(u32, u64)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::setup::describe;
-
-    /// Steps that this host does not take: there is nothing to give up, or nothing to join.
-    fn taken(backend: &LinuxBackend, step: Step) -> bool {
-        let host = backend.inner.host().expect("a host");
-        match step {
-            Step::DropGroups => host.facts.may_map,
-            Step::JoinCgroup => {
-                host.cgroups.has_tree()
-                    || [Controller::Memory, Controller::Processes]
-                        .into_iter()
-                        .any(|controller| host.cgroups.version(controller).is_ok())
-            }
-            _ => true,
-        }
-    }
-
-    /// Held by each test that makes sandboxes, so that none sees the cgroups of another.
-    static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-
-    #[tokio::test]
-    async fn each_step_that_fails_is_named_and_leaves_nothing() {
-        let _alone = ALONE.lock().await;
-        for &step in Step::ALL {
-            for errno in [libc::EPERM, libc::EACCES, libc::ENOSYS] {
-                let backend = LinuxBackend::with_fault(step, errno);
-                if !taken(&backend, step) {
-                    continue;
-                }
-                let error = backend.create(&SandboxSpec::default()).await.expect_err("it failed");
-                let SandboxError::HostUnable { step: named, reason, remedy, .. } = &error else {
-                    panic!("{step:?} with {errno}: {error}");
-                };
-                assert!(named.starts_with(describe(step)), "{step:?} is called {named}");
-                assert_eq!(*reason, std::io::Error::from_raw_os_error(errno).to_string());
-                assert!(!remedy.is_empty());
-                assert_eq!(groups_left(&backend), Vec::<PathBuf>::new(), "{step:?} left a cgroup");
-            }
-        }
-    }
-
-    /// Returns the cgroups of this process.
-    fn groups_left(backend: &LinuxBackend) -> Vec<PathBuf> {
-        let host = backend.inner.host().expect("a host");
-        host.cgroups.owned_by(host.owner)
-    }
-
-    #[tokio::test]
-    async fn a_fault_of_the_hosts_resources_may_pass() {
-        let _alone = ALONE.lock().await;
-        let backend = LinuxBackend::with_fault(Step::CreateNamespaces, libc::EAGAIN);
-        let error = backend.create(&SandboxSpec::default()).await.expect_err("it failed");
-        assert_eq!(error.to_string(), "the host could not create namespaces");
-        assert_eq!(error.retry(), cofferdam_core::Retry::Backoff);
-    }
-
-    #[tokio::test]
-    async fn a_host_that_cannot_build_reports_every_wall_as_missing() {
-        let _alone = ALONE.lock().await;
-        let backend = LinuxBackend::with_fault(Step::PivotRoot, libc::EPERM);
-        let guarantees = backend.guarantees().await.expect("a report");
-        assert_eq!(guarantees.weaknesses().count(), 15);
-        let spec = SandboxSpec { strict: true, ..SandboxSpec::default() };
-        let error = backend.create(&spec).await.expect_err("refused");
-        assert!(
-            matches!(error, SandboxError::Unenforceable { wall: Wall::Filesystem, .. }),
-            "{error}"
-        );
-    }
-}
+#[path = "backend_faults.rs"]
+mod faults;

@@ -10,6 +10,7 @@ pub(crate) fn encode(plan: &Plan) -> Vec<u8> {
     w.u32(errno.cast_unsigned());
     w.bytes(&plan.hostname);
     w.flag(plan.own_network);
+    w.flag(plan.own_users);
     w.u32(plan.identity.inner);
     w.u32(plan.identity.outer_user);
     w.u32(plan.identity.outer_group);
@@ -20,6 +21,7 @@ pub(crate) fn encode(plan: &Plan) -> Vec<u8> {
     w.option(plan.oom_counter.as_ref(), |w, path| w.bytes(path));
     w.u64(plan.wall_time_ms);
     w.bytes(plan.root.staging.to_bytes());
+    w.list(&plan.root.layers, |w, path| w.bytes(path.to_bytes()));
     w.list(&plan.root.trees, |w, tree| {
         w.bytes(tree.source.to_bytes());
         w.bytes(tree.target.to_bytes());
@@ -41,6 +43,7 @@ pub(crate) fn encode(plan: &Plan) -> Vec<u8> {
             w.bytes(content);
         }
     });
+    w.flag(plan.root.own_proc);
     w.u64(plan.scratch.bytes);
     w.u64(plan.scratch.inodes);
     w.list(&plan.scratch.directories, |w, path| w.bytes(path.to_bytes()));
@@ -117,6 +120,7 @@ mod tests {
             fault: Some((Step::MountProc, 1)),
             hostname: b"sandbox".to_vec(),
             own_network: true,
+            own_users: true,
             identity: Identity { inner: 1000, outer_user: 7, outer_group: 8, drop_groups: true },
             cgroup_into: Some(b"/cg2".to_vec()),
             cgroup_joins: vec![b"/cg/cgroup.procs".to_vec()],
@@ -125,6 +129,7 @@ mod tests {
             wall_time_ms: u64::MAX,
             root: Root {
                 staging: c"/tmp".into(),
+                layers: vec![c"/cache/2".into(), c"/cache/1".into()],
                 trees: vec![HostTree {
                     source: c"/usr".into(),
                     target: c"usr".into(),
@@ -135,6 +140,7 @@ mod tests {
                     Entry::Link(c"bin".into(), c"usr/bin".into()),
                     Entry::File(c"etc/hosts".into(), b"127.0.0.1 localhost\n".to_vec()),
                 ],
+                own_proc: true,
             },
             scratch: Scratch { bytes: 1, inodes: 2, directories: vec![c"/tmp".into()] },
             masks: vec![c"/proc/kcore".into()],

@@ -47,6 +47,13 @@ impl Facts {
     }
 }
 
+impl Facts {
+    /// Returns whether sandboxes can be users of the host of their own.
+    pub(crate) fn other_user(&self) -> bool {
+        self.may_map && free_range(&self.uid_map).is_some() && free_range(&self.gid_map).is_some()
+    }
+}
+
 /// Returns the identity of a new sandbox, or why there is none that is safe. `random` picks from the range.
 pub(crate) fn choose(facts: &Facts, random: u32) -> Result<Identity, &'static str> {
     let own = Identity {

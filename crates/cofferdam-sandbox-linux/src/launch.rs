@@ -5,6 +5,7 @@ use std::{
     net::Shutdown,
     os::{fd::OwnedFd, unix::net::UnixStream as StdStream},
     sync::Arc,
+    time::Duration,
 };
 
 use cofferdam_sandbox::{LossReason, SandboxError};
@@ -18,6 +19,9 @@ use crate::{
     report::{self, EndCause, Step},
     setup::{self, HostSettings},
 };
+
+/// How long a killed sandbox may take to leave its cgroups.
+pub(crate) const REMOVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How far a sandbox is.
 #[derive(Debug, Clone)]
@@ -107,7 +111,7 @@ impl Launched {
         let _ = self.control.shutdown(Shutdown::Write);
     }
 
-    /// Returns what does [`Launcher::stop`] without keeping the sandbox alive.
+    /// Returns what does [`Launched::stop`] without keeping the sandbox alive.
     pub(crate) fn stopper(&self) -> impl FnOnce() + Send + 'static + use<> {
         let control = Arc::downgrade(&self.control);
         move || {
@@ -129,6 +133,14 @@ impl Watch {
             Ok(Stage::Ready { landlock_abi }) => Ok(*landlock_abi),
             Ok(stage) => Err(stage.error()),
             Err(_) => Err(launcher_died()),
+        }
+    }
+
+    /// Returns the step that has failed and its error number, if one has.
+    pub(crate) fn failed_step(&self) -> Option<(Step, i32)> {
+        match &*self.0.borrow() {
+            Stage::Failed(failure) => Some((Step::from_code(failure.code)?, failure.errno)),
+            _ => None,
         }
     }
 
@@ -179,8 +191,8 @@ async fn follow(mut report: UnixStream, group: Group, publish: watch::Sender<Sta
             _ => {}
         }
     }
-    // The launcher has removed them, unless it was killed.
-    if let Err(error) = group.remove() {
+    // The launcher has removed them, unless it was killed; then what it has started is being killed by the kernel.
+    if let Err(error) = group.remove_when_empty(REMOVE_TIMEOUT).await {
         tracing::warn!(%group, %error, "could not remove the cgroups of a sandbox");
     }
     if told {

@@ -11,10 +11,12 @@ use std::{
 };
 
 use cofferdam_core::NetworkAccess;
+use cofferdam_image::ImageEntry;
 use cofferdam_sandbox::{RootFilesystem, SandboxError};
 
 use crate::{
     plan::{Entry, HostTree, LandlockAccess, LandlockRule},
+    rootfs::{Lists, Source},
     setup::invalid,
 };
 
@@ -58,6 +60,22 @@ const ETC: [&str; 22] = [
     "terminfo",
 ];
 
+/// Directories at the top of a given root that are not taken from it: every sandbox has its own, or none.
+const OWN: [&str; 12] = [
+    "boot",
+    "dev",
+    "home",
+    "lost+found",
+    "mnt",
+    "proc",
+    "root",
+    "run",
+    "sys",
+    "tmp",
+    "var",
+    "workspace",
+];
+
 /// Files up to this many bytes are copied: that is cheaper than a mount.
 const SMALL: u64 = 16 << 10;
 
@@ -95,6 +113,8 @@ const MASKS: [&CStr; 23] = [
 /// What is in a new root.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
+    /// Layers of an image to be stacked, uppermost first.
+    pub(crate) layers: Vec<CString>,
     pub(crate) trees: Vec<HostTree>,
     pub(crate) entries: Vec<Entry>,
     pub(crate) masks: Vec<CString>,
@@ -109,7 +129,65 @@ impl Layout {
     ///
     /// [`SandboxError::InvalidRequest`] if a given root directory cannot be one.
     pub(crate) fn of(root: &RootFilesystem, network: NetworkAccess) -> Result<Self, SandboxError> {
+        let mut layout = Self::own();
+        match root {
+            RootFilesystem::HostSystem => layout.host_system(network),
+            RootFilesystem::Directory(directory) => layout.root_directory(directory)?,
+            other => {
+                return Err(invalid(format!("the linux backend does not know the root {other:?}")));
+            }
+        }
+        Ok(layout)
+    }
+
+    /// Returns the layout of a root that is an image.
+    pub(crate) fn of_image(source: Source<'_>, lists: &Lists, network: NetworkAccess) -> Self {
+        let mut layout = Self::own();
+        // In a stack, trees are found by their path in it.
+        let base = match source {
+            Source::Tree(tree) => tree.to_owned(),
+            Source::Stack(layers) => {
+                layout.layers = layers.iter().cloned().filter_map(bytes).collect();
+                PathBuf::new()
+            }
+        };
+        for (name, entry) in &lists.top {
+            let Some(text) = name.to_str() else { continue };
+            if OWN.contains(&text) {
+                continue;
+            }
+            match entry {
+                ImageEntry::Directory => {
+                    layout.directory(text);
+                    layout.tree(&base.join(text), text, false);
+                }
+                ImageEntry::Link(target) => {
+                    if let Some(target) = target.to_str() {
+                        layout.link(text, target);
+                    }
+                }
+                ImageEntry::File(file) => layout.host_copy(file, text),
+                _ => {}
+            }
+        }
+        if lists.has_var_lib {
+            layout.directory("var/lib");
+            layout.tree(&base.join("var/lib"), "var/lib", false);
+        }
+        // Names are resolved as on the host; an image without the file has no place for it.
+        if network == NetworkAccess::Host
+            && lists.has_resolver
+            && let Ok(resolver) = fs::canonicalize("/etc/resolv.conf")
+        {
+            layout.tree(&resolver, "etc/resolv.conf", false);
+        }
+        layout
+    }
+
+    /// What every sandbox has of its own, whatever its programs are.
+    fn own() -> Self {
         let mut layout = Self {
+            layers: Vec::new(),
             trees: Vec::new(),
             entries: Vec::new(),
             masks: MASKS
@@ -149,14 +227,7 @@ impl Layout {
         ] {
             layout.link(name, target);
         }
-        match root {
-            RootFilesystem::HostSystem => layout.host_system(network),
-            RootFilesystem::Directory(directory) => layout.root_directory(directory)?,
-            other => {
-                return Err(invalid(format!("the linux backend does not know the root {other:?}")));
-            }
-        }
-        Ok(layout)
+        layout
     }
 
     /// The host's system directories and a made `/etc`.
@@ -196,20 +267,6 @@ impl Layout {
 
     /// The directories at the top of a given root, but those that every sandbox has of its own.
     fn root_directory(&mut self, directory: &Path) -> Result<(), SandboxError> {
-        const OWN: [&str; 12] = [
-            "dev",
-            "home",
-            "lost+found",
-            "mnt",
-            "proc",
-            "root",
-            "run",
-            "sys",
-            "tmp",
-            "var",
-            "workspace",
-            "boot",
-        ];
         let refuse = |error: io::Error| {
             invalid(format!("the root directory {} cannot be used: {error}", directory.display()))
         };
@@ -240,7 +297,10 @@ impl Layout {
             }
         }
         // The parts of `/var` that programs of an image look for; the rest is for services.
-        if directory.join("var/lib").is_dir() {
+        // A link there would lead to the host's.
+        if ["var", "var/lib"].iter().all(|name| {
+            fs::symlink_metadata(directory.join(name)).is_ok_and(|found| found.is_dir())
+        }) {
             self.directory("var/lib");
             self.host_tree(&directory.join("var/lib"), "var/lib", false);
         }
@@ -275,6 +335,11 @@ impl Layout {
         if !metadata.is_dir() {
             self.file(target, b"");
         }
+        self.tree(source, target, devices);
+    }
+
+    /// Clones a tree onto an entry that is there.
+    fn tree(&mut self, source: &Path, target: &str, devices: bool) {
         if let (Some(source), Some(target)) = (bytes(source.to_owned()), text(target)) {
             self.trees.push(HostTree { source, target, devices });
         }

@@ -21,7 +21,7 @@
 //!
 //! | Place | What it is |
 //! |---|---|
-//! | `/usr`, `/bin`, `/sbin`, `/lib*` | the host's, read-only; or all of a given root directory |
+//! | `/usr`, `/bin`, `/sbin`, `/lib*` | the host's, read-only; or all of a given root directory, archive or image, see below |
 //! | `/etc` | made: users, hosts, resolver; of the host only the loader's cache, alternatives, certificates, time zone, tables and the like |
 //! | `/workspace`, `/home/sandbox`, `/tmp`, `/dev/shm` | writable, in memory; one bound on bytes and files for all four |
 //! | `/proc` | of its own processes only, read-only, with parts that tell of the host masked |
@@ -29,6 +29,18 @@
 //! | `/sys`, `/root`, `/boot`, other homes, services below `/var` and `/run` | not there |
 //! | environment | `PATH`, `HOME`, `LANG`, `TERM`, and what the spec names |
 //! | network | loopback of its own; the host's only if [`NetworkAccess::Host`] opened it |
+//!
+//! # Roots from images
+//!
+//! With [`LinuxBackend::with_image_cache`], programs come from a container image or a tar file of a root file system
+//! ([`RootFilesystem`](cofferdam_sandbox::RootFilesystem)), unpacked once by `cofferdam-image`. All of it is seen
+//! read-only but `/boot`, `/dev`, `/home`, `/mnt`, `/proc`, `/root`, `/run`, `/sys`, `/tmp`, `/workspace`, and `/var`
+//! without `/var/lib`: of these, a sandbox has its own or none. `/etc` is the image's, also its users; with the host's
+//! network its `/etc/resolv.conf`, if there is one, is the host's. The image's `PATH` is the default for commands; its
+//! other variables, user, directory, entry point and ports say nothing here. A shell is not needed, since the guest is static.
+//!
+//! Several layers are stacked by an overlay file system; where the host does not stack them, they are merged into one
+//! tree in the cache, and the walls are the same.
 //!
 //! # What stands in the way
 //!
@@ -105,7 +117,9 @@ mod idle;
 mod launch;
 mod launcher;
 mod layout;
+mod mode;
 mod programs;
+mod rootfs;
 mod sandbox;
 mod setup;
 mod walls;
@@ -124,3 +138,4 @@ mod decode;
 mod numbers;
 
 pub use backend::LinuxBackend;
+pub use cofferdam_image::{ImageCacheOptions, ImageLimits, Platform};

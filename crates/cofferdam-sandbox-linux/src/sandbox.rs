@@ -17,8 +17,9 @@ use tokio::net::UnixStream;
 use crate::{
     cgroups::Group,
     idle::EndOfUse,
-    launch::{Launched, Watch},
+    launch::{Launched, REMOVE_TIMEOUT, Watch},
     layout::{HOME, WORKSPACE},
+    rootfs::ImageLease,
     setup::{BACKEND, host},
 };
 
@@ -31,14 +32,13 @@ pub(crate) struct LinuxSandbox {
     launched: Launched,
     group: Arc<Group>,
     _end: EndOfUse,
+    /// The image that its root is from.
+    _image: Option<ImageLease>,
 }
 
 /// How long the launcher may take to tell why the guest's stream ended. It tells at once, unless a hostile guest has
 /// closed its stream and lives on.
 const REASON_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How long a killed sandbox may take to leave its cgroups.
-const REMOVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl LinuxSandbox {
     /// Greets the guest. If this fails or is dropped, the launcher ends the sandbox.
@@ -69,7 +69,12 @@ impl LinuxSandbox {
         // The launcher may know why, if it is not told to stop first.
         let reason = async move { better_reason(lost.await, watch).await };
         let end = EndOfUse::watch(reason, launched.stopper());
-        Ok(Self { id, state, client, launched, group: Arc::new(group), _end: end })
+        Ok(Self { id, state, client, launched, group: Arc::new(group), _image: None, _end: end })
+    }
+
+    /// Keeps the image that its root is from as long as the sandbox.
+    pub(crate) fn keeping(self, image: Option<ImageLease>) -> Self {
+        Self { _image: image, ..self }
     }
 }
 

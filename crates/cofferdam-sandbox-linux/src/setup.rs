@@ -45,6 +45,7 @@ pub(crate) fn describe(step: Step) -> &'static str {
         Step::CgroupNamespace => "create a cgroup namespace",
         Step::SetHostname => "set the host name",
         Step::Loopback => "bring loopback up",
+        Step::StackLayers => "stack the layers of the image",
         Step::OpenTree => "open a system directory",
         Step::BecomeUser => "become the sandbox's user",
         Step::PrivateMounts => "make mounts private",
@@ -73,6 +74,13 @@ pub(crate) fn explain(step: Step, errno: i32, object: &str, host: HostSettings) 
     let cause = io::Error::from_raw_os_error(errno);
     if matches!(errno, libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE) {
         return SandboxError::Host { operation: describe(step), source: Box::new(cause) };
+    }
+    if step == Step::Descriptors && errno == libc::ESRCH {
+        // The child found that its launcher had been killed.
+        return SandboxError::Host {
+            operation: "keep the sandbox's launcher alive",
+            source: Box::new(cause),
+        };
     }
     let step_text = match object {
         "" => describe(step).to_owned(),
@@ -128,6 +136,39 @@ fn remedy(step: Step, errno: i32, host: HostSettings) -> String {
         Step::JoinCgroup => {
             "give this user write access to its cgroup, or name another parent with `cgroup_parent`".to_owned()
         }
+        Step::DropGroups if denied => format!(
+            "setgroups is denied in this user namespace: map a range of groups into it, run as an ordinary user, {OTHER_BACKEND}"
+        ),
+        Step::OpenTree | Step::MakeEntry if errno == libc::EACCES => format!(
+            "this user may not read what is to be shown inside: give it access, or use another root, {OTHER_BACKEND}"
+        ),
+        Step::PrivateMounts
+        | Step::OpenTree
+        | Step::MountRoot
+        | Step::AttachTree
+        | Step::SealRoot
+        | Step::PivotRoot
+        | Step::EnterRoot
+        | Step::MountScratch
+        | Step::MountTerminals
+        | Step::MaskPath
+            if denied =>
+        {
+            format!(
+                "mounting is forbidden here: in a container, allow it in its seccomp and AppArmor profiles (docker: \
+                 --security-opt seccomp=unconfined --security-opt apparmor=unconfined), {OTHER_BACKEND}"
+            )
+        }
+        Step::Landlock if denied => format!(
+            "something above this process forbids Landlock: allow the landlock calls in the container's seccomp profile, \
+             {OTHER_BACKEND}"
+        ),
+        Step::StartGuest if denied => format!(
+            "programs in memory files may not be run here: set vm.memfd_noexec=0 or 1, {OTHER_BACKEND}"
+        ),
+        _ if errno == libc::ENOSYS => format!(
+            "a system call is missing: use Linux 5.14 or later, or allow it in the container's seccomp profile, {OTHER_BACKEND}"
+        ),
         _ if denied => format!("something above this process forbids it, such as a container or a security module: run outside of it, {OTHER_BACKEND}"),
         _ => format!("this host answers as no supported one does: please report it, {OTHER_BACKEND}"),
     }
@@ -204,13 +245,115 @@ mod tests {
         the host could not create namespaces
         the linux backend cannot make a sandbox on this host: map the sandbox's user (uid_map) failed: Permission denied (os error 13); AppArmor restricts user namespaces here: set kernel.apparmor_restrict_unprivileged_userns=0, give the program an AppArmor profile that allows `userns`, or use another backend, such as docker
         the linux backend cannot make a sandbox on this host: bring loopback up failed: Operation not permitted (os error 1); AppArmor restricts user namespaces here: set kernel.apparmor_restrict_unprivileged_userns=0, give the program an AppArmor profile that allows `userns`, or use another backend, such as docker
-        the linux backend cannot make a sandbox on this host: make mounts private failed: Operation not permitted (os error 1); something above this process forbids it, such as a container or a security module: run outside of it, or use another backend, such as docker
+        the linux backend cannot make a sandbox on this host: make mounts private failed: Operation not permitted (os error 1); mounting is forbidden here: in a container, allow it in its seccomp and AppArmor profiles (docker: --security-opt seccomp=unconfined --security-opt apparmor=unconfined), or use another backend, such as docker
         the linux backend cannot make a sandbox on this host: mount /proc failed: Operation not permitted (os error 1); parts of /proc are covered here, as in most containers: start the container with its /proc unmasked (docker: --security-opt systempaths=unconfined), or use another backend, such as docker
         the linux backend cannot make a sandbox on this host: open a system directory (/usr) failed: Function not implemented (os error 38); Linux 5.14 or later is needed, or use another backend, such as docker
         the linux backend cannot make a sandbox on this host: attach a system directory (/usr) failed: Invalid argument (os error 22); this host answers as no supported one does: please report it, or use another backend, such as docker
         the linux backend cannot make a sandbox on this host: join the cgroup (/sys/fs/cgroup/x/cgroup.procs) failed: Permission denied (os error 13); give this user write access to its cgroup, or name another parent with `cgroup_parent`
         the linux backend cannot make a sandbox on this host: install the seccomp filter failed: Invalid argument (os error 22); a kernel with CONFIG_SECCOMP_FILTER is needed, or use another backend, such as docker
-        the linux backend cannot make a sandbox on this host: start the guest failed: Permission denied (os error 13); something above this process forbids it, such as a container or a security module: run outside of it, or use another backend, such as docker
+        the linux backend cannot make a sandbox on this host: start the guest failed: Permission denied (os error 13); programs in memory files may not be run here: set vm.memfd_noexec=0 or 1, or use another backend, such as docker
+        ");
+    }
+
+    /// Every step with every refusal that hosts give, by what is to be done about it.
+    #[test]
+    fn each_refused_step_has_a_remedy() {
+        let mut remedies: Vec<(String, Vec<String>)> = Vec::new();
+        for &step in Step::ALL {
+            for (errno, name) in
+                [(libc::EPERM, "EPERM"), (libc::EACCES, "EACCES"), (libc::ENOSYS, "ENOSYS")]
+            {
+                let error = explain(step, errno, "", HostSettings::default());
+                let SandboxError::HostUnable { step, remedy, .. } = error else {
+                    panic!("{step:?} {name}: {error}");
+                };
+                let case = format!("  {step}: {name}");
+                match remedies.iter_mut().find(|(known, _)| *known == remedy) {
+                    Some((_, cases)) => match cases.last_mut() {
+                        Some(last) if last.starts_with(&format!("  {step}:")) => {
+                            last.push_str(&format!(", {name}"));
+                        }
+                        _ => cases.push(case),
+                    },
+                    None => remedies.push((remedy, vec![case])),
+                }
+            }
+        }
+        let text: Vec<String> = remedies
+            .into_iter()
+            .map(|(remedy, cases)| format!("{remedy}\n{}", cases.join("\n")))
+            .collect();
+        insta::assert_snapshot!(text.join("\n"), @"
+        something above this process forbids it, such as a container or a security module: run outside of it, or use another backend, such as docker
+          hand the plan to the launcher: EPERM, EACCES
+          fill the root: EPERM
+          map the sandbox's user: EPERM, EACCES
+          create a cgroup namespace: EPERM, EACCES
+          set the host name: EPERM, EACCES
+          bring loopback up: EPERM, EACCES
+          become the sandbox's user: EPERM, EACCES
+          set a resource limit: EPERM, EACCES
+          drop capabilities: EPERM, EACCES
+          set no_new_privs: EPERM, EACCES
+          arrange descriptors: EPERM, EACCES
+          install the seccomp filter: EPERM, EACCES
+        a system call is missing: use Linux 5.14 or later, or allow it in the container's seccomp profile, or use another backend, such as docker
+          hand the plan to the launcher: ENOSYS
+          give up supplementary groups: ENOSYS
+          make mounts private: ENOSYS
+          mount the root: ENOSYS
+          fill the root: ENOSYS
+          mount /proc: ENOSYS
+          make the root read-only: ENOSYS
+          change to the new root: ENOSYS
+          enter the root: ENOSYS
+          map the sandbox's user: ENOSYS
+          set the host name: ENOSYS
+          bring loopback up: ENOSYS
+          become the sandbox's user: ENOSYS
+          mount the writable places: ENOSYS
+          mount the terminals: ENOSYS
+          mask a part of /proc: ENOSYS
+          set a resource limit: ENOSYS
+          drop capabilities: ENOSYS
+          set no_new_privs: ENOSYS
+          set up Landlock: ENOSYS
+          arrange descriptors: ENOSYS
+          start the guest: ENOSYS
+        setgroups is denied in this user namespace: map a range of groups into it, run as an ordinary user, or use another backend, such as docker
+          give up supplementary groups: EPERM, EACCES
+        user namespaces are forbidden here: in a container, allow `clone` with new namespaces in its seccomp profile, or use another backend, such as docker
+          create namespaces: EPERM, EACCES
+        this kernel lacks a kind of namespace: use one with all of them, or use another backend, such as docker
+          create namespaces: ENOSYS
+          create a cgroup namespace: ENOSYS
+        mounting is forbidden here: in a container, allow it in its seccomp and AppArmor profiles (docker: --security-opt seccomp=unconfined --security-opt apparmor=unconfined), or use another backend, such as docker
+          make mounts private: EPERM, EACCES
+          open a system directory: EPERM
+          mount the root: EPERM, EACCES
+          attach a system directory: EPERM, EACCES
+          make the root read-only: EPERM, EACCES
+          change to the new root: EPERM, EACCES
+          enter the root: EPERM, EACCES
+          mount the writable places: EPERM, EACCES
+          mount the terminals: EPERM, EACCES
+          mask a part of /proc: EPERM, EACCES
+        this user may not read what is to be shown inside: give it access, or use another root, or use another backend, such as docker
+          open a system directory: EACCES
+          fill the root: EACCES
+        Linux 5.14 or later is needed, or use another backend, such as docker
+          open a system directory: ENOSYS
+          attach a system directory: ENOSYS
+        parts of /proc are covered here, as in most containers: start the container with its /proc unmasked (docker: --security-opt systempaths=unconfined), or use another backend, such as docker
+          mount /proc: EPERM, EACCES
+        give this user write access to its cgroup, or name another parent with `cgroup_parent`
+          join the cgroup: EPERM, EACCES, ENOSYS
+        something above this process forbids Landlock: allow the landlock calls in the container's seccomp profile, or use another backend, such as docker
+          set up Landlock: EPERM, EACCES
+        a kernel with CONFIG_SECCOMP_FILTER is needed, or use another backend, such as docker
+          install the seccomp filter: ENOSYS
+        programs in memory files may not be run here: set vm.memfd_noexec=0 or 1, or use another backend, such as docker
+          start the guest: EPERM, EACCES
         ");
     }
 

@@ -4,6 +4,7 @@ use cofferdam_sandbox::{Enforcement, Guarantee, Guarantees, SandboxError, Wall};
 
 use crate::{
     cgroups::{Cgroups, Controller},
+    mode::Mode,
     setup::BACKEND,
 };
 
@@ -12,6 +13,8 @@ use crate::{
 pub(crate) struct Probe<'a> {
     /// The Landlock version in force, 0 for none; or why no sandbox can be built.
     pub(crate) built: Result<i32, SandboxError>,
+    /// How it was built.
+    pub(crate) mode: Mode,
     pub(crate) cgroups: &'a Cgroups,
     /// Whether sandboxes are a user of the host of their own, rather than the user of this process.
     pub(crate) own_user: bool,
@@ -86,8 +89,35 @@ pub(crate) fn guarantees(probe: &Probe<'_>) -> Guarantees {
             }
         }
     }
+    if probe.built.is_ok() {
+        walls.iter_mut().for_each(|guarantee| weaken(guarantee, probe.mode));
+    }
     walls.sort_by_key(|guarantee| guarantee.wall);
     Guarantees { backend: BACKEND.to_owned(), walls }
+}
+
+/// Replaces what does not stand in a weaker mode.
+fn weaken(guarantee: &mut Guarantee, mode: Mode) {
+    let (mechanism, gap, remedy) = match guarantee.wall {
+        Wall::Privileges if !mode.own_users => (
+            "one unprivileged user of the host, another one for each sandbox; no capabilities, no_new_privs",
+            "there is no user namespace, so capabilities that a hole in the kernel gave would be those of the host; \
+             commands run as a user without a name",
+            "allow user namespaces (user.max_user_namespaces, kernel.unprivileged_userns_clone)",
+        ),
+        Wall::Processes if !mode.own_proc => (
+            "pid and ipc namespaces, no /proc",
+            "programs that read /proc do not work, and what a command leaves in the background is not found when the \
+             command is killed, only when the sandbox ends",
+            "start the container with its /proc unmasked (docker: --security-opt systempaths=unconfined)",
+        ),
+        _ => return,
+    };
+    guarantee.enforcement = Enforcement::Weak {
+        mechanism: mechanism.to_owned(),
+        gap: gap.to_owned(),
+        remedy: Some(remedy.to_owned()),
+    };
 }
 
 fn full(mechanism: impl Into<String>) -> Enforcement {
@@ -181,7 +211,8 @@ mod tests {
 
     #[test]
     fn a_host_without_cgroups_and_with_an_old_landlock_says_so() {
-        let probe = Probe { built: Ok(3), cgroups: &Cgroups::default(), own_user: false };
+        let probe =
+            Probe { built: Ok(3), mode: Mode::FULL, cgroups: &Cgroups::default(), own_user: false };
         insta::assert_snapshot!(render(&probe), @"
         file system: full: mount namespace with a root of its own (pivot_root), read-only but for bounded writable places
         network: full: network namespace with nothing but loopback
@@ -205,7 +236,8 @@ mod tests {
     fn a_host_that_forbids_user_namespaces_has_no_wall() {
         let host = HostSettings { unprivileged_userns_clone: Some(0), ..HostSettings::default() };
         let built = Err(explain(Step::CreateNamespaces, libc::EPERM, "", host));
-        let probe = Probe { built, cgroups: &Cgroups::default(), own_user: false };
+        let probe =
+            Probe { built, mode: Mode::FULL, cgroups: &Cgroups::default(), own_user: false };
         assert_eq!(guarantees(&probe).weaknesses().count(), 15);
         let first = render(&probe).lines().next().map(str::to_owned);
         insta::assert_snapshot!(first.unwrap_or_default(), @"file system: missing: no sandbox can be built: create namespaces: Operation not permitted (os error 1); set kernel.unprivileged_userns_clone=1, run as root, or use another backend, such as docker");

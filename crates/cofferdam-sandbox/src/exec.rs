@@ -222,8 +222,9 @@ pub trait ProcessControl: Debug + Send + Sync + 'static {
 
 /// A started command: a stream of [`ExecEvent`] and a handle to control it.
 ///
-/// The stream ends after [`ExecEvent::Exited`] and the closing of all pipes, or with an error. A reader that does not
-/// poll stops the command at a full pipe; memory stays bounded. Dropping it kills the command with all descendants, unless it was detached.
+/// The stream ends after [`ExecEvent::Exited`], once nothing of the command's tree is left, or with an error. A reader
+/// that does not poll stops the command at a full pipe; memory stays bounded. Dropping it kills the command with all
+/// descendants, unless it was detached.
 pub struct Process {
     events: BoxStream<'static, Result<ExecEvent, SandboxError>>,
     control: Arc<dyn ProcessControl>,

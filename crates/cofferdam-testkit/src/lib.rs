@@ -1,22 +1,32 @@
 //! Doubles and helpers that the tests of all crates share; never a dependency of shipped code.
 //!
+//! - [`chaos`]: kills parts of a backend at random moments, and looks at what is left.
+//! - [`faulty_backend`]: [`FaultyBackend`], any sandbox backend with one planted defect.
 //! - [`fixed`]: [`FixedClock`] and [`CountingEntropy`], so that ids and times are the same in each run of a test.
 //! - [`image`]: [`ImageBuilder`] and [`LayerBuilder`], which also write what no builder of images would.
 //! - [`scripted_sandbox`]: [`ScriptedSandbox`], a strict sandbox without processes.
+//! - [`memory_sandbox`]: [`MemoryBackend`], sandboxes in memory that are stricter than real ones.
 //! - [`mock_server`]: [`MockModelServer`], a model server on loopback that plays a script, with faults.
 //! - [`mod@skip`]: says aloud that a test cannot run here, and why.
 //! - [`tools`]: [`FunctionTool`], a tool made of a closure.
 #![forbid(unsafe_code)]
 
+pub mod chaos;
+pub mod faulty_backend;
+mod file_tree;
 pub mod fixed;
 pub mod image;
+pub mod memory_sandbox;
 pub mod mock_server;
 pub mod scripted_sandbox;
 pub mod skip;
 pub mod tools;
+mod tree_stream;
 
+pub use faulty_backend::{Defect, FaultyBackend};
 pub use fixed::{CountingEntropy, FixedClock};
 pub use image::{ImageBuilder, LayerBuilder, Packing};
+pub use memory_sandbox::MemoryBackend;
 pub use mock_server::MockModelServer;
 pub use scripted_sandbox::{MemoryFiles, ScriptedCommand, ScriptedSandbox};
 pub use skip::skip;

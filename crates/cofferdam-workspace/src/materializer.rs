@@ -12,7 +12,7 @@ use cofferdam_core::{BoxError, Secret, SecretRef, WorkspacePath};
 use cofferdam_manifest::{
     ByteSize, Entry, EntrySource, GitSource, LocalDir, LocalFile, Manifest, Mode, RootSource,
 };
-use cofferdam_sandbox::{RootFilesystem, Sandbox, SandboxError, SandboxSpec};
+use cofferdam_sandbox::{ImageSource, RootFilesystem, Sandbox, SandboxError, SandboxSpec};
 use futures::StreamExt;
 use rustix::{fs::FileType, io::Errno};
 use tokio::sync::mpsc;
@@ -113,24 +113,40 @@ impl Materializer {
     ///
     /// # Errors
     ///
-    /// [`MaterializeError::NotGranted`] for a root directory that nothing allows.
+    /// [`MaterializeError::NotGranted`] for a root directory, archive or image that nothing allows.
     pub fn sandbox_spec(&self, manifest: &Manifest) -> Result<SandboxSpec, MaterializeError> {
-        let root = match &manifest.root {
-            RootSource::Directory(directory) => {
-                let place = self.sources()?.find(directory).ok_or_else(|| {
-                    self.not_granted("the root of the sandbox".to_owned(), directory)
-                })?;
-                RootFilesystem::Directory(place.root.join(place.relative))
-            }
-            _ => RootFilesystem::HostSystem,
-        };
         Ok(SandboxSpec {
             limits: manifest.sandbox_limits(),
             network: manifest.network,
             environment: manifest.environment.clone(),
-            root,
+            root: self.root_filesystem(&manifest.root)?,
             read_only: manifest.read_only_paths(),
             ..SandboxSpec::default()
+        })
+    }
+
+    /// Returns where programs come from, with paths of the host as they are.
+    fn root_filesystem(&self, root: &RootSource) -> Result<RootFilesystem, MaterializeError> {
+        let found = |path: &str| -> Result<PathBuf, MaterializeError> {
+            let place = self
+                .sources()?
+                .find(path)
+                .ok_or_else(|| self.not_granted("the root of the sandbox".to_owned(), path))?;
+            Ok(place.root.join(place.relative))
+        };
+        Ok(match root {
+            RootSource::Directory(path) => RootFilesystem::Directory(found(path)?),
+            RootSource::Archive(path) => RootFilesystem::Archive(found(path)?),
+            RootSource::Layout { path, name } => RootFilesystem::Image(ImageSource::Layout {
+                directory: found(path)?,
+                name: name.clone(),
+            }),
+            RootSource::Saved { path, name } => RootFilesystem::Image(ImageSource::Archive {
+                file: found(path)?,
+                name: name.clone(),
+            }),
+            RootSource::Image(name) => RootFilesystem::Image(ImageSource::Reference(name.clone())),
+            _ => RootFilesystem::HostSystem,
         })
     }
 

@@ -38,10 +38,46 @@ const NEEDS: &[Need] = &[
         present: has_static_libc,
     },
     Need {
+        what: "dockerd",
+        package: "docker.io",
+        without: "the tests of the Docker backend",
+        present: || find_program("dockerd").is_some(),
+    },
+    Need {
+        what: "busybox",
+        package: "busybox-static",
+        without: "the tests of the Docker backend, whose images are made of it",
+        present: || find_program("busybox").is_some(),
+    },
+    Need {
+        what: "podman",
+        package: "podman",
+        without: "the tests of the Docker backend on Podman",
+        present: || find_program("podman").is_some(),
+    },
+    Need {
+        what: "sshd",
+        package: "openssh-server",
+        without: "the test of an engine over ssh",
+        present: || find_program("sshd").is_some(),
+    },
+    Need {
         what: "git",
         package: "git",
         without: "`git` entries of a manifest, and their tests",
         present: || find_program("git").is_some(),
+    },
+    Need {
+        what: "docker-registry",
+        package: "docker-registry",
+        without: "pulling images from a real registry, in the tests of cofferdam-registry",
+        present: || find_program("docker-registry").is_some(),
+    },
+    Need {
+        what: "a static busybox",
+        package: "busybox-static",
+        without: "sandboxes with the programs of an image, in the tests of cofferdam-sandbox-linux",
+        present: || Path::new("/bin/busybox").exists(),
     },
     Need {
         what: "perl",

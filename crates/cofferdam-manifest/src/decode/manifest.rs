@@ -5,12 +5,10 @@ use std::collections::BTreeMap;
 use cofferdam_core::NetworkAccess;
 
 use super::{
-    Fields, agent::version, choice, entry::entries, host_path, list, mapping, number,
-    positive_duration, positive_size, text, whole, workspace_path,
+    Fields, agent::version, choice, entry::entries, list, mapping, number, positive_duration,
+    positive_size, root::root, text, whole, workspace_path,
 };
-use crate::{
-    FieldPath, Manifest, RootSource, WorkspaceLimits, node::Node, problem::Problems, validate,
-};
+use crate::{FieldPath, Manifest, WorkspaceLimits, node::Node, problem::Problems, validate};
 
 /// Reads a file that is a manifest alone.
 pub(crate) fn standalone(
@@ -94,20 +92,4 @@ fn limits(node: &Node, path: &FieldPath, problems: &mut Problems) -> Option<Work
     };
     fields.close();
     Some(limits)
-}
-
-fn root(node: &Node, path: &FieldPath, problems: &mut Problems) -> Option<RootSource> {
-    match node {
-        Node::Map(_) => {
-            let mut fields = Fields::open(node, path, problems)?;
-            let directory = fields.required("directory", "path/of/root", host_path);
-            fields.close();
-            directory.map(RootSource::Directory)
-        }
-        Node::Text(text) if text == "host_system" => Some(RootSource::HostSystem),
-        _ => {
-            problems.value(path, "write `host_system` or `{directory: path/of/root}`");
-            None
-        }
-    }
 }

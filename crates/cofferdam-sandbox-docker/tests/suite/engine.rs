@@ -5,7 +5,10 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{MetadataExt as _, symlink},
+    os::unix::{
+        fs::{MetadataExt as _, symlink},
+        net::UnixStream,
+    },
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::OnceLock,
@@ -69,9 +72,14 @@ impl TestEngine {
             format!("--pidfile={}", inside("pid")),
         ]);
         arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
-        start_kept(&directory, &dockerd, &arguments);
-        wait_for_socket(&directory, &socket)?;
+        keep(&directory, &dockerd, &arguments);
+        wait_for(&directory, || UnixStream::connect(&socket).is_ok())?;
         Ok(Self { directory, socket })
+    }
+
+    /// Waits until something of it is ready.
+    pub(crate) fn wait_for(&self, ready: impl Fn() -> bool) -> Result<(), String> {
+        wait_for(&self.directory, ready)
     }
 
     /// Ends it, as its operator would.
@@ -105,9 +113,9 @@ impl TestEngine {
     }
 }
 
-/// Starts a program that ends with this process. The signal comes when the thread that started it ends, so that thread
-/// stays for as long as this process.
-fn start_kept(directory: &Path, program: &Path, arguments: &[String]) {
+/// Starts a program that ends with this process, with a directory that is removed then. The signal comes when the thread
+/// that started it ends, so that thread stays for as long as this process.
+pub(crate) fn keep(directory: &Path, program: &Path, arguments: &[String]) {
     let mut command = host_command("setpriv");
     command.args(["--pdeathsig", "TERM", "sh", "-c", KEEPER, "keeper"]);
     command.arg(directory).arg(program).args(arguments);
@@ -115,13 +123,14 @@ fn start_kept(directory: &Path, program: &Path, arguments: &[String]) {
     thread::spawn(move || command.spawn().and_then(|mut child| child.wait()));
 }
 
-fn wait_for_socket(directory: &Path, socket: &Path) -> Result<(), String> {
+/// Waits until a kept program is ready, or says what it wrote last.
+pub(crate) fn wait_for(directory: &Path, ready: impl Fn() -> bool) -> Result<(), String> {
     let deadline = Instant::now() + START_TIMEOUT;
-    while std::os::unix::net::UnixStream::connect(socket).is_err() {
+    while !ready() {
         if Instant::now() > deadline {
             let log = fs::read_to_string(directory.join("log")).unwrap_or_default();
             let end: Vec<_> = log.lines().rev().take(3).collect();
-            return Err(format!("the engine does not listen: {}", end.join(" | ")));
+            return Err(format!("it does not listen: {}", end.join(" | ")));
         }
         thread::sleep(Duration::from_millis(20));
     }
@@ -146,7 +155,7 @@ fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
 }
 
-/// Makes a small root file system of programs of this host: busybox, and bash with its libraries.
+/// Makes a small root file system of programs of this host: busybox, bash and perl, with their libraries.
 fn make_root(top: &Path) -> io::Result<()> {
     let missing = |name| io::Error::other(format!("{name} is not installed"));
     for directory in ["bin", "etc", "tmp"] {
@@ -160,7 +169,14 @@ fn make_root(top: &Path) -> io::Result<()> {
     }
     let bash = find("bash").ok_or_else(|| missing("bash"))?;
     fs::copy(&bash, top.join("bin/bash"))?;
-    for library in libraries(&bash)? {
+    let mut needed = libraries(&bash)?;
+    // What attempts to get out are written in, where it is there.
+    if let Some(perl) = find("perl") {
+        needed.extend(libraries(&perl)?);
+        needed.push(perl);
+        needed.extend(perl_modules()?);
+    }
+    for library in needed {
         let copy = top.join(library.strip_prefix("/").map_err(io::Error::other)?);
         fs::create_dir_all(copy.parent().unwrap_or(top))?;
         fs::copy(&library, copy)?;
@@ -174,4 +190,12 @@ fn libraries(program: &Path) -> io::Result<Vec<PathBuf>> {
     let text = String::from_utf8_lossy(&listed.stdout).into_owned();
     let words = text.split_ascii_whitespace().filter(|word| word.starts_with('/'));
     Ok(words.map(PathBuf::from).collect())
+}
+
+/// The modules of a small Perl, as it finds them.
+fn perl_modules() -> io::Result<Vec<PathBuf>> {
+    let script = "require Socket; require POSIX; print join qq(\n), values %INC; print qq(\n$_) for @DynaLoader::dl_shared_objects";
+    let listed = host_command("perl").args(["-e", script]).output()?;
+    let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+    Ok(text.lines().map(PathBuf::from).filter(|path| path.is_file()).collect())
 }

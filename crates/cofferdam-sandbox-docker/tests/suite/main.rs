@@ -3,5 +3,8 @@
 #![expect(clippy::expect_used, reason = "helpers of tests fail as tests do")]
 
 mod conformance;
+mod endpoints;
 mod engine;
+mod images;
+mod isolation;
 mod lifecycle;

@@ -34,6 +34,11 @@ pub(crate) fn unique() -> u64 {
     u64::from(std::process::id()) * 1000 + NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
+/// Lets every user read and enter a directory.
+pub(crate) fn open_to_all(directory: &Path) {
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).expect("open to all");
+}
+
 /// Small enough that a bomb is over quickly, large enough for programs.
 pub(crate) fn small() -> SandboxSpec {
     SandboxSpec {

@@ -203,6 +203,29 @@ async fn after_a_killed_launcher_the_next_sandbox_has_a_new_one() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_runtime_ends_its_own_sandboxes_only() {
+    let backend = LinuxBackend::new();
+    let sealed = backend.create(&small()).await.expect("a sandbox");
+    let other = backend.clone();
+    // Its tasks end with it, so nobody hears how its sandbox ends.
+    let (seconds, runtime) = tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let (seconds, _) = runtime.block_on(async {
+            let lonely = other.create(&small()).await.expect("a sandbox");
+            leave_behind(&*lonely).await
+        });
+        (seconds, runtime)
+    })
+    .await
+    .expect("it does not panic");
+    runtime.shutdown_background();
+    eventually("the other's processes end", || processes_with(&["sleep", &seconds]) == 0).await;
+    // The launcher is the same for both, and does not mind.
+    assert_eq!(run(&*sealed, "echo alive").await.stdout.to_text(), "alive\n");
+    sealed.close().await.expect("closes");
+}
+
+#[tokio::test]
 async fn a_command_cannot_end_the_sandbox() {
     let sealed = sandbox(&small()).await;
     for attack in

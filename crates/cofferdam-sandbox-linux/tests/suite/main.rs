@@ -7,9 +7,13 @@
     reason = "the controls, the users and the parents that die are processes; they tell each other by variables"
 )]
 
+mod as_ordinary_user;
+mod container;
 mod host;
+mod images;
 mod isolation;
 mod lifecycle;
 mod limits;
+mod no_user_namespaces;
 mod ordinary_user;
 mod profiles;

@@ -1,41 +1,8 @@
 //! All tests once more as an ordinary user, when they are run by root.
 
-use std::{
-    fs,
-    os::unix::{fs::PermissionsExt, process::CommandExt},
-    process::Command,
-};
-
-/// `nobody`: exists everywhere and owns nothing.
-const ORDINARY: u32 = 65534;
+use crate::as_ordinary_user::run_again;
 
 #[test]
 fn everything_holds_as_an_ordinary_user() {
-    if !rustix::process::geteuid().is_root() {
-        println!("this is an ordinary user already");
-        return;
-    }
-    // The build directory may be closed to others.
-    let directory = tempfile::tempdir().expect("a directory");
-    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("open to all");
-    let program = directory.path().join("suite");
-    fs::copy(std::env::current_exe().expect("this program"), &program).expect("copied");
-    let output = Command::new(&program)
-        .args(["--skip", "everything_holds_as_an_ordinary_user", "--test-threads=2"])
-        .current_dir("/")
-        .env_remove("CARGO_MANIFEST_DIR")
-        .uid(ORDINARY)
-        .gid(ORDINARY)
-        .output()
-        .expect("starts");
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && text.contains("test result: ok."),
-        "{text}\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    // All of them, not an empty selection.
-    let ran =
-        text.lines().filter(|line| line.starts_with("test ") && line.ends_with("... ok")).count();
-    assert!(ran >= 20, "only {ran} tests ran:\n{text}");
+    run_again(&["--skip", "everything_holds_as_an_ordinary_user", "--test-threads=2"], 20);
 }

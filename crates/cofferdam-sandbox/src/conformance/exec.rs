@@ -19,6 +19,7 @@ use crate::{
 
 case_table! { "exec":
     exit_codes: "the exit code is the command's",
+    exit_code_of_a_program: "a program that is not a shell ends with its own code too",
     death_by_signal: "a command that a signal ends is told as that signal",
     started_comes_first: "the first event is `Started` with the process id",
     program_not_found: "a program that is not there is `NotStarted` with ENOENT",
@@ -51,6 +52,15 @@ async fn exit_codes(trial: &Trial<'_>) -> CaseResult {
     for code in [0, 1, 42, 255] {
         let told = run(&*sandbox, ExecRequest::shell(format!("exit {code}"))).await?;
         equal(&format!("exit {code}"), told.status, Some(ExitStatus::Code(code)))?;
+    }
+    Ok(())
+}
+
+async fn exit_code_of_a_program(trial: &Trial<'_>) -> CaseResult {
+    let sandbox = trial.sandbox().await?;
+    for (program, code) in [("true", 0), ("false", 1)] {
+        let told = run(&*sandbox, ExecRequest::program([program])).await?;
+        equal(program, told, Told { status: Some(ExitStatus::Code(code)), ..Told::default() })?;
     }
     Ok(())
 }

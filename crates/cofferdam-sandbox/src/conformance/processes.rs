@@ -1,5 +1,7 @@
 //! Cases on the processes of a sandbox: orphans, background work, trees that resist, and the view from within.
 
+use std::time::Duration;
+
 use futures::StreamExt as _;
 
 use super::{
@@ -15,7 +17,7 @@ case_table! { "processes":
     orphans_are_reaped: "orphans that end leave no zombies",
     few_at_first: "a new sandbox shows few processes, none of them the host's",
     background_lives: "a background process lives as long as its command is held, and not longer",
-    closed_pipes_end_the_stream: "the stream of a command ends once all pipes are closed, whatever still runs",
+    stream_ends_with_the_tree: "`Exited` does not wait for what a command leaves behind; the end of the stream does",
     forking_tree: "a tree that forks without end is killed whole",
     deaf_tree: "a tree that ignores signals is killed whole",
     first_process: "commands cannot end the sandbox's first process",
@@ -52,12 +54,19 @@ async fn background_lives(trial: &Trial<'_>) -> CaseResult {
     gone(&*sandbox, "the background process", pid).await
 }
 
-async fn closed_pipes_end_the_stream(trial: &Trial<'_>) -> CaseResult {
+async fn stream_ends_with_the_tree(trial: &Trial<'_>) -> CaseResult {
     let sandbox = trial.sandbox().await?;
-    let script = "sleep 600 </dev/null >/dev/null 2>&1 & echo made";
-    let told = run(&*sandbox, ExecRequest::shell(script)).await?;
-    equal("output", told.text(), "made\n")?;
-    equal("the status", told.status, Some(ExitStatus::Code(0)))
+    // It holds none of the command's pipes.
+    let script = "sleep 600 </dev/null >/dev/null 2>&1 & echo $!";
+    let mut process = sandbox.exec(ExecRequest::shell(script)).await?;
+    let pid = read_until(&mut process, "\n").await?;
+    let exited = process.next().await.transpose()?;
+    equal("the next event", exited, Some(ExecEvent::Exited(ExitStatus::Code(0))))?;
+    let early = tokio::time::timeout(Duration::from_millis(200), process.next()).await;
+    holds("the stream while something runs", early.is_err(), "to wait", &early)?;
+    shell(&*sandbox, &format!("kill -9 {pid}")).await?;
+    let end = process.next().await.transpose()?;
+    equal("the stream once nothing is left", end, None)
 }
 
 async fn forking_tree(trial: &Trial<'_>) -> CaseResult {

@@ -18,6 +18,7 @@ use crate::{ExecEvent, ExecRequest, ExitStatus, SandboxError};
 case_table! { "streams":
     huge_output: "1 GiB of output without a line end arrives, counted",
     both_at_once: "8 MiB on each of both streams at once arrive whole",
+    errors_apart: "what a program says of its failure is on standard error",
     events_in_order: "`Started` is first, `Exited` comes once, and the command's output is between them",
     closed_by_the_command: "a command that closes its outputs runs on and is told by its code",
     back_pressure: "a command whose output nobody takes is held, and goes on when it is taken",
@@ -59,6 +60,15 @@ async fn both_at_once(trial: &Trial<'_>) -> CaseResult {
     equal("the lengths", (told.stdout.len(), told.stderr.len()), (content.len(), content.len()))?;
     holds("standard output", told.stdout == content, "the file", &"something else")?;
     holds("standard error", told.stderr == content, "the file", &"something else")
+}
+
+async fn errors_apart(trial: &Trial<'_>) -> CaseResult {
+    let sandbox = trial.sandbox().await?;
+    write(&*sandbox, "there", "content").await?;
+    let told = run(&*sandbox, ExecRequest::program(["cat", "there", "missing"])).await?;
+    equal("standard output", told.text(), "content")?;
+    holds("standard error", !told.stderr.is_empty(), "a word on it", &told.stderr)?;
+    equal("the status", told.status, Some(ExitStatus::Code(1)))
 }
 
 async fn events_in_order(trial: &Trial<'_>) -> CaseResult {

@@ -12,7 +12,7 @@ use std::{
 
 use cofferdam_core::NetworkAccess;
 use cofferdam_manifest::{Entry, Manifest, ManifestBuilder, RootSource};
-use cofferdam_sandbox::RootFilesystem;
+use cofferdam_sandbox::{ImageSource, RootFilesystem};
 use cofferdam_workspace::{MaterializeError, Materialized, Materializer};
 use tempfile::TempDir;
 
@@ -368,16 +368,17 @@ async fn the_workspace_itself_can_be_an_entry() {
 #[test]
 fn a_sandbox_is_asked_for_what_the_manifest_says() {
     let base = host(&["roots/study/ 0755"]);
-    let spec = |root: &str| {
+    let with_root = |root: RootSource| {
         let manifest = Manifest::builder()
             .entry("p", Entry::file("x").read_only())
             .environment("TZ", "UTC")
             .network(NetworkAccess::Host)
-            .root(RootSource::Directory(root.to_owned()))
+            .root(root)
             .build()
             .unwrap();
         Materializer::new(base.path()).sandbox_spec(&manifest)
     };
+    let spec = |root: &str| with_root(RootSource::Directory(root.to_owned()));
     let made = spec("roots/study").unwrap();
     let expected = fs::canonicalize(base.path().join("roots/study")).unwrap();
     assert_eq!(made.root, RootFilesystem::Directory(expected));
@@ -386,4 +387,38 @@ fn a_sandbox_is_asked_for_what_the_manifest_says() {
     assert_eq!(made.read_only, ["p".parse().unwrap()]);
     let error = spec("/").unwrap_err().to_string();
     insta::assert_snapshot!(error.replace(&base.path().display().to_string(), "BASE"), @r#"the root of the sandbox: / is outside of BASE, and no grant covers it; move it there, or have the caller allow the source"#);
+    let real = fs::canonicalize(base.path()).unwrap();
+    let name = Some("a:1".to_owned());
+    let (path, outside) = ("image".to_owned(), "/etc/image".to_owned());
+    for (root, expect) in [
+        (RootSource::Archive(path.clone()), RootFilesystem::Archive(real.join("image"))),
+        (
+            RootSource::Layout { path: path.clone(), name: name.clone() },
+            RootFilesystem::Image(ImageSource::Layout {
+                directory: real.join("image"),
+                name: name.clone(),
+            }),
+        ),
+        (
+            RootSource::Saved { path, name: name.clone() },
+            RootFilesystem::Image(ImageSource::Archive {
+                file: real.join("image"),
+                name: name.clone(),
+            }),
+        ),
+        (
+            RootSource::Image("a:1".to_owned()),
+            RootFilesystem::Image(ImageSource::Reference("a:1".to_owned())),
+        ),
+    ] {
+        assert_eq!(with_root(root).unwrap().root, expect);
+    }
+    for root in [
+        RootSource::Archive(outside.clone()),
+        RootSource::Layout { path: outside.clone(), name: None },
+        RootSource::Saved { path: outside, name: None },
+    ] {
+        let error = with_root(root).unwrap_err();
+        assert!(matches!(error, MaterializeError::NotGranted { .. }), "{error}");
+    }
 }

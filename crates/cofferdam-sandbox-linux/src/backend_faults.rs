@@ -1,0 +1,187 @@
+//! What the backend does on hosts that refuse a step of the set-up, by making each step fail.
+
+use std::{fs, path::PathBuf};
+
+use cofferdam_sandbox::{ExecRequest, SandboxExt};
+
+use super::*;
+
+/// Held by each test that makes sandboxes, so that none sees what another left.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// Steps that this host does not take: there is nothing to give up, or nothing to join.
+fn taken(backend: &LinuxBackend, step: Step) -> bool {
+    let host = backend.inner.host().expect("a host");
+    match step {
+        Step::DropGroups => host.facts.may_map,
+        // Only for images; see `layers_are_merged_where_the_host_does_not_stack_them`.
+        Step::StackLayers => false,
+        Step::JoinCgroup => {
+            host.cgroups.has_tree()
+                || [Controller::Memory, Controller::Processes]
+                    .into_iter()
+                    .any(|controller| host.cgroups.version(controller).is_ok())
+        }
+        _ => true,
+    }
+}
+
+/// Whether the backend goes without the object of a step when it fails.
+fn gone_without(backend: &LinuxBackend, step: Step, errno: i32) -> bool {
+    let host = backend.inner.host().expect("a host");
+    let weaker = Mode::FULL.without((step, errno), host.facts.other_user(), HostSettings::read());
+    // Without a user namespace the others are still made, and that fails again.
+    weaker.is_some() && step != Step::CreateNamespaces
+}
+
+/// Returns the cgroups of this process, the children of its launchers, and the mounts where roots are built.
+fn leftovers(backend: &LinuxBackend) -> (Vec<PathBuf>, Vec<String>, Vec<String>) {
+    let host = backend.inner.host().expect("a host");
+    let read = |pid: &str, file: &str| {
+        fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default()
+    };
+    let pids: Vec<String> = fs::read_dir("/proc")
+        .expect("processes")
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.parse::<u32>().is_ok())
+        .collect();
+    let launcher = format!("cofferdam-launcher\0{}\0", std::process::id());
+    let launchers: Vec<_> = pids.iter().filter(|pid| read(pid, "cmdline") == launcher).collect();
+    let parent = |pid: &String| {
+        let stat = read(pid, "stat");
+        let (_, after_name) = stat.rsplit_once(')')?;
+        after_name.split_ascii_whitespace().nth(1).map(str::to_owned)
+    };
+    let children = pids
+        .iter()
+        .filter(|pid| parent(pid).is_some_and(|parent| launchers.contains(&&parent)))
+        .cloned()
+        .collect();
+    let staging = host.layout.staging.to_str().expect("text");
+    let mounts = read("self", "mountinfo")
+        .lines()
+        .filter(|line| line.split(' ').nth(4) == Some(staging))
+        .map(str::to_owned)
+        .collect();
+    (host.cgroups.owned_by(host.owner), children, mounts)
+}
+
+#[tokio::test]
+async fn each_step_that_fails_is_named_and_leaves_nothing() {
+    let _alone = ALONE.lock().await;
+    let before = leftovers(&LinuxBackend::new());
+    assert_eq!((before.0.len(), before.1.len()), (0, 0), "{before:?}");
+    for &step in Step::ALL {
+        for errno in [libc::EPERM, libc::EACCES, libc::ENOSYS] {
+            let backend = LinuxBackend::with_fault(step, errno);
+            if !taken(&backend, step) || gone_without(&backend, step, errno) {
+                continue;
+            }
+            let error = backend.create(&SandboxSpec::default()).await.expect_err("it failed");
+            let SandboxError::HostUnable { step: named, reason, remedy, .. } = &error else {
+                panic!("{step:?} with {errno}: {error}");
+            };
+            assert!(named.starts_with(describe(step)), "{step:?} is called {named}");
+            assert_eq!(*reason, std::io::Error::from_raw_os_error(errno).to_string());
+            assert!(!remedy.is_empty());
+            assert_eq!(leftovers(&backend), before, "{step:?} left something");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_fault_of_the_hosts_resources_may_pass() {
+    let _alone = ALONE.lock().await;
+    let backend = LinuxBackend::with_fault(Step::CreateNamespaces, libc::EAGAIN);
+    let error = backend.create(&SandboxSpec::default()).await.expect_err("it failed");
+    assert_eq!(error.to_string(), "the host could not create namespaces");
+    assert_eq!(error.retry(), cofferdam_core::Retry::Backoff);
+}
+
+#[tokio::test]
+async fn a_host_that_cannot_build_reports_every_wall_as_missing() {
+    let _alone = ALONE.lock().await;
+    let backend = LinuxBackend::with_fault(Step::PivotRoot, libc::EPERM);
+    let guarantees = backend.guarantees().await.expect("a report");
+    assert_eq!(guarantees.weaknesses().count(), 15);
+    let spec = SandboxSpec { strict: true, ..SandboxSpec::default() };
+    let error = backend.create(&spec).await.expect_err("refused");
+    assert!(matches!(error, SandboxError::Unenforceable { wall: Wall::Filesystem, .. }), "{error}");
+}
+
+/// Runs a script in a sandbox of a host that refuses a step, checks that the wall is reported as weak and refused where it
+/// was demanded, and returns what the script printed.
+async fn weaker(step: Step, errno: i32, wall: Wall, script: &str) -> String {
+    let backend = LinuxBackend::with_fault(step, errno);
+    // Without having asked for the guarantees before.
+    let sandbox = backend.create(&SandboxSpec::default()).await.expect("a weaker sandbox");
+    let output = sandbox.run(ExecRequest::shell(script), 1 << 16).await.expect("it ran");
+    sandbox.close().await.expect("closes");
+
+    let guarantees = backend.guarantees().await.expect("a report");
+    assert!(matches!(guarantees.enforcement(wall), Enforcement::Weak { .. }), "{guarantees:?}");
+    let strict = SandboxSpec { strict: true, ..SandboxSpec::default() };
+    let required = SandboxSpec { require: [wall].into(), ..SandboxSpec::default() };
+    let other =
+        SandboxSpec { require: [Wall::Filesystem, Wall::Network].into(), ..SandboxSpec::default() };
+    for spec in [strict, required] {
+        let error = backend.create(&spec).await.expect_err("refused");
+        assert!(matches!(error, SandboxError::Unenforceable { .. }), "{error}");
+        // Also by a backend that finds out only when it builds.
+        let error = LinuxBackend::with_fault(step, errno).create(&spec).await.expect_err("refused");
+        assert!(matches!(error, SandboxError::Unenforceable { .. }), "{error}");
+    }
+    let sandbox = backend.create(&other).await.expect("what is demanded stands");
+    sandbox.close().await.expect("closes");
+    output.stdout.to_text().into_owned()
+}
+
+#[tokio::test]
+async fn where_proc_cannot_be_mounted_there_is_none_and_it_is_said() {
+    let _alone = ALONE.lock().await;
+    let script = "ls -A /proc | wc -l; id -un; echo x > f && cat f";
+    let text = weaker(Step::MountProc, libc::EPERM, Wall::Processes, script).await;
+    assert_eq!(text, "0\nsandbox\nx\n");
+}
+
+#[tokio::test]
+async fn where_there_are_no_user_namespaces_root_makes_another_user() {
+    let _alone = ALONE.lock().await;
+    if !LinuxBackend::new().inner.host().expect("a host").facts.other_user() {
+        cofferdam_testkit::skip(
+            "backend::faults::where_there_are_no_user_namespaces_root_makes_another_user",
+            "only root can become another user without a user namespace",
+        );
+        return;
+    }
+    let script = "[ $(id -u) -gt 60000 ] && id -G | grep -qx $(id -u) && echo another; \
+                  for d in /workspace /tmp ~ /dev/shm; do echo x > $d/f && rm $d/f || echo $d; done; \
+                  awk '/^Cap/ && $2 != 0 || /^NoNewPrivs/ && $2 != 1' /proc/self/status; \
+                  awk '{print $1, $2, $3}' /proc/self/uid_map; ps -o pid= -p 1 | tr -d ' '; \
+                  cat /proc/1/environ /etc/shadow 2>&1 | grep -c denied; touch /x 2>/dev/null || echo sealed";
+    let text = weaker(Step::MapUser, libc::EPERM, Wall::Privileges, script).await;
+    assert_eq!(text, "another\n0 0 4294967295\n1\n1\nsealed\n");
+}
+
+#[tokio::test]
+async fn layers_are_merged_where_the_host_does_not_stack_them() {
+    use cofferdam_testkit::{ImageBuilder, LayerBuilder, image::write_layout};
+    let _alone = ALONE.lock().await;
+    let place = tempfile::tempdir().expect("a directory");
+    let directory = place.path().join("image");
+    let layer = |name: &str| LayerBuilder::new().file(name, b"");
+    let image = ImageBuilder::new().layer(layer("one/file")).layer(layer("two/file"));
+    write_layout(&directory, &[(None, &image)]);
+    let source = cofferdam_sandbox::ImageSource::Layout { directory, name: None };
+    let spec = SandboxSpec { root: RootFilesystem::Image(source), ..SandboxSpec::default() };
+    let cache = place.path().join("cache");
+    let merged = || std::fs::read_dir(cache.join("v1/roots")).expect("a directory").count();
+    let backend = LinuxBackend::with_fault(Step::StackLayers, libc::EINVAL)
+        .with_image_cache(&cache, ImageCacheOptions::default());
+    for _ in 0..2 {
+        let sandbox = backend.create(&spec).await.expect("a sandbox");
+        assert_eq!(merged(), 1);
+        sandbox.close().await.expect("closes");
+    }
+    assert_eq!(leftovers(&backend).0, Vec::<PathBuf>::new());
+}

@@ -1,0 +1,170 @@
+//! Inside a Docker container, which denies much of what a sandbox is made of: what is built there, and what is said of it.
+//!
+//! The tests run this program again in containers of a daemon that `DOCKER_HOST` names or that runs on this host, with the host's
+//! programs in an image that has nothing else.
+
+use std::{
+    io::Write,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use cofferdam_sandbox::{Enforcement, SandboxBackend, SandboxSpec, Wall};
+use cofferdam_sandbox_linux::LinuxBackend;
+
+use crate::host::{run, small, unique};
+
+/// Set for the copy of this program that runs in a container.
+const INSIDE: &str = "COFFERDAM_TEST_IN_A_CONTAINER";
+
+/// What the container's rules decide on; limits depend on the host.
+const WALLS: [Wall; 6] = [
+    Wall::Filesystem,
+    Wall::Network,
+    Wall::Processes,
+    Wall::Privileges,
+    Wall::SystemCalls,
+    Wall::Teardown,
+];
+
+/// An image with empty directories for the host's, removed in the end.
+struct Image(String);
+
+impl Image {
+    /// Returns why there is none.
+    fn import() -> Result<Self, String> {
+        let directory = tempfile::tempdir().expect("a directory");
+        for name in ["usr", "bin", "lib", "lib64", "etc", "tmp", "proc", "sys", "dev", "suite"] {
+            std::fs::create_dir(directory.path().join(name)).expect("made");
+        }
+        let tar = Command::new("tar").arg("-C").arg(directory.path()).args(["-c", "."]).output();
+        let tar = tar.map_err(|error| format!("tar: {error}"))?.stdout;
+        let name = format!("cofferdam-test:{}", unique());
+        let mut child = Command::new("docker")
+            .args(["import", "-", &name])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("docker: {error}"))?;
+        // If the daemon does not answer, the program ends before it has read all, and says why.
+        let _ = child.stdin.take().expect("piped").write_all(&tar);
+        let output = child.wait_with_output().expect("ended");
+        if output.status.success() {
+            return Ok(Self(name));
+        }
+        Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+    }
+
+    /// Runs this program's `inside` in a container and returns the lines that it prints.
+    fn run(&self, options: &[&str]) -> String {
+        // The build directory may be closed to the container's user.
+        let directory = tempfile::tempdir().expect("a directory");
+        let suite = directory.path().join("suite");
+        std::fs::copy(std::env::current_exe().expect("this program"), &suite).expect("copied");
+        crate::host::open_to_all(directory.path());
+        let mut command = Command::new("docker");
+        command.args(["run", "--rm", "--network", "none", "-e", INSIDE]).env(INSIDE, "1");
+        for system in ["/usr", "/bin", "/lib", "/lib64", "/etc"] {
+            if Path::new(system).exists() {
+                command.args(["-v", &format!("{system}:{system}:ro")]);
+            }
+        }
+        command.arg("-v").arg(format!("{}:/suite:ro", directory.path().display()));
+        command.args(options).arg(&self.0).args([
+            "/suite/suite",
+            "--exact",
+            "container::in_a_container_what_is_missing_is_said",
+            "--nocapture",
+        ]);
+        let output = command.output().expect("docker");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            output.status.success(),
+            "{options:?}: {text}\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        text.lines()
+            .filter_map(|line| Some(format!("{}\n", line.split_once("inside: ")?.1)))
+            .collect()
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        let _ = Command::new("docker").args(["rmi", "-f", &self.0]).output();
+    }
+}
+
+/// Builds sandboxes, and returns what is weaker and what a command found.
+async fn inside() -> Vec<String> {
+    let mut lines = Vec::new();
+    let backend = LinuxBackend::new();
+    let guarantees = backend.guarantees().await.expect("a report");
+    for wall in WALLS {
+        match guarantees.enforcement(wall) {
+            Enforcement::Full { .. } => {}
+            Enforcement::Weak { mechanism, .. } => lines.push(format!("{wall}: weak: {mechanism}")),
+            other => {
+                let missing = matches!(other, Enforcement::Missing { .. });
+                lines.push(format!("{wall}: {}", if missing { "missing" } else { "unknown" }));
+            }
+        }
+    }
+    for require in [vec![], vec![Wall::Filesystem, Wall::Network], vec![Wall::Processes]] {
+        let spec = SandboxSpec { require: require.into_iter().collect(), ..small() };
+        lines.push(match backend.create(&spec).await {
+            Ok(sealed) => {
+                let script =
+                    "id -un; [ -d /proc/1 ] && echo /proc; touch /usr/x 2>/dev/null || echo sealed";
+                let output = run(&*sealed, script).await;
+                sealed.close().await.expect("closes");
+                format!("ran: {}", output.stdout.to_text().trim().replace('\n', " "))
+            }
+            Err(error) => error.to_string(),
+        });
+    }
+    lines
+}
+
+#[tokio::test]
+async fn in_a_container_what_is_missing_is_said() {
+    if std::env::var_os(INSIDE).is_some() {
+        inside().await.into_iter().for_each(|line| println!("inside: {line}"));
+        return;
+    }
+    let image = match Image::import() {
+        Ok(image) => image,
+        Err(reason) => {
+            cofferdam_testkit::skip("container::in_a_container_what_is_missing_is_said", &reason);
+            return;
+        }
+    };
+    // With the default profile nothing can be built.
+    insta::assert_snapshot!(image.run(&[]), @"
+    file system: missing
+    network: missing
+    processes: missing
+    privileges: missing
+    system calls: missing
+    teardown: missing
+    the linux backend cannot make a sandbox on this host: create namespaces (of the launcher) failed: Operation not permitted (os error 1); user namespaces are forbidden here: in a container, allow `clone` with new namespaces in its seccomp profile, or use another backend, such as docker
+    the linux backend cannot enforce the file system on this host: no sandbox can be built: create namespaces (of the launcher): Operation not permitted (os error 1) (asked for with `require`); user namespaces are forbidden here: in a container, allow `clone` with new namespaces in its seccomp profile, or use another backend, such as docker
+    the linux backend cannot enforce the processes on this host: no sandbox can be built: create namespaces (of the launcher): Operation not permitted (os error 1) (asked for with `require`); user namespaces are forbidden here: in a container, allow `clone` with new namespaces in its seccomp profile, or use another backend, such as docker
+    ");
+    let free = ["--security-opt", "seccomp=unconfined"];
+    let hidden = image.run(&free);
+    insta::assert_snapshot!(hidden, @"
+    processes: weak: pid and ipc namespaces, no /proc
+    ran: sandbox sealed
+    ran: sandbox sealed
+    the linux backend cannot enforce the processes on this host: pid and ipc namespaces, no /proc: programs that read /proc do not work, and what a command leaves in the background is not found when the command is killed, only when the sandbox ends (asked for with `require`); start the container with its /proc unmasked (docker: --security-opt systempaths=unconfined)
+    ");
+    assert_eq!(image.run(&[&free[..], &["--user", "1000:1000"]].concat()), hidden);
+    let shown = image.run(&[&free[..], &["--security-opt", "systempaths=unconfined"]].concat());
+    insta::assert_snapshot!(shown, @"
+    ran: sandbox /proc sealed
+    ran: sandbox /proc sealed
+    ran: sandbox /proc sealed
+    ");
+}

@@ -1,0 +1,136 @@
+//! Sudden death: a process drives a real backend through every operation, and at a random moment something is killed.
+//!
+//! The test program is both sides. As the *director* it starts itself as the *harness*, waits for a random time, kills its
+//! victim, and looks whether anything is left; [`run`] is all of it. Everything in a round follows from its seed but the
+//! exact moment, which the machine decides, so a failure is played again by its seed, some ten times if need be.
+//!
+//! After each round must hold:
+//!
+//! - a harness that lives ends: every call has an answer in a bounded time, which is an answer of the operation or a loss,
+//!   never a breach of the protocol; a new sandbox works; its descriptors are those from before;
+//! - nothing that it started lives, no namespace is held, no file is left in its temporary directory;
+//! - after the next start, which sweeps, nothing that the backend keeps elsewhere is left: [`Subject::leftovers`].
+//!
+//! To try another backend, write a [`Subject`]:
+//!
+//! ```no_run
+//! # use std::sync::Arc;
+//! # use cofferdam_sandbox::SandboxBackend;
+//! use cofferdam_testkit::chaos::{self, Subject, Victim};
+//!
+//! # #[derive(Debug)] struct Docker;
+//! # impl Docker { fn backend() -> Arc<dyn SandboxBackend> { unimplemented!() } }
+//! impl Subject for Docker {
+//!     fn backend(&self) -> Arc<dyn SandboxBackend> {
+//!         Docker::backend()
+//!     }
+//!     fn victims(&self) -> Vec<Victim> {
+//!         vec![Victim::Harness, Victim::Guest, Victim::Inside, Victim::Engine]
+//!     }
+//!     fn find(&self, victim: Victim, harness: u32) -> Vec<u32> {
+//!         Vec::new() // process ids, from the labels of containers and `docker top`
+//!     }
+//!     fn leftovers(&self, harness: u32) -> Vec<String> {
+//!         Vec::new() // containers, volumes and networks with the label of this owner
+//!     }
+//! }
+//!
+//! // The name of the test function, as libtest knows it.
+//! chaos::run("chaos", &Docker);
+//! ```
+//!
+//! `COFFERDAM_CHAOS_ROUNDS` sets the number of rounds (default 20), `COFFERDAM_CHAOS_SEED` the seed of the first (default
+//! 1; the next ones are its successors).
+
+mod director;
+mod harness;
+mod outcome;
+mod processes;
+mod random;
+
+use std::{fmt, sync::Arc};
+
+use cofferdam_sandbox::{SandboxBackend, SandboxSpec};
+
+pub use self::processes::{Process, children, descendants};
+
+/// A backend that is tried.
+pub trait Subject: Sync {
+    /// Makes the backend, as a program at its start would. Called in a runtime.
+    fn backend(&self) -> Arc<dyn SandboxBackend>;
+
+    /// What sandboxes are made of. They need `sh`, `sleep` and `head`.
+    fn spec(&self) -> SandboxSpec {
+        SandboxSpec::default()
+    }
+
+    /// The victims that this backend has.
+    fn victims(&self) -> Vec<Victim>;
+
+    /// Returns the processes of a kind that belong to a harness at this moment; may be empty.
+    fn find(&self, victim: Victim, harness: u32) -> Vec<u32>;
+
+    /// Returns what the backend has left outside of processes, namespaces and temporary files, a line each.
+    ///
+    /// It is asked after the sweep as well, and must then be empty. What belongs to others must not be named.
+    fn leftovers(&self, harness: u32) -> Vec<String>;
+
+    /// Brings back what a victim took away from everybody, such as an engine. Called after each round.
+    fn recover(&self, _victim: Victim) {}
+}
+
+/// Who is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Victim {
+    /// The process that uses the backend.
+    Harness,
+    /// A process of the backend outside of sandboxes.
+    Helper,
+    /// Both of these, the helper first.
+    HelperAndHarness,
+    /// The first process of a sandbox.
+    Guest,
+    /// Any other process in a sandbox.
+    Inside,
+    /// A service that the backend stands on.
+    Engine,
+}
+
+impl fmt::Display for Victim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Harness => "harness",
+            Self::Helper => "helper",
+            Self::HelperAndHarness => "helper, harness",
+            Self::Guest => "guest",
+            Self::Inside => "inside",
+            Self::Engine => "engine",
+        })
+    }
+}
+
+/// Set for the harness; its value is the seed.
+const HARNESS: &str = "COFFERDAM_CHAOS_HARNESS";
+
+/// Plays the rounds, or one round as the harness if this process is one.
+///
+/// Nothing else may start processes in this process at the same time: what is below it at the end of a round is taken for a
+/// leftover.
+///
+/// # Panics
+///
+/// With the table of outcomes and the seeds of the rounds in which something did not hold.
+#[expect(clippy::disallowed_methods, reason = "rounds and seed come from whoever runs the tests")]
+#[expect(clippy::print_stdout, reason = "the table is what the test shows")]
+pub fn run(test: &str, subject: &dyn Subject) {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    if let Some(seed) = number(HARNESS) {
+        return harness::play(subject, seed);
+    }
+    let rounds = number("COFFERDAM_CHAOS_ROUNDS").unwrap_or(20);
+    let first = number("COFFERDAM_CHAOS_SEED").unwrap_or(1);
+    let table = director::direct(test, subject, first, rounds);
+    println!("{table}");
+    assert!(table.failures().is_empty(), "not everything held; see the table above");
+}
