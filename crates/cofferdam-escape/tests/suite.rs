@@ -81,7 +81,9 @@ const HELD: &[&str] = &[
     "outlive-launcher",
     "outlive-maker",
     "sparse-file",
+    "set-id-upload",
     "special-files",
+    "tree-entries",
     // This backend has no root file systems, and says of itself that it has no walls.
     "cve-2019-19921",
     "cve-2021-30465",
