@@ -71,12 +71,15 @@ pub fn targets(superuser: bool, own_user: u32, peers: &Peers) -> Vec<Target> {
     for (user, word) in &users {
         add(format!("Linux, {word}"), Kind::Own, *user, Launch::Backend("linux".to_owned()));
     }
+    // Whoever may speak to an engine is root on its machine.
+    let owner = if superuser { 0 } else { ordinary };
+    add("Docker".to_owned(), Kind::Own, owner, docker_backend(peers));
     for (user, word) in &users {
         add(format!("bwrap, {word}"), Kind::Peer, *user, bubblewrap(peers));
     }
     if superuser {
-        add("Docker default".to_owned(), Kind::Peer, 0, docker(peers, false));
-        add("Docker hardened".to_owned(), Kind::Peer, 0, docker(peers, true));
+        add("docker run".to_owned(), Kind::Peer, 0, docker(peers, false));
+        add("docker run, hardened".to_owned(), Kind::Peer, 0, docker(peers, true));
     }
     for (user, word) in &users {
         add(format!("Codex, {word}"), Kind::Peer, *user, codex(peers));
@@ -114,6 +117,13 @@ fn bubblewrap(peers: &Peers) -> Launch {
          --chdir {ws} --",
     ));
     Launch::Command { prefix, program: on_the_host(), neighbour: true }
+}
+
+fn docker_backend(peers: &Peers) -> Launch {
+    match (&peers.docker_host, &peers.docker_image) {
+        (Some(host), Some(image)) => Launch::Backend(format!("docker,{host},{image}")),
+        _ => Launch::Missing("no container engine answers; name one in DOCKER_HOST".to_owned()),
+    }
 }
 
 fn docker(peers: &Peers, hardened: bool) -> Launch {

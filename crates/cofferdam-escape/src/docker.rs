@@ -16,6 +16,8 @@ pub struct Image {
     docker: PathBuf,
     host: String,
     name: String,
+    /// Images of this project that the engine had before.
+    before: Vec<String>,
 }
 
 impl Image {
@@ -42,7 +44,8 @@ impl Image {
         let output = import.wait_with_output()?;
         let said = String::from_utf8_lossy(&output.stderr);
         anyhow::ensure!(output.status.success(), "{}", said.lines().last().unwrap_or("no answer"));
-        Ok(Self { docker, host, name })
+        let before = images(&docker, &host);
+        Ok(Self { docker, host, name, before })
     }
 
     /// The image's name in the engine.
@@ -54,9 +57,26 @@ impl Image {
 
 impl Drop for Image {
     fn drop(&mut self) {
-        let mut remove = command(&self.docker, &self.host);
-        let _ = remove.args(["rmi", "--force", &self.name]).stdout(Stdio::null()).status();
+        // The backend keeps what it prepares, for the next time; the roots of the attacks do not come again. Without force,
+        // so that what somebody uses stays.
+        let made = images(&self.docker, &self.host);
+        let made = made.into_iter().filter(|image| !self.before.contains(image));
+        for image in made.chain([self.name.clone()]) {
+            let mut remove = command(&self.docker, &self.host);
+            let _ =
+                remove.args(["rmi", &image]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        }
     }
+}
+
+/// The images that the backend has prepared or imported.
+fn images(docker: &Path, host: &str) -> Vec<String> {
+    let mut list = command(docker, host);
+    list.args(["image", "ls", "--filter", "reference=cofferdam/*"]);
+    let listed = list.args(["--format", "{{.Repository}}:{{.Tag}}"]).output();
+    let text =
+        listed.map(|it| String::from_utf8_lossy(&it.stdout).into_owned()).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
 }
 
 #[expect(clippy::disallowed_methods, reason = "Docker is one of the peers")]

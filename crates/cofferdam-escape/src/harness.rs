@@ -57,6 +57,8 @@ use attack_table;
 /// What an attack is made on.
 pub(crate) struct Trial {
     backend: Arc<dyn SandboxBackend>,
+    /// The words by which a worker makes the backend again.
+    words: String,
     targets: Targets,
     text: String,
 }
@@ -82,6 +84,8 @@ impl Trial {
 pub(crate) struct Targets {
     token: String,
     outside: PathBuf,
+    /// How long races are run. Default 10 s.
+    race: Duration,
 }
 
 impl Targets {
@@ -93,6 +97,7 @@ impl Targets {
         Self {
             token: get("token").unwrap_or_default(),
             outside: get("outside").unwrap_or_default().into(),
+            race: Duration::from_secs(get("race").and_then(|it| it.parse().ok()).unwrap_or(10)),
         }
     }
 
@@ -169,9 +174,9 @@ fn answer(id: &str, found: Result<Found>) -> Answer {
     }
 }
 
-fn trial(backend: &Arc<dyn SandboxBackend>, targets: &str) -> Trial {
-    let (backend, text) = (Arc::clone(backend), targets.to_owned());
-    Trial { backend, targets: Targets::read(targets), text }
+fn trial(backend: Arc<dyn SandboxBackend>, words: &str, targets: &str) -> Trial {
+    let (words, text) = (words.to_owned(), targets.to_owned());
+    Trial { backend, words, targets: Targets::read(targets), text }
 }
 
 /// Makes a sandbox in which a process lingers under `word`, prints `ready`, and waits to be killed.
@@ -179,14 +184,19 @@ fn trial(backend: &Arc<dyn SandboxBackend>, targets: &str) -> Trial {
 /// # Errors
 ///
 /// If it cannot be made.
-pub async fn hold(backend: &Arc<dyn SandboxBackend>, targets: &str, word: &str) -> Result<()> {
-    lifetime::hold(&trial(backend, targets), word).await
+pub async fn hold(words: &str, targets: &str, word: &str) -> Result<()> {
+    lifetime::hold(&trial(worker::backend(words)?, words, targets), word).await
 }
 
 /// Makes an attack on a backend.
-pub async fn attack(backend: &Arc<dyn SandboxBackend>, targets: &str, id: &str) -> Answer {
+pub(crate) async fn attack(
+    backend: &Arc<dyn SandboxBackend>,
+    words: &str,
+    targets: &str,
+    id: &str,
+) -> Answer {
     let Some(entry) = find(id) else { return answer(id, Err(anyhow::anyhow!("no such attack"))) };
-    let trial = trial(backend, targets);
+    let trial = trial(Arc::clone(backend), words, targets);
     let found = tokio::time::timeout(TIMEOUT, (entry.run)(&trial)).await;
     answer(id, found.unwrap_or_else(|_| Err(anyhow::anyhow!("not within {TIMEOUT:?}"))))
 }

@@ -13,11 +13,12 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
 use cofferdam_escape::{
-    columns::{self, Peers},
+    columns::{self, Launch, Peers},
     docker::Image,
     harness,
     report::{Attack, Cell, Kind, Report},
@@ -26,7 +27,7 @@ use cofferdam_escape::{
 };
 
 const USAGE: &str = "\
-usage: cofferdam-escape [--table FILE [--update]] [--only TEXT]… [--show] [--json FILE]
+usage: cofferdam-escape [--table FILE [--update]] [--only TEXT]… [--race SECONDS] [--show] [--json FILE]
                         [--bubblewrap FILE] [--codex FILE] [--docker FILE --docker-host URL]
                         [--agents-sdk-python FILE --agents-sdk-script FILE]
        cofferdam-escape worker BACKEND TARGETS ID…
@@ -60,14 +61,14 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 
 fn work(words: &[String]) -> Result<()> {
     let [backend, targets, ids @ ..] = words else { bail!("{USAGE}") };
-    runtime()?.block_on(worker::attack(worker::backend(backend)?, Path::new(targets), ids))
+    runtime()?.block_on(worker::attack(backend, Path::new(targets), ids))
 }
 
 /// The process that an attack kills.
 fn hold(words: &[String]) -> Result<()> {
     let [backend, targets, word] = words else { bail!("{USAGE}") };
     let text = fs::read_to_string(targets)?;
-    runtime()?.block_on(harness::hold(&worker::backend(backend)?, &text, word))
+    runtime()?.block_on(harness::hold(backend, &text, word))
 }
 
 #[derive(Default)]
@@ -77,6 +78,7 @@ struct Options {
     update: bool,
     show: bool,
     only: Vec<String>,
+    race: Option<Duration>,
     peers: Peers,
 }
 
@@ -95,6 +97,7 @@ impl Options {
                     match word.as_str() {
                         "--table" => options.table = path(),
                         "--json" => options.json = path(),
+                        "--race" => options.race = Some(Duration::from_secs(value.parse()?)),
                         "--only" => options.only.push(value.clone()),
                         "--bubblewrap" => options.peers.bubblewrap = path(),
                         "--codex" => options.peers.codex = path(),
@@ -122,12 +125,16 @@ fn run(options: &Options) -> Result<bool> {
     let socket = peers.docker_host.as_deref().and_then(|host| host.strip_prefix("unix://"));
     let user = fs::metadata("/proc/self")?.uid();
     let mut targets = columns::targets(user == 0, user, &peers);
-    targets.retain(|target| {
-        target.kind == Kind::Control
-            || options.only.is_empty()
-            || options.only.iter().any(|text| target.name.contains(text))
-    });
+    let asked =
+        |name: &str| options.only.is_empty() || options.only.iter().any(|text| name.contains(text));
+    for target in targets.iter_mut().filter(|it| it.kind != Kind::Control && !asked(&it.name)) {
+        target.launch = Launch::Missing("it was not asked for".to_owned());
+    }
     let runner = Runner::new(&std::env::current_exe()?, socket.map(PathBuf::from))?;
+    let runner = match options.race {
+        Some(race) => runner.race(race),
+        None => runner,
+    };
     let mut progress = Report { attacks: runner.attacks().to_vec(), columns: Vec::new() };
     let report = runner.run(&targets, |column| {
         progress.columns.push(column.clone());

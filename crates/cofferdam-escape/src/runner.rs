@@ -40,6 +40,7 @@ pub struct Runner {
     place: tempfile::TempDir,
     attacks: Vec<Attack>,
     engine_socket: Option<PathBuf>,
+    race: Duration,
 }
 
 impl Runner {
@@ -65,7 +66,14 @@ impl Runner {
         }
         anyhow::ensure!(!attacks.is_empty(), "the probe program has no probes for this machine");
         attacks.extend(harness::attacks());
-        Ok(Self { place, attacks, engine_socket })
+        Ok(Self { place, attacks, engine_socket, race: Duration::from_secs(10) })
+    }
+
+    /// Sets how long races are run. Default 10 s; at most a minute, to stay within what one attack may take.
+    #[must_use]
+    pub fn race(mut self, race: Duration) -> Self {
+        self.race = race.min(Duration::from_secs(60));
+        self
     }
 
     /// Returns the attacks, in the order of the table.
@@ -157,7 +165,8 @@ impl Runner {
         let probe = workspace.path().join(PROGRAM_NAME);
         fs::write(&probe, PROGRAM)?;
         fs::set_permissions(&probe, fs::Permissions::from_mode(0o755))?;
-        fs::write(workspace.path().join("targets"), host.targets())?;
+        let targets = format!("{}race={}\n", host.targets(), self.race.as_secs());
+        fs::write(workspace.path().join("targets"), targets)?;
         Ok(workspace)
     }
 

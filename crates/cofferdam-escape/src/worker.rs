@@ -9,6 +9,7 @@ use cofferdam_core::{SandboxLimits, WorkspacePath};
 use cofferdam_sandbox::{
     ExecEvent, ExecRequest, Process, Sandbox, SandboxBackend, SandboxSpec, WriteOptions,
 };
+use cofferdam_sandbox_docker::DockerBackend;
 use cofferdam_sandbox_linux::LinuxBackend;
 use futures::StreamExt as _;
 
@@ -20,16 +21,21 @@ const NEIGHBOUR_TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes of one line of an answer.
 const MAX_LINE: usize = 8192;
 
-/// Returns a backend by the name that columns use.
+/// Returns a backend by the words that columns use: `linux`, `plain`, or `docker`, an engine's address and an image, with
+/// commas between them.
 ///
 /// # Errors
 ///
-/// A name that is not known.
-pub fn backend(name: &str) -> Result<Arc<dyn SandboxBackend>> {
-    Ok(match name {
-        "linux" => Arc::new(LinuxBackend::new()),
-        "plain" => Arc::new(PlainBackend::default()),
-        other => bail!("no backend {other}"),
+/// Words that are not known.
+pub fn backend(words: &str) -> Result<Arc<dyn SandboxBackend>> {
+    Ok(match words.split(',').collect::<Vec<_>>()[..] {
+        ["linux"] => Arc::new(LinuxBackend::new()),
+        ["plain"] => Arc::new(PlainBackend::default()),
+        ["docker", engine, image] => {
+            let backend = DockerBackend::builder().endpoint(engine.parse()?).default_image(image);
+            Arc::new(backend.build())
+        }
+        _ => bail!("no backend {words}"),
     })
 }
 
@@ -53,11 +59,8 @@ pub fn spec() -> SandboxSpec {
 /// # Errors
 ///
 /// If no sandbox can be made, or it is lost on the way; what was answered until then has been printed.
-pub async fn attack(
-    backend: Arc<dyn SandboxBackend>,
-    targets: &Path,
-    ids: &[String],
-) -> Result<()> {
+pub async fn attack(words: &str, targets: &Path, ids: &[String]) -> Result<()> {
+    let backend = backend(words)?;
     let text = std::fs::read_to_string(targets)?;
     let (through, inside): (Vec<_>, Vec<_>) =
         ids.iter().map(String::as_str).partition(|id| harness::find(id).is_some());
@@ -65,7 +68,7 @@ pub async fn attack(
         from_inside(&*backend, &text, &inside).await?;
     }
     for id in through {
-        let answer = harness::attack(&backend, &text, id).await;
+        let answer = harness::attack(&backend, words, &text, id).await;
         print(&answer)?;
     }
     Ok(())

@@ -12,7 +12,7 @@ use cofferdam_guest::{FileRequest, Metadata, ReadFile, WriteFile};
 use crate::{
     outcome::{Outcome, bad_request, limit, refused},
     sys,
-    workspace::{Workspace, c_string, metadata_of},
+    workspace::{MODE_BITS, Workspace, c_string, metadata_of},
 };
 
 /// Does a small file operation; `Some` is what to answer besides the end.
@@ -69,7 +69,7 @@ fn set_mode(workspace: &Workspace, path: &[u8], mode: u32) -> io::Result<()> {
     if sys::stat_open(file.as_fd())?.is(sys::S_IFLNK) {
         return Err(sys::error(sys::ELOOP));
     }
-    sys::set_mode_of(file.as_fd(), mode & 0o7777)
+    sys::set_mode_of(file.as_fd(), mode & MODE_BITS)
 }
 
 fn remove_one(workspace: &Workspace, path: &[u8]) -> io::Result<()> {
@@ -129,11 +129,13 @@ impl Writing {
 
     fn open_beside(workspace: &Workspace, request: WriteFile, serial: u64) -> io::Result<Self> {
         let (parent, name) = workspace.parent(&request.path, request.make_parents)?;
-        let mut mode = request.mode & 0o7777;
+        let mut mode = request.mode & MODE_BITS;
         match sys::stat_name(parent.as_fd(), &name) {
             Ok(_) if request.must_be_new => return Err(sys::error(sys::EEXIST)),
             Ok(found) if found.is(sys::S_IFDIR) => return Err(sys::error(sys::EISDIR)),
-            Ok(found) if found.is(sys::S_IFREG) && request.keep_mode => mode = found.mode & 0o7777,
+            Ok(found) if found.is(sys::S_IFREG) && request.keep_mode => {
+                mode = found.mode & MODE_BITS
+            }
             Ok(_) => {}
             Err(error) if error.raw_os_error() == Some(sys::ENOENT) => {}
             Err(error) => return Err(error),

@@ -6,11 +6,14 @@
 //! - [`session`]: the channels, and turns for each of them ([`flow`]).
 //! - [`commands`], [`exec`], [`reaper`], [`process_tree`]: commands and all that descends from them.
 //! - [`workspace`], [`files`], [`walk`], [`upload`]: files, resolved beneath the workspace.
+//! - [`port`]: connections inside; [`watch`], [`changes`]: changes of files.
 //! - [`sys`]: system calls; it and the reaper have the only unsafe code.
 //!
 //! `build.rs` compiles this file and the crate's library with a bare `rustc` to one static executable, so it uses only
 //! the standard library.
 
+#[cfg(target_os = "linux")]
+mod changes;
 #[cfg(target_os = "linux")]
 mod commands;
 #[cfg(target_os = "linux")]
@@ -28,6 +31,8 @@ mod outcome;
 #[cfg(target_os = "linux")]
 mod poll;
 #[cfg(target_os = "linux")]
+mod port;
+#[cfg(target_os = "linux")]
 mod process_tree;
 #[cfg(target_os = "linux")]
 mod reaper;
@@ -42,9 +47,13 @@ mod session;
 #[cfg(target_os = "linux")]
 mod sys;
 #[cfg(target_os = "linux")]
+mod trail;
+#[cfg(target_os = "linux")]
 mod upload;
 #[cfg(target_os = "linux")]
 mod walk;
+#[cfg(target_os = "linux")]
+mod watch;
 #[cfg(target_os = "linux")]
 mod workspace;
 

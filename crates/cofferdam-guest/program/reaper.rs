@@ -240,7 +240,7 @@ pub(crate) fn end_tree() {
     loop {
         match sys::reap_child() {
             sys::Wait::NoChildren => return,
-            sys::Wait::Ended(_) => {}
+            sys::Wait::Ended(_) | sys::Wait::Stopped(_) => {}
             sys::Wait::Running => {
                 process_tree::kill_below(own_pid(), &[]);
                 thread::sleep(Duration::from_millis(1));

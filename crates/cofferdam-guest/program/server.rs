@@ -266,7 +266,7 @@ impl Server {
         while start.elapsed() < PATIENCE {
             match sys::reap_child() {
                 sys::Wait::NoChildren => return,
-                sys::Wait::Ended(_) => {}
+                sys::Wait::Ended(_) | sys::Wait::Stopped(_) => {}
                 sys::Wait::Running => {
                     process_tree::kill_below(own, &[]);
                     std::thread::sleep(Duration::from_millis(1));

@@ -1,5 +1,7 @@
 //! A session: the workspace, the commands and the open channels, and what a host's message does to them.
 
+mod turns;
+
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -12,15 +14,15 @@ use cofferdam_guest::{
 
 use crate::{
     commands::{Commands, Hearing},
-    connection::OUT_FULL,
     exec::Command,
     files::{self, Reading, Writing},
-    flow::Sender,
     outcome::{Outcome, bad_request, limit},
     poll::Waiting,
+    port::{Listener, Port},
     process_tree, sys,
     upload::Upload,
     walk::{Removing, Sending},
+    watch::Watching,
     workspace::Workspace,
 };
 
@@ -62,6 +64,24 @@ enum Task {
     Sending(Box<Sending>),
     Removing(Removing),
     Upload(Box<Upload>),
+    Port(Box<Port>),
+    Listener(Box<Listener>),
+    Watching(Box<Watching>),
+}
+
+impl Channel {
+    /// Gives the host credit for bytes that were taken.
+    fn give_credit(
+        &mut self,
+        id: u32,
+        bytes: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ProtocolError> {
+        match self.receive.taken(bytes) {
+            Some(credit) => GuestMessage::Window(credit).encode(id, out),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Session {
@@ -127,8 +147,15 @@ impl Session {
             let credit = channel.send.available() > 0;
             match &channel.task {
                 Task::Reading(_) | Task::Sending(_) => waiting.busy |= room && credit,
-                Task::Removing(_) => waiting.busy = true,
-                Task::Command(_) | Task::Writing(_) | Task::Upload(_) => {}
+                Task::Removing(_) => waiting.busy |= room,
+                Task::Port(port) => port.wait_for(waiting, room && credit),
+                Task::Listener(listener) if room => listener.wait_for(waiting),
+                Task::Watching(watching) if room => watching.wait_for(waiting, credit),
+                Task::Command(_)
+                | Task::Writing(_)
+                | Task::Upload(_)
+                | Task::Listener(_)
+                | Task::Watching(_) => {}
             }
         }
         for record in self.commands.iter() {
@@ -162,10 +189,14 @@ impl Session {
         self.reap();
         self.commands.look_after(Instant::now(), buffer);
         for (id, fed) in self.commands.feed() {
-            if let Some(channel) = self.channels.get_mut(&id)
-                && let Some(credit) = channel.receive.taken(fed)
-            {
-                GuestMessage::Window(credit).encode(id, out)?;
+            if let Some(channel) = self.channels.get_mut(&id) {
+                channel.give_credit(id, fed, out)?;
+            }
+        }
+        for (&id, channel) in &mut self.channels {
+            if let Task::Port(port) = &mut channel.task {
+                let fed = port.feed();
+                channel.give_credit(id, fed, out)?;
             }
         }
         Ok(())
@@ -252,6 +283,20 @@ impl Session {
                 GuestMessage::Commands(list).encode(id, out).map_err(too_long)?;
                 None
             }
+            HostMessage::Connect(address) => {
+                Some(Task::Port(Box::new(Port::connect(workspace, &address)?)))
+            }
+            HostMessage::Listen { port } => Some(Task::Listener(Box::new(Listener::open(port)?))),
+            HostMessage::Accept { listener, connection } => {
+                let listening = self.channels.get_mut(&listener).map(|channel| &mut channel.task);
+                let Some(Task::Listener(listener)) = listening else {
+                    return Err(bad_request("there is no such listener"));
+                };
+                Some(Task::Port(Box::new(listener.take(connection)?)))
+            }
+            HostMessage::Watch(request) => {
+                Some(Task::Watching(Box::new(Watching::open(workspace, &request)?)))
+            }
             HostMessage::ReadFile(request) => {
                 let (reading, metadata) = Reading::open(workspace, request)?;
                 GuestMessage::Metadata(metadata).encode(id, out).map_err(too_long)?;
@@ -326,14 +371,14 @@ impl Session {
                         .map_or(0, |record| record.take_stdin(bytes))),
                     Task::Writing(writing) => writing.write(bytes).map(|()| bytes.len()),
                     Task::Upload(upload) => upload.write(bytes).map(|()| bytes.len()),
+                    Task::Port(port) => {
+                        port.take(bytes);
+                        Ok(port.feed())
+                    }
                     _ => Err(bad_request("this operation takes no data")),
                 };
                 match taken {
-                    Ok(taken) => {
-                        if let Some(credit) = channel.receive.taken(taken) {
-                            GuestMessage::Window(credit).encode(id, out)?;
-                        }
-                    }
+                    Ok(taken) => channel.give_credit(id, taken, out)?,
                     Err(failure) => self.fail(id, failure, out)?,
                 }
             }
@@ -348,6 +393,11 @@ impl Session {
                     _ => Ok(GuestMessage::Done),
                 };
                 end.unwrap_or_else(GuestMessage::Failed).encode(id, out)?;
+            }
+            HostMessage::EndOfData if matches!(channel.task, Task::Port(_)) => {
+                if let Task::Port(port) = &mut channel.task {
+                    port.end();
+                }
             }
             HostMessage::Close => self.fail(id, cancelled("closed by the host"), out)?,
             message => {
@@ -396,103 +446,19 @@ impl Session {
         GuestMessage::Failed(failure).encode(id, out)
     }
 
-    /// Lets the channels send in turns until there is no room or nobody has anything. `waiting` tells how many bytes of
-    /// `out` are still to be written.
-    pub(crate) fn give_turns(
-        &mut self,
-        buffer: &mut [u8],
-        out: &mut Vec<u8>,
-        written: usize,
-    ) -> Result<(), ProtocolError> {
-        loop {
-            let mut sent = false;
-            let after = self.last_turn;
-            let turns: Vec<u32> = self
-                .channels
-                .range(after.saturating_add(1)..)
-                .chain(self.channels.range(..=after))
-                .map(|(&id, _)| id)
-                .collect();
-            for id in turns {
-                if out.len() - written >= OUT_FULL {
-                    return Ok(());
-                }
-                self.last_turn = id;
-                sent |= self.turn(id, buffer, out)?;
-            }
-            if !sent {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Gives one channel its turn; returns whether it sent something.
-    fn turn(
-        &mut self,
-        id: u32,
-        buffer: &mut [u8],
-        out: &mut Vec<u8>,
-    ) -> Result<bool, ProtocolError> {
-        let Some(channel) = self.channels.get_mut(&id) else {
-            return Ok(false);
-        };
-        let mut sender = Sender { channel: id, window: &mut channel.send, buffer, out };
-        let mut sent = false;
-        let result = match &mut channel.task {
-            Task::Command(hearing) => match self.commands.get(hearing.key) {
-                Some(record) => {
-                    let (something, end) = hearing.turn(record, &mut sender)?;
-                    sent = something;
-                    if end {
-                        record.channel = None;
-                        self.commands.look_after(Instant::now(), sender.buffer);
-                    }
-                    Ok(end)
-                }
-                None => Ok(true),
-            },
-            Task::Reading(reading) if !sender.piece().is_empty() => {
-                match reading.read(sender.piece()) {
-                    Ok(0) => Ok(true),
-                    Ok(length) => {
-                        sender.send_piece(length, |piece| GuestMessage::Data(piece))?;
-                        sent = true;
-                        Ok(false)
-                    }
-                    Err(failure) => Err(failure),
-                }
-            }
-            Task::Sending(sending) if !sender.piece().is_empty() => match sending.ready() {
-                Ok([]) => Ok(true),
-                Ok(ready) => {
-                    let length = sender.send_data(ready)?;
-                    sending.sent(length);
-                    sent = true;
-                    Ok(false)
-                }
-                Err(failure) => Err(failure),
-            },
-            Task::Removing(removing) => removing.advance(),
-            _ => Ok(false),
-        };
-        match result {
-            Ok(false) => {}
-            Ok(true) => {
-                self.channels.remove(&id);
-                GuestMessage::Done.encode(id, out)?;
-            }
-            Err(failure) => self.fail(id, failure, out)?,
-        }
-        Ok(sent)
-    }
-
     /// Collects children that have ended, and kills what lost its reaper.
     fn reap(&mut self) {
         const AGAIN: Duration = Duration::from_millis(2);
-        while let sys::Wait::Ended(status) = sys::reap_child() {
-            // A reaper that was killed left its tree to this process.
-            if status & 0x7f != 0 {
-                self.strays = Some(Instant::now());
+        loop {
+            match sys::reap_child() {
+                // A reaper that was killed left its tree to this process.
+                sys::Wait::Ended(status) if status & 0x7f != 0 => {
+                    self.strays = Some(Instant::now());
+                }
+                sys::Wait::Ended(_) => {}
+                // A command has stopped its reaper. Nobody would tell of its end, so it goes on.
+                sys::Wait::Stopped(reaper) => drop(sys::send_signal(reaper, sys::SIGCONT)),
+                sys::Wait::Running | sys::Wait::NoChildren => break,
             }
         }
         if self.strays.is_some_and(|due| due <= Instant::now()) {

@@ -9,6 +9,7 @@
 //! - `socket`: sockets.
 //! - `terminal`: pseudo-terminals.
 //! - `file`: files, named by an open directory and a name in it.
+//! - `notify`: notes of changes to files.
 //! - `raw`: calls without the C library, for processes that share the guest's memory.
 #![expect(
     unsafe_code,
@@ -23,6 +24,7 @@
 
 mod descriptor;
 mod file;
+mod notify;
 mod process;
 pub(crate) mod raw;
 mod signal;
@@ -35,7 +37,9 @@ use std::{
     os::fd::{FromRawFd, OwnedFd},
 };
 
-pub(crate) use self::{descriptor::*, file::*, process::*, signal::*, socket::*, terminal::*};
+pub(crate) use self::{
+    descriptor::*, file::*, notify::*, process::*, signal::*, socket::*, terminal::*,
+};
 
 #[cfg(not(all(
     target_os = "linux",
@@ -58,6 +62,7 @@ pub(crate) const ENOTDIR: i32 = 20;
 pub(crate) const EISDIR: i32 = 21;
 pub(crate) const EINVAL: i32 = 22;
 pub(crate) const EMFILE: i32 = 24;
+pub(crate) const ENOSPC: i32 = 28;
 pub(crate) const ENAMETOOLONG: i32 = 36;
 pub(crate) const ELOOP: i32 = 40;
 const EAGAIN: i32 = 11;

@@ -14,14 +14,11 @@ use cofferdam_guest::{
 use crate::{
     outcome::{Outcome, bad_request, bad_stream, limit, refused},
     sys,
-    workspace::{Workspace, c_string, check_path},
+    workspace::{MODE_BITS, Workspace, c_string, check_path},
 };
 
 /// Directories whose mode and time wait for the end.
 const MAX_DIRECTORIES: usize = 1 << 18;
-
-/// Bits that a file of a tree may have: set-id bits are dropped.
-const MODE_BITS: u32 = 0o1777;
 
 /// A tree being made.
 #[derive(Debug)]

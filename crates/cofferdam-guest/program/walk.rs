@@ -6,7 +6,7 @@ use std::{
     ffi::{CStr, CString},
     fs::File,
     io::{self, Read},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 use cofferdam_guest::{
@@ -17,11 +17,9 @@ use cofferdam_guest::{
 use crate::{
     outcome::{Outcome, limit, refused},
     sys,
+    trail::Trail,
     workspace::{Workspace, metadata_of},
 };
-
-/// Directories open at a time in one walk.
-const MAX_DEPTH: usize = 256;
 
 /// Names of one directory held at a time.
 const MAX_NAMES: usize = 1 << 18;
@@ -32,6 +30,9 @@ const READY: usize = 64 * 1024;
 /// A tree being sent as a tree stream: a listing, or a download with content.
 #[derive(Debug)]
 pub(crate) struct Sending {
+    /// Where the walk is; `None` if it is of a single file.
+    trail: Option<Trail>,
+    /// What is left to visit, from the root of the walk to where it is.
     levels: Vec<Level>,
     /// Path of the innermost level, relative to the root of the walk.
     path: Vec<u8>,
@@ -43,8 +44,7 @@ pub(crate) struct Sending {
 
 #[derive(Debug)]
 struct Level {
-    directory: OwnedFd,
-    /// What is left to visit, the next one last.
+    /// The next one last.
     names: Vec<CString>,
     path_length: usize,
 }
@@ -66,7 +66,7 @@ impl Sending {
         let directory =
             workspace.open_directory(&request.path).map_err(refused("list", &request.path))?;
         let mut sending = Self::new(bounds);
-        sending.enter(directory, 0)?;
+        sending.begin(directory)?;
         Ok(sending)
     }
 
@@ -80,7 +80,7 @@ impl Sending {
             let metadata = metadata_of(&found, root.as_fd(), c"").map_err(fail())?;
             encode_entry(b"", &metadata, &mut sending.ready);
             let directory = workspace.open_directory(&request.path).map_err(fail())?;
-            sending.enter(directory, 0)?;
+            sending.begin(directory)?;
         } else {
             let (file, found) = workspace.open_file(&request.path).map_err(fail())?;
             sending.count(found.size)?;
@@ -93,6 +93,7 @@ impl Sending {
 
     fn new(bounds: Bounds) -> Self {
         Self {
+            trail: None,
             levels: Vec::new(),
             path: Vec::new(),
             ready: Vec::new(),
@@ -138,6 +139,9 @@ impl Sending {
         self.path.truncate(level.path_length);
         let Some(name) = level.names.pop() else {
             self.levels.pop();
+            if let Some(trail) = &mut self.trail {
+                trail.leave();
+            }
             return Ok(());
         };
         if !self.path.is_empty() {
@@ -152,14 +156,16 @@ impl Sending {
             // Nobody could name it in a request.
             return Err(limit("path too long", &self.path[..MAX_PATH - 1], sys::ENAMETOOLONG));
         }
-        let Some(level) = self.levels.last() else {
+        let Some(trail) = &mut self.trail else {
             return Ok(());
         };
-        let found = sys::stat_name(level.directory.as_fd(), name)
-            .and_then(|found| metadata_of(&found, level.directory.as_fd(), name));
-        let mut metadata = match found {
-            Ok(metadata) => metadata,
-            // It was removed since the directory was read.
+        let found = trail.innermost().and_then(|directory| {
+            let found = sys::stat_name(directory, name)?;
+            Ok((metadata_of(&found, directory, name)?, directory))
+        });
+        let (mut metadata, directory) = match found {
+            Ok(found) => found,
+            // It was removed since the directory was read, or the directory was.
             Err(error) if error.raw_os_error() == Some(sys::ENOENT) => return Ok(()),
             Err(error) => return Err(refused("describe", &self.path)(error)),
         };
@@ -172,18 +178,18 @@ impl Sending {
             encode_entry(&self.path, &metadata, &mut self.ready);
             if metadata.kind == FileKind::Directory && self.levels.len() < *depth {
                 // One that cannot be read is listed without what is in it.
-                if let Ok(directory) = open_below(level, name) {
-                    self.enter(directory, self.path.len())?;
+                if let Ok(below) = open_below(directory, name) {
+                    self.enter(name, below)?;
                 }
             }
             return Ok(());
         }
         match metadata.kind {
-            FileKind::Directory => match open_below(level, name) {
-                Ok(directory) => {
+            FileKind::Directory => match open_below(directory, name) {
+                Ok(below) => {
                     self.count(0)?;
                     encode_entry(&self.path, &metadata, &mut self.ready);
-                    self.enter(directory, self.path.len())?;
+                    self.enter(name, below)?;
                 }
                 Err(_) => self.skip(SkipReason::Unreadable),
             },
@@ -191,7 +197,7 @@ impl Sending {
                 self.count(0)?;
                 encode_entry(&self.path, &metadata, &mut self.ready);
             }
-            FileKind::Regular => match open_regular(level, name) {
+            FileKind::Regular => match open_regular(directory, name) {
                 Ok((file, found)) => {
                     self.count(found.size)?;
                     metadata.size = found.size;
@@ -222,35 +228,50 @@ impl Sending {
         Ok(())
     }
 
-    fn enter(&mut self, directory: OwnedFd, path_length: usize) -> Outcome<()> {
-        if self.levels.len() == MAX_DEPTH {
-            return Err(limit("too many levels", &self.path, sys::ELOOP));
+    fn begin(&mut self, root: OwnedFd) -> Outcome<()> {
+        self.read_level(root.as_fd())?;
+        self.trail = Some(Trail::new(root));
+        Ok(())
+    }
+
+    fn enter(&mut self, name: &CStr, directory: OwnedFd) -> Outcome<()> {
+        self.read_level(directory.as_fd())?;
+        match &mut self.trail {
+            Some(trail) => {
+                trail.enter(name.to_owned(), directory).map_err(refused("enter", &self.path))
+            }
+            None => Ok(()),
         }
+    }
+
+    /// Notes what is to be visited in a directory.
+    fn read_level(&mut self, directory: BorrowedFd<'_>) -> Outcome<()> {
         let (mut names, complete) =
-            sys::read_names(directory.as_fd(), MAX_NAMES).map_err(refused("list", &self.path))?;
+            sys::read_names(directory, MAX_NAMES).map_err(refused("list", &self.path))?;
         if !complete {
             return Err(limit("too many names in one directory", &self.path, 0));
         }
         names.sort_unstable_by(|a, b| b.cmp(a));
-        self.levels.push(Level { directory, names, path_length });
+        self.levels.push(Level { names, path_length: self.path.len() });
         Ok(())
     }
 
     fn finish(&mut self, truncated: bool) {
         encode_end(truncated, &mut self.ready);
         self.levels.clear();
+        self.trail = None;
         self.finished = true;
     }
 }
 
-fn open_below(level: &Level, name: &CStr) -> io::Result<OwnedFd> {
-    sys::open_name(level.directory.as_fd(), name, sys::O_RDONLY | sys::O_DIRECTORY, 0)
+fn open_below(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
+    sys::open_name(directory, name, sys::O_RDONLY | sys::O_DIRECTORY, 0)
 }
 
-fn open_regular(level: &Level, name: &CStr) -> io::Result<(File, sys::Stat)> {
+fn open_regular(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<(File, sys::Stat)> {
     // It was a regular file a moment ago; without blocking, and refused if it no longer is one.
     let flags = sys::O_RDONLY | sys::O_NONBLOCK | sys::O_NOCTTY;
-    let file = sys::open_name(level.directory.as_fd(), name, flags, 0)?;
+    let file = sys::open_name(directory, name, flags, 0)?;
     let found = sys::stat_open(file.as_fd())?;
     crate::workspace::require_regular(&found)?;
     Ok((File::from(file), found))
@@ -259,10 +280,13 @@ fn open_regular(level: &Level, name: &CStr) -> io::Result<(File, sys::Stat)> {
 /// A directory being removed with all that is in it.
 #[derive(Debug)]
 pub(crate) struct Removing {
-    /// Directories from the outermost to the innermost, each with its name in the one before.
-    levels: Vec<(OwnedFd, CString)>,
+    /// The directory, and where the walk is in it.
+    trail: Trail,
+    /// What it is in, and its name there.
     parent: OwnedFd,
+    name: CString,
     path: Vec<u8>,
+    gone: bool,
 }
 
 impl Removing {
@@ -277,8 +301,8 @@ impl Removing {
             sys::remove_name(parent.as_fd(), &name, false)?;
             return Ok(None);
         }
-        let directory = sys::open_name(parent.as_fd(), &name, sys::O_RDONLY | sys::O_DIRECTORY, 0)?;
-        Ok(Some(Self { levels: vec![(directory, name)], parent, path: path.to_vec() }))
+        let trail = Trail::new(open_below(parent.as_fd(), &name)?);
+        Ok(Some(Self { trail, parent, name, path: path.to_vec(), gone: false }))
     }
 
     /// Removes some entries; returns whether all is gone.
@@ -286,45 +310,52 @@ impl Removing {
         let path = std::mem::take(&mut self.path);
         let result = self.remove_some().map_err(refused("remove", &path));
         self.path = path;
-        result
+        result.map(|()| self.gone)
     }
 
-    fn remove_some(&mut self) -> io::Result<bool> {
+    fn remove_some(&mut self) -> io::Result<()> {
         const BATCH: usize = 256;
-        let Some((directory, name)) = self.levels.last() else {
-            return Ok(true);
+        let directory = match self.trail.innermost() {
+            Ok(directory) => directory,
+            // Somebody else has removed it, or moved it away.
+            Err(error) if error.raw_os_error() == Some(sys::ENOENT) => {
+                self.trail.leave();
+                return Ok(());
+            }
+            Err(error) => return Err(error),
         };
-        let (names, complete) = sys::read_names(directory.as_fd(), BATCH)?;
+        let (names, complete) = sys::read_names(directory, BATCH)?;
         for inner in &names {
-            match sys::remove_name(directory.as_fd(), inner, false) {
+            match sys::remove_name(directory, inner, false) {
                 Err(error) if error.raw_os_error() == Some(sys::ENOENT) => {}
-                Err(error) if sys::stat_name(directory.as_fd(), inner)?.is(sys::S_IFDIR) => {
-                    if self.levels.len() == MAX_DEPTH {
-                        return Err(error);
-                    }
-                    let flags = sys::O_RDONLY | sys::O_DIRECTORY;
-                    let below = sys::open_name(directory.as_fd(), inner, flags, 0)?;
-                    self.levels.push((below, inner.clone()));
-                    return Ok(false);
+                Err(_) if sys::stat_name(directory, inner)?.is(sys::S_IFDIR) => {
+                    let below = open_below(directory, inner)?;
+                    return self.trail.enter(inner.clone(), below);
                 }
                 result => result?,
             }
         }
-        if complete {
-            let name = name.clone();
-            self.levels.pop();
-            let parent = self.levels.last().map_or(self.parent.as_fd(), |(above, _)| above.as_fd());
-            match sys::remove_name(parent, &name, true) {
-                // Something was made in it meanwhile: look again.
-                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
-                    let flags = sys::O_RDONLY | sys::O_DIRECTORY;
-                    let again = sys::open_name(parent, &name, flags, 0)?;
-                    self.levels.push((again, name));
-                }
-                Err(error) if error.raw_os_error() == Some(sys::ENOENT) => {}
-                result => result?,
-            }
+        if !complete {
+            return Ok(());
         }
-        Ok(self.levels.is_empty())
+        let left = self.trail.leave();
+        let (above, name) = match &left {
+            Some(name) => (self.trail.innermost()?, name),
+            None => (self.parent.as_fd(), &self.name),
+        };
+        match sys::remove_name(above, name, true) {
+            // Something was made in it meanwhile: look again.
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                if let Some(name) = left {
+                    let again = open_below(above, &name)?;
+                    self.trail.enter(name, again)?;
+                }
+                return Ok(());
+            }
+            Err(error) if error.raw_os_error() == Some(sys::ENOENT) => {}
+            result => result?,
+        }
+        self.gone = left.is_none();
+        Ok(())
     }
 }

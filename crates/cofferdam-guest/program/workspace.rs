@@ -13,6 +13,9 @@ use cofferdam_guest::{FileKind, MAX_PATH, Metadata};
 
 use crate::sys;
 
+/// Bits that a file of a tree may have: set-id bits are dropped.
+pub(crate) const MODE_BITS: u32 = 0o1777;
+
 /// The directory that all paths are relative to.
 #[derive(Debug)]
 pub(crate) struct Workspace {
@@ -27,6 +30,11 @@ impl Workspace {
         }
         let root = sys::open_path(&c_string(path)?, sys::O_PATH | sys::O_DIRECTORY)?;
         Ok(Self { root })
+    }
+
+    /// Returns an open directory as a workspace of its own.
+    pub(crate) fn at(root: OwnedFd) -> Self {
+        Self { root }
     }
 
     /// Opens a directory beneath this one as a workspace of its own, through no link at all.

@@ -56,7 +56,8 @@ pub use tree::{
 /// The guest program: a static executable for the target that this crate was built for.
 ///
 /// Its contract: descriptor 0 is the stream (and descriptor 1 its writing half when 0 is not a socket), descriptor 2
-/// takes diagnostics, and there are no arguments. It serves until the stream ends, kills every process that it
-/// started, and exits.
+/// takes diagnostics, and descriptor 3 may be a listening socket at which a host comes back. It serves until the stream
+/// ends (or, in a session, until nobody has come back in time), kills every process that it started, and exits. Its
+/// arguments are none, `--listen PATH` or `--relay PATH`: see `PROTOCOL.md`.
 #[cfg(all(feature = "program", target_os = "linux"))]
 pub const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cofferdam-guest"));

@@ -128,6 +128,10 @@ fn a_write_is_atomic_and_keeps_what_it_should() {
     do_write(&mut guest, WriteFile { keep_mode: false, mode: 0o600, ..write("script") }, b"new")
         .unwrap();
     assert_eq!(fs::metadata(guest.path("script")).unwrap().permissions().mode() & 0o7777, 0o600);
+    // Set-id bits are never given, whoever asks.
+    do_write(&mut guest, WriteFile { keep_mode: false, mode: 0o6755, ..write("script") }, b"new")
+        .unwrap();
+    assert_eq!(fs::metadata(guest.path("script")).unwrap().permissions().mode() & 0o7777, 0o755);
 
     let new = WriteFile { must_be_new: true, ..write("script") };
     assert_eq!(do_write(&mut guest, new, b"x"), Err(17));

@@ -19,8 +19,9 @@ use cofferdam_guest::{
 };
 use support::{Event, Guest, alive, eventually, program, session, shell, spawn_with};
 
+/// A command whose standard input is open, so that one which reads goes on.
 fn named(exec_id: &str, script: &str) -> HostMessage<'static> {
-    HostMessage::Exec(Exec { exec_id: exec_id.as_bytes().to_vec(), ..shell(script) })
+    HostMessage::Exec(Exec { exec_id: exec_id.as_bytes().to_vec(), stdin: true, ..shell(script) })
 }
 
 /// Waits until a command of this session has finished.

@@ -12,7 +12,7 @@ use std::{
 use rustix::{fs::FileType, io::Errno};
 
 use crate::{
-    Digest, ImageError, ImageLimits, confine,
+    Digest, Fetch, ImageError, ImageLimits, confine,
     document::malformed,
     members::{self, Kind},
 };
@@ -20,14 +20,27 @@ use crate::{
 /// A part of an image, to be read once.
 pub(crate) struct Part {
     pub(crate) reader: Box<dyn Read + Send>,
-    pub(crate) size: u64,
+    /// Not known of what is fetched.
+    pub(crate) size: Option<u64>,
 }
 
 /// Files by name.
 #[derive(Debug)]
 pub(crate) enum Bundle {
-    Directory { path: PathBuf, root: OwnedFd },
-    Archive { path: PathBuf, file: Arc<File>, index: HashMap<PathBuf, Place> },
+    Directory {
+        path: PathBuf,
+        root: OwnedFd,
+    },
+    Archive {
+        path: PathBuf,
+        file: Arc<File>,
+        index: HashMap<PathBuf, Place>,
+    },
+    /// Parts by their digests, under the names that a layout gives them.
+    Elsewhere {
+        name: PathBuf,
+        fetch: Arc<dyn Fetch>,
+    },
 }
 
 /// Where a file of an archive is.
@@ -87,7 +100,9 @@ impl Bundle {
 
     pub(crate) fn path(&self) -> &Path {
         match self {
-            Self::Directory { path, .. } | Self::Archive { path, .. } => path,
+            Self::Directory { path, .. }
+            | Self::Archive { path, .. }
+            | Self::Elsewhere { name: path, .. } => path,
         }
     }
 
@@ -104,7 +119,7 @@ impl Bundle {
                 if confine::kind_of(&found) != FileType::RegularFile {
                     return Err(malformed(&name.display().to_string(), "it is no file".to_owned()));
                 }
-                let size = u64::try_from(found.st_size).unwrap_or(0);
+                let size = u64::try_from(found.st_size).ok();
                 Ok(Some(Part { reader: Box::new(File::from(opened)), size }))
             }
             Self::Archive { file, index, .. } => {
@@ -115,7 +130,12 @@ impl Bundle {
                 };
                 let Some(&Place::At { offset, size }) = place else { return Ok(None) };
                 let section = Section { file: Arc::clone(file), at: offset, end: offset + size };
-                Ok(Some(Part { reader: Box::new(section), size }))
+                Ok(Some(Part { reader: Box::new(section), size: Some(size) }))
+            }
+            Self::Elsewhere { fetch, .. } => {
+                let digits = name.file_name().and_then(|name| name.to_str());
+                let Some(digest) = digits.and_then(Digest::from_hex) else { return Ok(None) };
+                Ok(Some(Part { reader: fetch.blob(&digest)?, size: None }))
             }
         }
     }
@@ -124,14 +144,29 @@ impl Bundle {
     pub(crate) fn read(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, ImageError> {
         let Some(part) = self.open(Path::new(name))? else { return Ok(None) };
         let too_large = ImageError::TooLarge { what: "a document of an image, in bytes,", limit };
-        if part.size > limit {
+        if part.size.is_some_and(|size| size > limit) {
             return Err(too_large);
         }
         let mut bytes = Vec::new();
         let mut reader = part.reader.take(limit + 1);
-        reader.read_to_end(&mut bytes).map_err(source(&self.path().join(name)))?;
+        reader
+            .read_to_end(&mut bytes)
+            .map_err(|error| members::broken(&self.path().join(name).to_string_lossy(), error))?;
         // It may have grown since.
         if bytes.len() as u64 > limit { Err(too_large) } else { Ok(Some(bytes)) }
+    }
+
+    /// Reads an index or a manifest; `None` if it is not there.
+    pub(crate) fn read_manifest(
+        &self,
+        digest: &Digest,
+        limit: u64,
+    ) -> Result<Option<Vec<u8>>, ImageError> {
+        match self {
+            // Registries keep them apart from all else.
+            Self::Elsewhere { fetch, .. } => fetch.manifest(digest, limit).map(Some),
+            _ => self.read(&Self::blob_name(digest), limit),
+        }
     }
 
     /// Returns the name under which an image layout keeps what has this digest.

@@ -11,7 +11,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Digest, ImageError, ImageLimits, ImageRoot, Platform,
+    Digest, Fetch, ImageError, ImageLimits, ImageRoot, Platform, Reference,
     bundle::{Bundle, Part, source},
     compression,
     digest::HashReader,
@@ -120,14 +120,51 @@ impl ImageCache {
         if let Some(root) = self.known(&key)? {
             return Ok(root);
         }
-        let size = opened.metadata().map_err(source(file))?.len();
         let what = file.display().to_string();
         let (draft, facts, diff_id, _) =
-            self.unpack(Part { reader: Box::new(opened), size }, &what)?;
+            self.unpack(Part { reader: Box::new(opened), size: None }, &what)?;
         self.finish(draft, &diff_id, &facts)?;
         let root = ImageRoot::new(self.clone(), vec![self.layer(&diff_id)?], None);
         self.remember(&key, &root)?;
         Ok(root)
+    }
+
+    /// Returns the root of an image that is fetched, and remembers it under its name for [`Self::from_name`].
+    ///
+    /// Layers that are there already are not fetched. After a failure, what was complete stays: the next try goes on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::from_layout`], and what `fetch` returns.
+    pub fn from_fetch(
+        &self,
+        name: &Reference,
+        fetch: Arc<dyn Fetch>,
+    ) -> Result<ImageRoot, ImageError> {
+        let named = fetch.named(self.limits.document_bytes)?;
+        let bundle = Bundle::Elsewhere { name: name.to_string().into(), fetch };
+        let (platform, limits) = (&self.platform, &self.limits);
+        let resolved = resolve::resolve_elsewhere(&bundle, &named, name.digest, platform, limits)?;
+        let root = self.root_of(&bundle, resolved)?;
+        self.remember(&self.key_of_name(name), &root)?;
+        Ok(root)
+    }
+
+    /// Returns the root of an image that was fetched before under this name. Reaches nothing outside of the cache.
+    ///
+    /// # Errors
+    ///
+    /// [`ImageError::NotFound`] if it was not fetched, or a part of it was removed to make room.
+    pub fn from_name(&self, name: &Reference) -> Result<ImageRoot, ImageError> {
+        self.known(&self.key_of_name(name))?.ok_or_else(|| ImageError::NotFound {
+            what: "image in the cache under the name",
+            name: name.to_string(),
+            known: Vec::new(),
+        })
+    }
+
+    fn key_of_name(&self, name: &Reference) -> Digest {
+        Digest::of(format!("name {name} {}", self.platform).as_bytes())
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -165,11 +202,14 @@ impl ImageCache {
         let part = bundle
             .open(Path::new(&place.file))?
             .ok_or_else(|| malformed(&what, format!("the file {:?} is not there", place.file)))?;
-        if let Some((_, size)) = place.packed
-            && size != part.size
-        {
-            let reason = format!("it has {} bytes, and {size} were named", part.size);
-            return Err(malformed(&what, reason));
+        let mut part = part;
+        if let Some((_, size)) = place.packed {
+            if let Some(found) = part.size.filter(|found| *found != size) {
+                let reason = format!("it has {found} bytes, and {size} were named");
+                return Err(malformed(&what, reason));
+            }
+            // One more, so that what is too long has another digest.
+            part.reader = Box::new(part.reader.take(size.saturating_add(1)));
         }
         let (draft, facts, diff_id, packed) = self.unpack(part, &what)?;
         if let Some((expected, _)) = place.packed {

@@ -39,6 +39,15 @@ pub(crate) fn create_file(parent: impl AsFd, name: &OsStr) -> Result<File, Errno
     Ok(openat2(parent, Path::new(name), flags, mode, strict())?.into())
 }
 
+/// Makes a directory that was not there, which all may enter and only its owner change, whatever the umask is.
+pub(crate) fn make_directory(parent: impl AsFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+    let mode = Mode::from_raw_mode(0o755);
+    rustix::fs::mkdirat(&parent, Path::new(name), mode)?;
+    let made = open_directory(parent, Path::new(name))?;
+    rustix::fs::fchmod(&made, mode)?;
+    Ok(made)
+}
+
 /// Makes the mark by which an overlay knows that a name of the layers below is gone.
 pub(crate) fn make_whiteout(parent: impl AsFd, name: &OsStr) -> Result<(), Errno> {
     rustix::fs::mknodat(parent, Path::new(name), FileType::CharacterDevice, Mode::empty(), 0)

@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use cofferdam_core::BoxError;
+
 use crate::{Digest, Platform};
 
 /// An image cannot be used.
@@ -82,6 +84,27 @@ pub enum ImageError {
         /// The size of the cache, in bytes.
         limit: u64,
     },
+    /// It could not be fetched: try again if `passing`, otherwise look at the address.
+    #[error("cannot fetch {what}")]
+    Fetch {
+        /// What was fetched, and from where.
+        what: String,
+        /// Whether the same may succeed later.
+        passing: bool,
+        /// Why it failed.
+        #[source]
+        source: BoxError,
+    },
+    /// Its keeper gives it only to others: give credentials for it.
+    #[error("{keeper} refuses to give {what}: {reason}")]
+    Denied {
+        /// What was asked for.
+        what: String,
+        /// Who was asked.
+        keeper: String,
+        /// What was answered.
+        reason: String,
+    },
     /// The source cannot be read: look at the path.
     #[error("cannot read {}", path.display())]
     Source {
@@ -161,6 +184,9 @@ impl ImageError {
             Self::TooLarge { .. } => "use a smaller image or raise the limit",
             Self::Unsupported { .. } => "convert the image to gzip or zstd layers of plain files",
             Self::CacheFull { .. } => "close sandboxes or give the image cache more room",
+            Self::Fetch { passing: true, .. } => "try again later",
+            Self::Fetch { .. } => "look at the name of the registry and the way to it",
+            Self::Denied { .. } => "give credentials for the registry, or correct the name",
             Self::Source { .. } => "look at the path and its permissions",
             Self::Cache { .. } => "look at the cache's directory, its space and its file system",
         }

@@ -20,6 +20,7 @@
 //! | a file of `docker save` or `podman save`, old form and new | [`ImageCache::from_archive`] |
 //! | a tar file of an image layout | [`ImageCache::from_archive`] |
 //! | a tar file of a root file system | [`ImageCache::from_root_archive`] |
+//! | a registry, through whatever fetches from it | [`ImageCache::from_fetch`], later [`ImageCache::from_name`] |
 //!
 //! Layers may be plain, gzip or zstd. Of an image's configuration only the platform, the layers and the `PATH` of its
 //! environment count: what runs, where and as whom is the business of whoever makes the sandbox.
@@ -51,6 +52,7 @@ mod confine;
 mod digest;
 mod document;
 mod error;
+mod fetch;
 mod limits;
 mod member_path;
 mod members;
@@ -65,6 +67,8 @@ mod unpack;
 pub use cache::{ImageCache, ImageCacheOptions};
 pub use digest::{Digest, InvalidDigest};
 pub use error::{EntryProblem, ImageError};
+pub use fetch::Fetch;
 pub use limits::ImageLimits;
+pub use name::{InvalidReference, Reference};
 pub use platform::Platform;
 pub use root::{ImageEntry, ImageRoot, ImageTree};

@@ -9,7 +9,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, Dir, FileType, Mode},
+    fs::{AtFlags, Dir, FileType},
     io::Errno,
 };
 
@@ -56,13 +56,12 @@ pub(crate) fn merge(layers: &[Source<'_>], target: &OwnedFd) -> io::Result<u64> 
 
 /// Makes a directory in place of whatever is there; one that is there stays.
 fn make_directory(parent: &OwnedFd, name: &Path) -> io::Result<bool> {
-    let mode = Mode::from_raw_mode(0o755);
     match confine::stat_here(parent, name.as_os_str())? {
         Some(found) if confine::kind_of(&found) == FileType::Directory => return Ok(false),
         Some(_) => rustix::fs::unlinkat(parent, name, AtFlags::empty())?,
         None => {}
     }
-    rustix::fs::mkdirat(parent, name, mode)?;
+    confine::make_directory(parent, name.as_os_str())?;
     Ok(true)
 }
 

@@ -84,6 +84,21 @@ fn from_layout(
     from_candidates(bundle, &chosen, platform, limits, 0)
 }
 
+/// Finds the image of a name elsewhere, for a platform; `pinned` is the digest that the name has to stand for.
+pub(crate) fn resolve_elsewhere(
+    bundle: &Bundle,
+    named: &[u8],
+    pinned: Option<Digest>,
+    platform: &Platform,
+    limits: &ImageLimits,
+) -> Result<Resolved, ImageError> {
+    let what = "the manifest";
+    if let Some(expected) = pinned {
+        verify(what, expected, Digest::of(named))?;
+    }
+    from_document(bundle, named, what, platform, limits, 0)
+}
+
 /// Chooses the manifest for the platform, and follows indexes.
 fn from_candidates(
     bundle: &Bundle,
@@ -97,13 +112,27 @@ fn from_candidates(
     }
     let chosen = choose(candidates, platform)?;
     let what = format!("the manifest {}", chosen.digest);
-    let bytes = read_blob(bundle, chosen, &what, limits)?;
-    match document::parse_document(&bytes, &what, limits)? {
+    let bytes = bundle.read_manifest(&chosen.digest, limits.document_bytes)?;
+    let bytes = checked(bytes, chosen, &what)?;
+    from_document(bundle, &bytes, &what, platform, limits, nesting)
+}
+
+fn from_document(
+    bundle: &Bundle,
+    bytes: &[u8],
+    what: &str,
+    platform: &Platform,
+    limits: &ImageLimits,
+    nesting: usize,
+) -> Result<Resolved, ImageError> {
+    match document::parse_document(bytes, what, limits)? {
         Document::Index(manifests) => {
             from_candidates(bundle, &manifests, platform, limits, nesting + 1)
         }
         Document::Manifest { config, layers } => {
-            let bytes = read_blob(bundle, &config, "the configuration", limits)?;
+            let name = Bundle::blob_name(&config.digest);
+            let bytes = bundle.read(&name, limits.document_bytes)?;
+            let bytes = checked(bytes, &config, "the configuration")?;
             let files = layers.into_iter().map(|layer| {
                 let file = Bundle::blob_name(&layer.digest);
                 (file, Some((layer.digest, layer.size)))
@@ -206,16 +235,14 @@ pub(crate) fn from_configuration(
     })
 }
 
-fn read_blob(
-    bundle: &Bundle,
+/// Refuses a document that is not there, or not the one that was named.
+fn checked(
+    bytes: Option<Vec<u8>>,
     descriptor: &Descriptor,
     what: &str,
-    limits: &ImageLimits,
 ) -> Result<Vec<u8>, ImageError> {
-    let name = Bundle::blob_name(&descriptor.digest);
-    let bytes = bundle
-        .read(&name, limits.document_bytes)?
-        .ok_or_else(|| malformed(what, format!("the file {name} is not there")))?;
+    let missing = || malformed(what, format!("{} is not there", descriptor.digest));
+    let bytes = bytes.ok_or_else(missing)?;
     verify(what, descriptor.digest, Digest::of(&bytes))?;
     Ok(bytes)
 }

@@ -201,26 +201,21 @@ impl Unpacker<'_> {
                 };
                 self.enter(above)?;
                 self.count(0)?;
-                let mode = Mode::from_raw_mode(0o755);
                 let parent = self.entered()?;
-                let mut hidden = false;
-                match rustix::fs::mkdirat(parent, Path::new(name), mode) {
+                match confine::make_directory(parent, name) {
+                    // A whiteout of this layer, which says that what was there before is gone, or what no directory
+                    // may lead through.
+                    Err(Errno::EXIST) if !remove_whiteout(parent, name)? => {
+                        return Err(EntryProblem::ThroughLink.into());
+                    }
                     Err(Errno::EXIST) => {
-                        // A whiteout of this layer, which says that what was there before is gone, or what no
-                        // directory may lead through.
-                        if !remove_whiteout(parent, name)? {
-                            return Err(EntryProblem::ThroughLink.into());
-                        }
-                        rustix::fs::mkdirat(parent, Path::new(name), mode)?;
-                        hidden = true;
+                        let made = confine::make_directory(parent, name)?;
+                        self.facts.whiteouts = self.facts.whiteouts.saturating_sub(1);
+                        self.mark_opaque(path)?;
+                        made
                     }
                     made => made?,
                 }
-                if hidden {
-                    self.facts.whiteouts = self.facts.whiteouts.saturating_sub(1);
-                    self.mark_opaque(path)?;
-                }
-                confine::open_directory(self.tree, path)?
             }
             Err(Errno::NAMETOOLONG) => return Err(EntryProblem::TooLong.into()),
             Err(errno) => return Err(errno.into()),

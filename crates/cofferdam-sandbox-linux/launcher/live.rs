@@ -5,7 +5,7 @@ use std::{
     io::{self, Read, Write},
     os::{
         fd::{AsFd, OwnedFd},
-        unix::ffi::OsStrExt,
+        unix::{ffi::OsStrExt, fs::FileExt},
     },
     path::Path,
     time::{Duration, Instant},
@@ -203,18 +203,13 @@ fn path(bytes: &[u8]) -> &Path {
     Path::new(std::ffi::OsStr::from_bytes(bytes))
 }
 
-/// Reads a plan from the stream of a sandbox, and not one byte more: what follows is for the guest.
-pub(crate) fn read_plan(stream: &File) -> io::Result<Plan> {
+/// Reads a plan from its file.
+pub(crate) fn read_plan(file: &File) -> io::Result<Plan> {
     /// The largest plan that is read, in bytes.
     const MAX_PLAN: usize = 1 << 20;
-    let mut stream = stream;
-    let mut length = [0; 4];
-    stream.read_exact(&mut length)?;
-    let length = u32::from_le_bytes(length) as usize;
-    if length > MAX_PLAN {
-        return Err(io::Error::from_raw_os_error(sys::EINVAL));
-    }
-    let mut bytes = vec![0; length];
-    stream.read_exact(&mut bytes)?;
+    let mut bytes =
+        vec![0; MAX_PLAN.min(usize::try_from(file.metadata()?.len()).unwrap_or(MAX_PLAN))];
+    file.read_exact_at(&mut bytes, 0)?;
+    // One that is longer is cut, and so is none.
     crate::decode::decode(&bytes).map_err(|_| io::Error::from_raw_os_error(sys::EINVAL))
 }

@@ -1,9 +1,9 @@
 //! The launcher: builds the walls of sandboxes, starts the guest inside each, and ends it when the host wants it or dies.
 //!
 //! One launcher serves one host process. The host starts it with three descriptors and nothing else: 0 is the control
-//! socket, 1 the sealed memory file of the guest program, 2 the null device. For each sandbox the host sends two
-//! descriptors over the control socket: the stream of the sandbox, on which it has already written the length-prefixed
-//! [`plan::Plan`] and which the guest takes over, and a socket for [`report`]s, whose closing asks for the sandbox's end.
+//! socket, 1 the sealed memory file of the guest program, 2 the null device. For each sandbox the host sends three
+//! descriptors over the control socket: the stream of the sandbox, which the guest takes over; a socket for [`report`]s,
+//! whose closing asks for the sandbox's end; and a memory file with the [`plan::Plan`].
 //!
 //! ```text
 //! launcher ── once: own mount namespace; for each root: a namespace with that root, sealed (a template)

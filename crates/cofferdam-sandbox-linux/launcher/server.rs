@@ -108,10 +108,10 @@ impl Server {
     fn receive(&mut self) {
         match message::receive_descriptors(self.control.as_fd()) {
             Ok(Received::Descriptors(descriptors)) => {
-                // Without both there is nobody to tell; the host sees that its ends are closed.
-                if let Ok([stream, report]) = <[OwnedFd; 2]>::try_from(descriptors) {
+                // Without all there is nobody to tell; the host sees that its ends are closed.
+                if let Ok([stream, report, plan]) = <[OwnedFd; 3]>::try_from(descriptors) {
                     let report = File::from(report);
-                    if let Err(failure) = self.start(stream.into(), &report) {
+                    if let Err(failure) = self.start(stream, &report, &plan.into()) {
                         failure.send(&report);
                     }
                 }
@@ -165,9 +165,9 @@ impl Server {
 
     /// Starts a sandbox. What fails before its first process was made is told by the caller, and what fails in that
     /// process by itself.
-    fn start(&mut self, stream: File, report: &File) -> Result<(), Failure> {
-        let plan = live::read_plan(&stream)
-            .map_err(|error| Failure::new(Step::ReadPlan, &error, b"plan"))?;
+    fn start(&mut self, stream: OwnedFd, report: &File, plan: &File) -> Result<(), Failure> {
+        let plan =
+            live::read_plan(plan).map_err(|error| Failure::new(Step::ReadPlan, &error, b"plan"))?;
         let steps = Steps::new(plan.fault);
         let report = steps.run(Step::ReadPlan, b"descriptors", || report.try_clone())?;
         if plan.identity.drop_groups {

@@ -276,12 +276,16 @@ pub(crate) fn set_hostname(name: &[u8]) -> io::Result<()> {
     check(unsafe { sethostname(name.as_ptr().cast(), name.len()) }).map(drop)
 }
 
-/// Sets every signal to its default action.
+/// Sets every signal to its default action, but that of writing to somebody who is gone: that is an error of the write, and
+/// must not end the launcher with all its sandboxes.
 pub(crate) fn reset_signals() {
     const SIG_DFL: usize = 0;
+    const SIG_IGN: usize = 1;
+    const SIGPIPE: c_int = 13;
     for number in 1..=64 {
+        let action = if number == SIGPIPE { SIG_IGN } else { SIG_DFL };
         // SAFETY: no handler is installed. Numbers that cannot be set fail, which is as well.
-        unsafe { signal(number, SIG_DFL) };
+        unsafe { signal(number, action) };
     }
 }
 

@@ -385,19 +385,14 @@ impl Inner {
             .cgroups
             .create(&found.owner.directory_name(id.as_str()), limits)
             .map_err(host("make the sandbox's cgroups"))?;
-        // A join of version 2 is a directory to be made in, which costs less than to move there.
-        let (into, joins): (Vec<_>, Vec<_>) =
-            group.joins().into_iter().partition(|join| join.ends_with(CGROUP_V2_JOIN.as_bytes()));
-        let cgroup_into =
-            into.first().map(|join| join[..join.len() - CGROUP_V2_JOIN.len()].to_vec());
         let plan = Plan {
             fault: self.fault,
             hostname: b"sandbox".to_vec(),
             own_network: spec.network == NetworkAccess::None,
             own_users: mode.own_users,
             identity,
-            cgroup_into,
-            cgroup_joins: joins,
+            cgroup_into: group.into_directory(),
+            cgroup_joins: group.joins(),
             cgroup_directories: group.directories.iter().map(|d| path_bytes(d)).collect(),
             oom_counter: group.oom_counter.as_deref().map(path_bytes),
             wall_time_ms: u64::try_from(limits.wall_time.as_millis()).unwrap_or(u64::MAX),
@@ -422,9 +417,6 @@ impl Inner {
         Ok(Prepared { id, plan, group })
     }
 }
-
-/// The end of a join's path with version 2.
-const CGROUP_V2_JOIN: &str = "/cgroup.procs";
 
 /// Limits of each process; those of the sandbox as a whole are cgroups and the size of the writable file system.
 fn resource_limits(spec: &SandboxSpec, cgroups: &Cgroups) -> Vec<(u32, u64)> {

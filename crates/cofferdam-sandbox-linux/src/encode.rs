@@ -2,9 +2,9 @@
 
 use crate::plan::{Entry, Plan};
 
-/// Encodes a plan with the length before it.
+/// Encodes a plan.
 pub(crate) fn encode(plan: &Plan) -> Vec<u8> {
-    let mut w = Writer(vec![0; 4]);
+    let mut w = Writer(Vec::new());
     let (step, errno) = plan.fault.map_or((0, 0), |(step, errno)| (step.code(), errno));
     w.u8(step);
     w.u32(errno.cast_unsigned());
@@ -57,8 +57,6 @@ pub(crate) fn encode(plan: &Plan) -> Vec<u8> {
         w.bytes(rule.path.to_bytes());
     });
     w.list(&plan.filters, |w, filter| w.bytes(filter));
-    let length = length(w.0.len() - 4);
-    w.0[..4].copy_from_slice(&length.to_le_bytes());
     w.0
 }
 
@@ -153,15 +151,14 @@ mod tests {
     #[test]
     fn the_launcher_reads_what_the_host_writes() {
         let bytes = encode(&example());
-        assert_eq!(bytes[..4], length(bytes.len() - 4).to_le_bytes());
-        assert_eq!(decode(&bytes[4..]), Ok(example()));
+        assert_eq!(decode(&bytes), Ok(example()));
     }
 
     #[test]
     fn no_prefix_is_a_plan() {
         let bytes = encode(&example());
-        for end in 4..bytes.len() {
-            assert_eq!(decode(&bytes[4..end]), Err(BadPlan), "{end} bytes");
+        for end in 0..bytes.len() {
+            assert_eq!(decode(&bytes[..end]), Err(BadPlan), "{end} bytes");
         }
     }
 
@@ -169,7 +166,7 @@ mod tests {
         #[test]
         fn any_bytes_are_refused_or_read(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
             if let Ok(plan) = decode(&bytes) {
-                prop_assert_eq!(decode(&encode(&plan)[4..]), Ok(plan));
+                prop_assert_eq!(decode(&encode(&plan)), Ok(plan));
             }
         }
     }

@@ -1,14 +1,19 @@
 //! Asks the launcher for sandboxes and follows each: reports become results, and the end is always awaited.
 
 use std::{
+    fs::File,
     io::{self, Write},
     net::Shutdown,
-    os::{fd::OwnedFd, unix::net::UnixStream as StdStream},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream as StdStream,
+    },
     sync::Arc,
     time::Duration,
 };
 
 use cofferdam_sandbox::{LossReason, SandboxError};
+use rustix::fs::{MemfdFlags, memfd_create};
 use tokio::{io::AsyncReadExt, net::UnixStream, sync::watch};
 
 use crate::{
@@ -85,16 +90,19 @@ impl Launched {
         plan: &Plan,
         group: Group,
     ) -> io::Result<(Self, StdStream)> {
-        let (mut host_stream, guest_stream) = StdStream::pair()?;
+        let (host_stream, guest_stream) = StdStream::pair()?;
         let (control, launcher_control) = StdStream::pair()?;
         let report = control.try_clone()?;
         report.set_nonblocking(true)?;
         let report = UnixStream::from_std(report)?;
-        // The plan fits the socket's buffer, so the launcher finds it there and never waits for it.
         host_stream.set_nonblocking(true)?;
-        host_stream.write_all(&encode(plan))?;
-        let launcher =
-            launchers.request(&OwnedFd::from(guest_stream), &OwnedFd::from(launcher_control))?;
+        let mut file = File::from(memfd_create(c"cofferdam-plan", MemfdFlags::CLOEXEC)?);
+        file.write_all(&encode(plan))?;
+        let launcher = launchers.request([
+            OwnedFd::from(guest_stream).as_fd(),
+            OwnedFd::from(launcher_control).as_fd(),
+            file.as_fd(),
+        ])?;
         let (publish, stage) = watch::channel(Stage::Building);
         tokio::spawn(follow(report, group, publish));
         Ok((Self { control: Arc::new(control), stage, _launcher: launcher }, host_stream))
@@ -111,7 +119,7 @@ impl Launched {
         let _ = self.control.shutdown(Shutdown::Write);
     }
 
-    /// Returns what does [`Launcher::stop`] without keeping the sandbox alive.
+    /// Returns what does [`Launched::stop`] without keeping the sandbox alive.
     pub(crate) fn stopper(&self) -> impl FnOnce() + Send + 'static + use<> {
         let control = Arc::downgrade(&self.control);
         move || {

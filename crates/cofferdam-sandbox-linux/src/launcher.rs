@@ -4,7 +4,7 @@ use std::{
     io::{self, IoSlice},
     mem::MaybeUninit,
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::{BorrowedFd, OwnedFd},
         unix::process::CommandExt,
     },
     process::{Command, Stdio},
@@ -27,19 +27,20 @@ use crate::programs::Programs;
 pub(crate) struct Launchers(Mutex<Option<Arc<Launcher>>>);
 
 impl Launchers {
-    /// Sends the descriptors of a new sandbox to the launcher, and returns the one that took them.
-    pub(crate) fn request(&self, stream: &OwnedFd, report: &OwnedFd) -> io::Result<Arc<Launcher>> {
+    /// Sends the descriptors of a new sandbox (its stream, the reports, the plan) to the launcher, and returns the one that
+    /// took them.
+    pub(crate) fn request(&self, descriptors: [BorrowedFd<'_>; 3]) -> io::Result<Arc<Launcher>> {
         // What a panic left is a launcher or none, both of which are right.
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(launcher) = &*current {
-            match launcher.send([stream.as_fd(), report.as_fd()]) {
+            match launcher.send(descriptors) {
                 // It was killed, and its sandboxes with it.
                 Err(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => {}
                 sent => return sent.map(|()| Arc::clone(launcher)).map_err(io::Error::from),
             }
         }
         let launcher = Arc::new(Launcher::start()?);
-        launcher.send([stream.as_fd(), report.as_fd()])?;
+        launcher.send(descriptors)?;
         Ok(Arc::clone(current.insert(launcher)))
     }
 }
@@ -81,8 +82,8 @@ impl Launcher {
         Ok(Self { control })
     }
 
-    fn send(&self, descriptors: [BorrowedFd<'_>; 2]) -> rustix::io::Result<()> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    fn send(&self, descriptors: [BorrowedFd<'_>; 3]) -> rustix::io::Result<()> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         control.push(SendAncillaryMessage::ScmRights(&descriptors));
         let message = [IoSlice::new(b"s")];

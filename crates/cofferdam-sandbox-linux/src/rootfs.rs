@@ -13,7 +13,7 @@ use std::{
 
 use cofferdam_core::NetworkAccess;
 use cofferdam_image::{
-    ImageCache, ImageCacheOptions, ImageEntry, ImageError, ImageRoot, ImageTree,
+    ImageCache, ImageCacheOptions, ImageEntry, ImageError, ImageRoot, ImageTree, Reference,
 };
 use cofferdam_sandbox::{ImageSource, RootFilesystem, SandboxError};
 
@@ -84,6 +84,12 @@ impl Images {
                 absolute(file)?;
                 cache.from_archive(file, name.as_deref())
             }
+            RootFilesystem::Image(ImageSource::Reference(text)) => {
+                let reference: Reference =
+                    text.parse().map_err(|error| invalid(format!("{error}")))?;
+                // A backend reaches no network: whoever may has fetched it before.
+                cache.from_name(&reference)
+            }
             other => {
                 return Err(SandboxError::Image {
                     image: name,
@@ -92,7 +98,18 @@ impl Images {
                 });
             }
         }
-        .map_err(failed)?;
+        .map_err(|error| match (root, error) {
+            (
+                RootFilesystem::Image(ImageSource::Reference(_)),
+                error @ ImageError::NotFound { .. },
+            ) => SandboxError::Image {
+                image: name.clone(),
+                reason: error.to_string(),
+                remedy: "fetch it into the cache first, with `cofferdam_registry::Registry::pull`"
+                    .to_owned(),
+            },
+            (_, error) => failed(error),
+        })?;
         let lists = lists(&image).map_err(failed)?;
         let stack =
             image.stack().filter(|stack| stack.len() == 1 || !self.merges.load(Ordering::Relaxed));

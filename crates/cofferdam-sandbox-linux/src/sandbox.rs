@@ -7,8 +7,9 @@ use std::{
 use async_trait::async_trait;
 use cofferdam_core::SandboxId;
 use cofferdam_sandbox::{
-    ExecEvent, ExecRequest, ExitStatus, Files, GuestClient, GuestOptions, LossReason, Process,
-    Sandbox, SandboxError, SandboxSpec, SandboxState, Tree, exec::ExceededLimit,
+    ExecEvent, ExecRequest, ExitStatus, Files, GuestClient, GuestOptions, LossReason, Ports,
+    Process, Sandbox, SandboxError, SandboxSpec, SandboxState, Sessions, Tree, Watcher,
+    exec::ExceededLimit,
 };
 use futures::{FutureExt, StreamExt};
 use serde_json::json;
@@ -150,6 +151,18 @@ impl Sandbox for LinuxSandbox {
 
     fn tree(&self) -> &dyn Tree {
         &self.client
+    }
+
+    fn sessions(&self) -> Option<&dyn Sessions> {
+        self.client.sessions()
+    }
+
+    fn ports(&self) -> Option<&dyn Ports> {
+        Some(&self.client)
+    }
+
+    fn watcher(&self) -> Option<&dyn Watcher> {
+        Some(&self.client)
     }
 
     async fn lost(&self) -> SandboxError {

@@ -75,8 +75,8 @@ pub(crate) fn explain(step: Step, errno: i32, object: &str, host: HostSettings) 
     if matches!(errno, libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE) {
         return SandboxError::Host { operation: describe(step), source: Box::new(cause) };
     }
-    if step == Step::Descriptors && errno == libc::ESRCH {
-        // The child found that its launcher had been killed.
+    // What a child answers that finds its launcher killed: when it waits to be let go, and when it looks for it.
+    if step == Step::Descriptors && matches!(errno, libc::EIO | libc::ESRCH) {
         return SandboxError::Host {
             operation: "keep the sandbox's launcher alive",
             source: Box::new(cause),
@@ -143,6 +143,7 @@ fn remedy(step: Step, errno: i32, host: HostSettings) -> String {
             "this user may not read what is to be shown inside: give it access, or use another root, {OTHER_BACKEND}"
         ),
         Step::PrivateMounts
+        | Step::StackLayers
         | Step::OpenTree
         | Step::MountRoot
         | Step::AttachTree
@@ -257,6 +258,15 @@ mod tests {
 
     /// Every step with every refusal that hosts give, by what is to be done about it.
     #[test]
+    fn a_launcher_that_was_killed_is_told_as_such() {
+        for errno in [libc::EIO, libc::ESRCH] {
+            let error = explain(Step::Descriptors, errno, "go", HostSettings::default());
+            assert_eq!(error.to_string(), "the host could not keep the sandbox's launcher alive");
+            assert_eq!(error.retry(), cofferdam_core::Retry::Backoff);
+        }
+    }
+
+    #[test]
     fn each_refused_step_has_a_remedy() {
         let mut remedies: Vec<(String, Vec<String>)> = Vec::new();
         for &step in Step::ALL {
@@ -286,6 +296,7 @@ mod tests {
         insta::assert_snapshot!(text.join("\n"), @"
         something above this process forbids it, such as a container or a security module: run outside of it, or use another backend, such as docker
           hand the plan to the launcher: EPERM, EACCES
+          stack the layers of the image: EPERM, EACCES
           fill the root: EPERM
           map the sandbox's user: EPERM, EACCES
           create a cgroup namespace: EPERM, EACCES
@@ -301,6 +312,7 @@ mod tests {
           hand the plan to the launcher: ENOSYS
           give up supplementary groups: ENOSYS
           make mounts private: ENOSYS
+          stack the layers of the image: ENOSYS
           mount the root: ENOSYS
           fill the root: ENOSYS
           mount /proc: ENOSYS
@@ -329,6 +341,7 @@ mod tests {
           create a cgroup namespace: ENOSYS
         mounting is forbidden here: in a container, allow it in its seccomp and AppArmor profiles (docker: --security-opt seccomp=unconfined --security-opt apparmor=unconfined), or use another backend, such as docker
           make mounts private: EPERM, EACCES
+          stack the layers of the image: EPERM, EACCES
           open a system directory: EPERM
           mount the root: EPERM, EACCES
           attach a system directory: EPERM, EACCES

@@ -2,7 +2,17 @@
 //!
 //! `cargo xtask suite chaos` plays more rounds than `cargo test`.
 
-use std::{fs, path::Path, sync::Arc};
+#![expect(clippy::expect_used, reason = "helpers of tests fail as tests do")]
+#![expect(clippy::disallowed_methods, reason = "the tests run again as another user")]
+
+#[path = "suite/as_ordinary_user.rs"]
+mod as_ordinary_user;
+
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use cofferdam_core::SandboxLimits;
 use cofferdam_sandbox::{SandboxBackend, SandboxSpec};
@@ -71,7 +81,17 @@ impl Subject for Linux {
     }
 }
 
+/// Held by each test, since a round looks at all processes below this one.
+static ALONE: Mutex<()> = Mutex::new(());
+
 #[test]
 fn chaos() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     chaos::run("chaos", &Linux);
+}
+
+#[test]
+fn chaos_as_an_ordinary_user() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    as_ordinary_user::run_again(&["--exact", "chaos", "--nocapture"], 1);
 }

@@ -22,12 +22,13 @@
 //! sandbox's own processes; a writable `/tmp` stands for what is outside of the workspace.
 //!
 //! - [`cases`]: the table. Commands are in the groups `exec`, `start`, `streams`, `signals`, `terminals`, `processes` and
-//!   `clock`, the workspace in `files`, `paths`, `tree`, `generated` and `races`, and the rest in `cancel`, `lifecycle` and
-//!   `limits`.
+//!   `clock`, the workspace in `files`, `paths`, `tree`, `generated` and `races`, what only some can in `capabilities`, and the
+//!   rest in `cancel`, `lifecycle` and `limits`.
 //! - [`run`]: runs those that match [`Options::filter`].
 //! - [`Report`]: what came of each.
 
 mod cancel;
+mod capabilities;
 mod clock;
 mod exec;
 mod files;
@@ -133,6 +134,7 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
         generated::CASES,
         races::CASES,
         cancel::CASES,
+        capabilities::CASES,
         lifecycle::CASES,
         limits::CASES,
     ]

@@ -93,7 +93,7 @@ pub trait Files: Debug + Send + Sync + 'static {
 /// How a file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WriteOptions {
-    /// Permission bits of a new file, and of a replaced one if `keep_mode` is false. Default `0o644`.
+    /// Permission bits of a new file, and of a replaced one if `keep_mode` is false; set-id bits are dropped. Default `0o644`.
     pub mode: u32,
     /// Keep the permission bits of a file that is there. Default true.
     pub keep_mode: bool,

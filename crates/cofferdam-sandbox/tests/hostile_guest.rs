@@ -16,8 +16,9 @@ use cofferdam_guest::{
     encode_end, encode_entry,
 };
 use cofferdam_sandbox::{
-    DownloadOptions, ExecRequest, Files as _, GuestClient, GuestOptions, ListOptions, SandboxError,
-    Tree as _, WriteOptions,
+    DownloadOptions, ExecRequest, Files as _, GuestClient, GuestOptions, ListOptions,
+    OutputPosition, PortAddress, Ports as _, SandboxError, SessionOptions, SessionToken, Tree as _,
+    WatchOptions, Watcher as _, WriteOptions,
 };
 use futures::StreamExt as _;
 use proptest::{collection::vec, prelude::*};
@@ -67,6 +68,56 @@ async fn lie(mut stream: DuplexStream, answer: Vec<u8>) {
     let _ = stream.write_all(&answer).await;
     // Stay, and never read again.
     std::future::pending::<()>().await;
+}
+
+/// A guest of the first release of version 1: it greets without a session, and knows no later operation.
+async fn old_guest(mut stream: DuplexStream) {
+    stream.write_all(&encode(&[(0, hello())])).await.unwrap();
+    let mut decoder = FrameDecoder::new();
+    let mut buffer = vec![0; 4096];
+    while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+        decoder.push(&buffer[..length]);
+        let mut answers = Vec::new();
+        while let Some(frame) = decoder.next_frame().unwrap() {
+            if let 0x1e..=0x7f = frame.kind {
+                let failure = Failure {
+                    reason: FailureReason::Unsupported,
+                    errno: 0,
+                    path: Vec::new(),
+                    message: "this guest does not know the operation".to_owned(),
+                };
+                answers.push((frame.channel, GuestMessage::Failed(failure)));
+            }
+        }
+        stream.write_all(&encode(&answers)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_an_old_guest_cannot_do_is_told_as_unsupported() {
+    let (ours, theirs) = tokio::io::duplex(1 << 16);
+    tokio::spawn(old_guest(theirs));
+    let session = SessionOptions::new(SessionToken([1; 32]), Duration::from_secs(60));
+    let options = GuestOptions { session: Some(session), ..GuestOptions::default() };
+    let client = GuestClient::connect(ours, options).await.unwrap();
+    assert!(client.sessions().is_none());
+    let sessions: &dyn cofferdam_sandbox::Sessions = &client;
+    let check = |error: SandboxError, expect: &str| {
+        assert!(matches!(error, SandboxError::Unsupported { .. }), "{error}");
+        assert!(error.to_string().contains(expect), "{error}");
+    };
+    check(client.connect(&PortAddress::Tcp(80)).await.unwrap_err(), "port forwarding");
+    check(client.listen(0).await.unwrap_err(), "port forwarding");
+    let watch = client.watch(&root(), &WatchOptions::default()).await;
+    check(watch.err().unwrap(), "watching files");
+    check(sessions.list().await.unwrap_err(), "listing commands");
+    check(sessions.attach("x", OutputPosition::default()).await.unwrap_err(), "attaching");
+    check(sessions.forget("x").await.unwrap_err(), "forgetting");
+    // And a guest that does not know the session cannot be resumed.
+    let (ours, theirs) = tokio::io::duplex(1 << 16);
+    tokio::spawn(old_guest(theirs));
+    let error = GuestClient::resume(ours, GuestOptions::default()).await.unwrap_err();
+    assert!(matches!(error, SandboxError::Lost { .. }), "{error}");
 }
 
 fn root() -> WorkspacePath {

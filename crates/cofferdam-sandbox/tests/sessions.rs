@@ -27,8 +27,9 @@ async fn open_session() -> Box {
     open_with(|options| options.session = Some(session())).await
 }
 
+/// A command whose standard input is open, so that one which reads goes on.
 fn named(id: &str, script: &str) -> ExecRequest {
-    ExecRequest { id: Some(id.to_owned()), ..ExecRequest::shell(script) }
+    ExecRequest { id: Some(id.to_owned()), stdin: true, ..ExecRequest::shell(script) }
 }
 
 fn from(stdout: u64, stderr: u64) -> OutputPosition {
@@ -81,9 +82,7 @@ async fn a_dropped_process_dies_and_a_detached_one_lives() {
     drop(dropped);
     eventually("the dropped one dies", || !alive(&pid)).await;
 
-    let mut request = named("detached", "echo $$; exec cat");
-    request.stdin = true;
-    let mut detached = sandbox.client.exec(request).await.unwrap();
+    let mut detached = sandbox.client.exec(named("detached", "echo $$; exec cat")).await.unwrap();
     let pid = wait_for(&mut detached, "\n").await;
     let control = detached.control();
     control.write_stdin("before ".into()).await.unwrap();

@@ -39,7 +39,7 @@
 //! chaos::run("chaos", &Docker);
 //! ```
 //!
-//! `COFFERDAM_CHAOS_ROUNDS` sets the number of rounds (default 40), `COFFERDAM_CHAOS_SEED` the seed of the first (default
+//! `COFFERDAM_CHAOS_ROUNDS` sets the number of rounds (default 20), `COFFERDAM_CHAOS_SEED` the seed of the first (default
 //! 1; the next ones are its successors).
 
 mod director;
@@ -115,6 +115,9 @@ const HARNESS: &str = "COFFERDAM_CHAOS_HARNESS";
 
 /// Plays the rounds, or one round as the harness if this process is one.
 ///
+/// Nothing else may start processes in this process at the same time: what is below it at the end of a round is taken for a
+/// leftover.
+///
 /// # Panics
 ///
 /// With the table of outcomes and the seeds of the rounds in which something did not hold.
@@ -125,7 +128,7 @@ pub fn run(test: &str, subject: &dyn Subject) {
     if let Some(seed) = number(HARNESS) {
         return harness::play(subject, seed);
     }
-    let rounds = number("COFFERDAM_CHAOS_ROUNDS").unwrap_or(40);
+    let rounds = number("COFFERDAM_CHAOS_ROUNDS").unwrap_or(20);
     let first = number("COFFERDAM_CHAOS_SEED").unwrap_or(1);
     let table = director::direct(test, subject, first, rounds);
     println!("{table}");

@@ -33,6 +33,9 @@ use errno::{EEXIST, EINVAL, EISDIR, ELOOP, ENOENT, ENOSPC, ENOTDIR, ENOTEMPTY, E
 /// Links followed on the way to one file, as in Linux.
 const MAX_LINKS: u32 = 40;
 
+/// Bits that a node may be given: set-id bits are dropped.
+pub(crate) const MODE_BITS: u32 = 0o1777;
+
 /// What a file occupies is counted in pages.
 const PAGE: u64 = 4096;
 
@@ -234,7 +237,8 @@ impl FileTree {
             Some(_) if options.must_be_new => return Err(EEXIST),
             Some(Node { content: Content::Directory, .. }) => return Err(EISDIR),
             Some(Node { content: Content::File(_), mode, .. }) if options.keep_mode => *mode,
-            _ => options.mode,
+            // As an upload, writing drops set-id bits.
+            _ => options.mode & MODE_BITS,
         };
         self.put(&place, Content::File(content), mode)
     }

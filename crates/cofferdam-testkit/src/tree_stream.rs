@@ -7,12 +7,9 @@ use cofferdam_sandbox::{
 use futures::{StreamExt, stream::BoxStream};
 
 use crate::file_tree::{
-    Content, FileTree, Node,
+    Content, FileTree, MODE_BITS, Node,
     errno::{EFBIG, EINVAL},
 };
-
-/// Bits that a node of a tree may have: set-id bits are dropped.
-const MODE_BITS: u32 = 0o1777;
 
 /// What an upload makes at a path.
 #[derive(Debug)]

@@ -40,7 +40,7 @@ type Open = fn() -> Result<Arc<dyn SandboxBackend>, BackendError>;
 /// The backends of this build, the default first.
 const BACKENDS: &[(&str, Open)] = &[
     #[cfg(all(feature = "linux", target_os = "linux"))]
-    ("linux", || Ok(Arc::new(cofferdam_sandbox_linux::LinuxBackend::default()))),
+    ("linux", || Ok(Arc::new(linux::open()))),
     #[cfg(feature = "docker")]
     ("docker", || docker::open()),
 ];
@@ -68,15 +68,55 @@ pub fn default_backend() -> Option<Arc<dyn SandboxBackend>> {
     BACKENDS.first().and_then(|(_, open)| open().ok())
 }
 
+/// The backend without a daemon, with a place for the images that sandboxes are made from.
+#[cfg(all(feature = "linux", target_os = "linux"))]
+mod linux {
+    use std::path::PathBuf;
+
+    use cofferdam_sandbox_linux::{ImageCacheOptions, LinuxBackend};
+
+    use super::variable;
+
+    /// Returns the backend, which unpacks images below `COFFERDAM_CACHE`, else below the user's cache directory. Without
+    /// either it refuses images by name.
+    pub(super) fn open() -> LinuxBackend {
+        let backend = LinuxBackend::default();
+        match cache_directory() {
+            Some(directory) => backend.with_image_cache(directory, ImageCacheOptions::default()),
+            None => backend,
+        }
+    }
+
+    fn cache_directory() -> Option<PathBuf> {
+        let directory = |name: &str| variable(name).map(PathBuf::from);
+        let of_the_user = || {
+            let shared = directory("XDG_CACHE_HOME")
+                .or_else(|| directory("HOME").map(|home| home.join(".cache")));
+            shared.map(|shared| shared.join("cofferdam"))
+        };
+        directory("COFFERDAM_CACHE")
+            .or_else(of_the_user)
+            .filter(|directory| directory.is_absolute())
+            .map(|directory| directory.join("images"))
+    }
+}
+
+/// Returns a variable that is set to something.
+#[cfg(any(feature = "docker", all(feature = "linux", target_os = "linux")))]
+#[expect(clippy::disallowed_methods, reason = "the facade reads the environment")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 /// Where the environment says that the container engine is, in the words of the `docker` command.
 #[cfg(feature = "docker")]
 mod docker {
-    use std::{env, path::PathBuf, sync::Arc};
+    use std::{path::PathBuf, sync::Arc};
 
     use cofferdam_sandbox::{SandboxBackend, SandboxError};
     use cofferdam_sandbox_docker::{DockerBackend, DockerEndpoint, TlsCertificates};
 
-    use super::BackendError;
+    use super::{BackendError, variable};
 
     /// Returns the backend for `DOCKER_HOST`, `DOCKER_TLS_VERIFY` and `DOCKER_CERT_PATH`, with `COFFERDAM_DOCKER_IMAGE` as the
     /// image of sandboxes that name no root.
@@ -122,11 +162,6 @@ mod docker {
             certificate: read("cert.pem")?,
             key: read("key.pem")?,
         })
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "the facade reads the environment")]
-    fn variable(name: &str) -> Option<String> {
-        env::var(name).ok().filter(|value| !value.is_empty())
     }
 }
 

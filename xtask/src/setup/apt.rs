@@ -68,6 +68,18 @@ const NEEDS: &[Need] = &[
         present: || find_program("git").is_some(),
     },
     Need {
+        what: "docker-registry",
+        package: "docker-registry",
+        without: "pulling images from a real registry, in the tests of cofferdam-registry",
+        present: || find_program("docker-registry").is_some(),
+    },
+    Need {
+        what: "a static busybox",
+        package: "busybox-static",
+        without: "sandboxes with the programs of an image, in the tests of cofferdam-sandbox-linux",
+        present: || Path::new("/bin/busybox").exists(),
+    },
+    Need {
         what: "perl",
         package: "perl",
         without: "the example's job",

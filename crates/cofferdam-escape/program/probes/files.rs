@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use super::probe_table;
+use super::{probe_table, sight::process_ids};
 use crate::{
     numbers as n,
     outcome::Outcome,
@@ -21,8 +21,6 @@ use crate::{
     sys::{self, structure, sys},
     targets::{Targets, fingerprint, holds},
 };
-
-use super::sight::process_ids;
 
 probe_table! { "files":
     host_file "host-file" "read a file of the host",

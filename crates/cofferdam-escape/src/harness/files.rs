@@ -17,16 +17,13 @@ use crate::worker;
 attack_table! {
     read_link "link-read" "have the harness read a host file through a link", naive::read_link;
     write_link "link-write" "have the harness write, rename or remove on the host through a link", naive::write_link;
-    swap_race "link-race" "swap a directory for a link while the harness reads and writes (10 s)", naive::race;
+    swap_race "link-race" "swap a directory for a link while the harness reads and writes", naive::race;
     special_files "special-files" "have the harness hang on a fifo, a socket or a terminal", naive::fifo;
     tree_entries "tree-entries" "have an uploaded tree leave the workspace by `..`, an absolute name or a link", naive::unpack;
     sparse "sparse-file" "have the harness take a file of 1 TiB that holds nothing", naive::sparse;
     odd_names "odd-names" "confuse the harness by odd names and 2 000 directories in each other", naive::odd_names;
     set_id "set-id-upload" "keep set-id bits through an upload", naive::set_id;
 }
-
-/// How long the race is run.
-const RACE: Duration = Duration::from_secs(10);
 
 /// Anything that takes longer hangs.
 const PROMPT: Duration = Duration::from_secs(10);
@@ -142,7 +139,7 @@ async fn swap_race(trial: &Trial) -> Result<Found> {
     let start = Instant::now();
     let (mut tries, mut inside) = (0_u32, 0_u32);
     let (target, made) = (path("swapped/canary")?, path("swapped/made-in-race")?);
-    while start.elapsed() < RACE {
+    while start.elapsed() < trial.targets.race {
         tries += 1;
         if let Ok(bytes) = sandbox.files().read(&target, 0, 4096).await {
             if trial.targets.is_canary(&bytes) {

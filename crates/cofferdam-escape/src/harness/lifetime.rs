@@ -100,7 +100,7 @@ pub(crate) async fn hold(trial: &Trial, word: &str) -> Result<()> {
 #[expect(clippy::disallowed_methods, reason = "it is this program again, to be killed")]
 fn start_holder(trial: &Trial, word: &str) -> Result<Child> {
     let mut holder = Command::new(std::env::current_exe()?)
-        .args(["hold", trial.backend.name(), "targets", word])
+        .args(["hold", &trial.words, "targets", word])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()?;

@@ -24,20 +24,24 @@ const SYS_PIDFD_OPEN: c_long = 434;
 pub(crate) enum Wait {
     /// A child ended with this raw status.
     Ended(c_int),
-    /// There are children, and none has ended.
+    /// This child was stopped by a signal.
+    Stopped(Pid),
+    /// There are children, and nothing has happened to them.
     Running,
     /// There are no children.
     NoChildren,
 }
 
-/// Looks for a child that has ended, without waiting.
+/// Looks for a child that has ended or was stopped, without waiting.
 pub(crate) fn reap_child() -> Wait {
     const WNOHANG: c_int = 1;
+    const WUNTRACED: c_int = 2;
     const ALL_THREADS_AND_CLONES: c_int = 0x4000_0000;
     let mut status = 0;
     // SAFETY: `status` is valid for writing.
-    match unsafe { waitpid(-1, &raw mut status, WNOHANG | ALL_THREADS_AND_CLONES) } {
+    match unsafe { waitpid(-1, &raw mut status, WNOHANG | WUNTRACED | ALL_THREADS_AND_CLONES) } {
         0 => Wait::Running,
+        pid if pid > 0 && status & 0xff == 0x7f => Wait::Stopped(pid),
         pid if pid > 0 => Wait::Ended(status),
         _ => Wait::NoChildren,
     }

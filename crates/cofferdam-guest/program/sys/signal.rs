@@ -24,6 +24,7 @@ const SIG_SETMASK: c_int = 2;
 
 pub(crate) const SIGKILL: c_int = 9;
 pub(crate) const SIGCHLD: c_int = 17;
+pub(crate) const SIGCONT: c_int = 18;
 pub(crate) const SIGSTOP: c_int = 19;
 /// What the kernel sends a reaper when the guest dies.
 pub(crate) const SIGHUP: c_int = 1;

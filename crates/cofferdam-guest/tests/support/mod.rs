@@ -186,8 +186,18 @@ impl Guest {
     }
 
     /// Greets a guest that was spawned.
-    pub fn greet((child, stream): (Child, UnixStream), session: Option<SessionRequest>) -> Self {
+    pub fn greet(spawned: (Child, UnixStream), session: Option<SessionRequest>) -> Self {
         let workspace = TempDir::new().unwrap();
+        // For a guest that is another user.
+        fs::set_permissions(workspace.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let hello = HostHello { session, ..host_hello(workspace.path()) };
+        let mut guest = Self::greet_with(spawned, hello);
+        guest.workspace = workspace;
+        guest
+    }
+
+    /// Greets a guest that was spawned, with these words; the workspace is the caller's.
+    pub fn greet_with((child, stream): (Child, UnixStream), hello: HostHello) -> Self {
         let mut guest = Self {
             door: None,
             child,
@@ -198,9 +208,8 @@ impl Guest {
             credit: std::collections::HashMap::new(),
             generous: true,
             next: 1,
-            workspace,
+            workspace: TempDir::new().unwrap(),
         };
-        let hello = HostHello { session, ..host_hello(guest.workspace.path()) };
         guest.send(0, &HostMessage::Hello(hello));
         while guest.hello.version == 0 {
             guest.receive_more();
@@ -299,6 +308,14 @@ impl Guest {
     pub fn wait_for_end(&mut self) {
         let mut rest = Vec::new();
         self.stream.read_to_end(&mut rest).expect("the guest closes it in time");
+    }
+
+    /// Returns the next event of any channel.
+    pub fn next_of_any(&mut self) -> (u32, Event) {
+        while self.waiting.is_empty() {
+            self.receive_more();
+        }
+        self.waiting.pop_front().unwrap()
     }
 
     /// Returns the next event of a channel.
@@ -411,6 +428,17 @@ impl Drop for Guest {
         }
         let _ = self.child.wait();
     }
+}
+
+/// Says that a test cannot run here, and why, in the form that the project counts.
+pub fn skip(name: &str, reason: &str) {
+    cofferdam_testkit::skip(name, reason);
+}
+
+/// Lets a guest that is another user be started.
+pub fn open_to_all() {
+    let directory = program().parent().unwrap();
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 pub fn exec<const N: usize>(argv: [&str; N]) -> Exec {

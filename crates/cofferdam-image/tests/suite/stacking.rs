@@ -173,3 +173,29 @@ fn merged_files_are_those_of_the_layers() {
     let lowest = root.stack().expect("stackable").pop().expect("a layer");
     assert_eq!(inode(&merged.join("bin/sh")), inode(&lowest.join("bin/sh")));
 }
+
+#[test]
+fn all_of_a_root_can_be_read_whatever_the_umask_is() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let root = place.root(&three_layers());
+    let merged = root.as_ref().map(|root| root.merged());
+    rustix::process::umask(before);
+    let merged = merged.expect("a root").expect("merged");
+    let stack = root.as_ref().expect("a root").stack().expect("stackable");
+    for tree in stack.iter().map(|tree| tree.as_path()).chain([merged.path()]) {
+        for path in tree_paths(tree) {
+            let found = std::fs::symlink_metadata(&path).expect("something");
+            let mode = found.permissions().mode() & 0o777;
+            let is_open = if found.is_dir() { mode == 0o755 } else { mode & 0o444 == 0o444 };
+            assert!(is_open || !(found.is_dir() || found.is_file()), "{mode:o} {}", path.display());
+        }
+    }
+}
+
+/// Returns a tree and every path in it.
+fn tree_paths(root: &Path) -> Vec<std::path::PathBuf> {
+    let below = tree(root).into_keys().map(|name| root.join(name));
+    std::iter::once(root.to_owned()).chain(below).collect()
+}

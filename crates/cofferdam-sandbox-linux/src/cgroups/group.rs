@@ -58,11 +58,15 @@ impl Group {
         }));
     }
 
-    /// Returns the files to which the sandbox's first process writes itself, if it was not cloned into
-    /// [`Group::into_directory`].
+    /// Returns the directory that the sandbox's first process is cloned into, which costs less than to move there.
+    #[expect(clippy::wrong_self_convention, reason = "the kernel's word: CLONE_INTO_CGROUP")]
+    pub(crate) fn into_directory(&self) -> Option<Vec<u8>> {
+        self.tree.as_deref().map(path_bytes)
+    }
+
+    /// Returns the files to which the first process writes itself, besides.
     pub(crate) fn joins(&self) -> Vec<Vec<u8>> {
-        let tree = self.tree.iter().map(|tree| tree.join("cgroup.procs"));
-        tree.chain(self.joins.iter().cloned()).map(|join| path_bytes(&join)).collect()
+        self.joins.iter().map(|join| path_bytes(join)).collect()
     }
 
     /// Returns how often the kernel has killed something in the sandbox for memory.
@@ -136,20 +140,8 @@ impl Group {
 }
 
 /// What a version 2 directory can do with all processes at once.
-#[cfg_attr(not(test), expect(dead_code, reason = "for the launcher and for consistent snapshots"))]
+#[cfg_attr(not(test), expect(dead_code, reason = "for consistent snapshots, which come next"))]
 impl Group {
-    /// Returns the directory that a first process can be cloned into, opened for `CLONE_INTO_CGROUP`. It must then still
-    /// join [`Group::joins_beside`].
-    #[expect(clippy::wrong_self_convention, reason = "the kernel's word: CLONE_INTO_CGROUP")]
-    pub(crate) fn into_directory(&self) -> Option<io::Result<fs::File>> {
-        self.tree.as_ref().map(fs::File::open)
-    }
-
-    /// Returns the files to which a first process writes itself that was cloned into [`Group::into_directory`].
-    pub(crate) fn joins_beside(&self) -> Vec<Vec<u8>> {
-        self.joins.iter().map(|join| path_bytes(join)).collect()
-    }
-
     /// Kills every process in it. Idempotent; the processes leave it a moment later.
     pub(crate) fn kill(&self) -> io::Result<()> {
         match (&self.tree, self.directories.first()) {

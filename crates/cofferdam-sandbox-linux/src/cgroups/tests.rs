@@ -360,8 +360,8 @@ fn a_group_is_frozen_and_thawed() {
     frozen("frozen 1");
     group.thaw().expect("thawed");
     frozen("frozen 0");
-    assert!(group.into_directory().expect("a tree").is_ok());
-    assert_eq!(group.joins().len(), group.joins_beside().len() + 1);
+    assert_eq!(group.into_directory(), Some(path_bytes(&tree)));
+    assert_eq!(group.joins().len() + 1, group.directories.len());
     group.kill().expect("killed");
     child.wait().expect("ended");
     while group.remove().is_err() {

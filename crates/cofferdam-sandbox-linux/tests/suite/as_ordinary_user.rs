@@ -12,6 +12,7 @@ const ORDINARY: u32 = 65534;
 /// Runs this test program again with these arguments, and demands that so many tests ran and all passed.
 ///
 /// Run by an ordinary user already, it says so and does nothing: the tests ran as one.
+#[expect(clippy::print_stdout, reason = "what they print is what this test shows")]
 pub(crate) fn run_again(arguments: &[&str], at_least: usize) {
     if !rustix::process::geteuid().is_root() {
         cofferdam_testkit::skip("as an ordinary user", "this is an ordinary user already");
@@ -36,6 +37,7 @@ pub(crate) fn run_again(arguments: &[&str], at_least: usize) {
         "{text}\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
+    println!("{text}");
     // All of them, not an empty selection.
     let ran =
         text.lines().filter(|line| line.starts_with("test ") && line.ends_with("... ok")).count();

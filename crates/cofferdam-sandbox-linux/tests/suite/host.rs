@@ -34,9 +34,9 @@ pub(crate) fn unique() -> u64 {
     u64::from(std::process::id()) * 1000 + NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Lets every user read and enter a directory.
-pub(crate) fn open_to_all(directory: &Path) {
-    fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).expect("open to all");
+/// Lets every user read and enter a directory, or run a program.
+pub(crate) fn open_to_all(path: &Path) {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("open to all");
 }
 
 /// Small enough that a bomb is over quickly, large enough for programs.
@@ -77,11 +77,19 @@ pub(crate) fn processes_with(arguments: &[&str]) -> usize {
     directories_with(arguments).len()
 }
 
-/// Returns the parent of a process of the host with exactly these arguments.
-pub(crate) fn parent_of(arguments: &[&str]) -> Option<rustix::process::Pid> {
-    let stat = fs::read_to_string(directories_with(arguments).first()?.join("stat")).ok()?;
-    let (_, after_name) = stat.rsplit_once(')')?;
-    rustix::process::Pid::from_raw(after_name.split_ascii_whitespace().nth(1)?.parse().ok()?)
+/// Returns the first process of the sandbox in which a process with exactly these arguments runs.
+pub(crate) fn guest_above(arguments: &[&str]) -> Option<rustix::process::Pid> {
+    let mut directory = directories_with(arguments).pop()?;
+    loop {
+        let status = fs::read_to_string(directory.join("status")).ok()?;
+        let field = |name| status.lines().find_map(|line| line.strip_prefix(name));
+        let mut ids = field("NSpid:")?.split_ascii_whitespace();
+        let (outer, inner) = (ids.next()?, ids.next_back()?);
+        if inner == "1" {
+            return rustix::process::Pid::from_raw(outer.parse().ok()?);
+        }
+        directory = Path::new("/proc").join(field("PPid:")?.trim());
+    }
 }
 
 /// Returns the directories below `/proc` of the processes whose arguments are exactly these.

@@ -1,14 +1,24 @@
 //! Roots from images: what is seen of them, what never is of the host, and how long they stay.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    io::{Cursor, Read},
+    path::Path,
+    process::Command,
+    sync::Arc,
+};
 
-use cofferdam_image::{ImageCacheOptions, Platform};
+use cofferdam_image::{Digest, Fetch, ImageCache, ImageCacheOptions, ImageError, Platform};
 use cofferdam_sandbox::{
     ExecRequest, ExitStatus, ImageSource, RootFilesystem, Sandbox, SandboxBackend, SandboxError,
     SandboxExt, SandboxSpec,
 };
 use cofferdam_sandbox_linux::LinuxBackend;
-use cofferdam_testkit::{ImageBuilder, LayerBuilder, image::write_layout, skip};
+use cofferdam_testkit::{
+    ImageBuilder, LayerBuilder,
+    image::{ImageParts, write_layout},
+    skip,
+};
 use tempfile::TempDir;
 
 use crate::host::{run, small};
@@ -230,7 +240,10 @@ async fn an_image_that_cannot_be_used_says_why_and_what_to_do() {
     };
     let relative = with_root(RootFilesystem::Archive("root.tar".into()));
     let mut said = Vec::new();
-    for spec in [&other, &hostile, &archive("missing.tar"), &relative] {
+    let reference =
+        |name: &str| with_root(RootFilesystem::Image(ImageSource::Reference(name.to_owned())));
+    let (absent, nameless) = (reference("debian:bookworm"), reference("no name"));
+    for spec in [&other, &hostile, &archive("missing.tar"), &relative, &absent, &nameless] {
         said.push(place.backend.create(spec).await.expect_err("refused").to_string());
     }
     let without = LinuxBackend::new().create(&other).await.expect_err("refused");
@@ -242,8 +255,51 @@ async fn an_image_that_cannot_be_used_says_why_and_what_to_do() {
     the image PLACE/hostile cannot be used: the entry "../out" of a layer is refused: its path has a `..`; do not use this image, or build it again
     the image PLACE/missing.tar cannot be used: cannot read PLACE/missing.tar: No such file or directory (os error 2); look at the path and its permissions
     invalid sandbox request: the image root.tar is not an absolute path
+    the image debian:bookworm cannot be used: there is no image in the cache under the name "docker.io/library/debian:bookworm"; fetch it into the cache first, with `cofferdam_registry::Registry::pull`
+    invalid sandbox request: "no name" is no name of an image: write `name:tag`, `registry/name:tag` or `registry/name@sha256:…`
     the image PLACE/other cannot be used: the backend has no directory to unpack images in; give it one with `LinuxBackend::with_image_cache`
     "#);
+}
+
+/// The parts of an image, as a registry gives them.
+#[derive(Debug)]
+struct Parts(ImageParts);
+
+impl Parts {
+    fn get(&self, digest: &str) -> Result<Vec<u8>, ImageError> {
+        Ok(self.0.blobs[digest].clone())
+    }
+}
+
+impl Fetch for Parts {
+    fn named(&self, _limit: u64) -> Result<Vec<u8>, ImageError> {
+        self.get(self.0.manifest["digest"].as_str().expect("a digest"))
+    }
+
+    fn manifest(&self, digest: &Digest, _limit: u64) -> Result<Vec<u8>, ImageError> {
+        self.get(&digest.to_string())
+    }
+
+    fn blob(&self, digest: &Digest) -> Result<Box<dyn Read + Send>, ImageError> {
+        Ok(Box::new(Cursor::new(self.get(&digest.to_string())?)))
+    }
+}
+
+#[tokio::test]
+async fn a_name_is_the_image_that_was_fetched_under_it() {
+    let Some(shell) = shell("a_name_is_the_image_that_was_fetched_under_it") else { return };
+    let place = Place::new();
+    let cache = place.directory.path().join("cache");
+    let cache = ImageCache::open(cache, ImageCacheOptions::default()).expect("a cache");
+    let image = ImageBuilder::new().layer(shell.file("etc/which", b"this\n"));
+    let name = "registry.example/tool:1";
+    cache
+        .from_fetch(&name.parse().expect("a name"), Arc::new(Parts(image.parts())))
+        .expect("fetched");
+    let spec = with_root(RootFilesystem::Image(ImageSource::Reference(name.to_owned())));
+    let sealed = place.backend.create(&spec).await.expect("a sandbox");
+    assert_eq!(text(&*sealed, "cat /etc/which").await, "this\n");
+    sealed.close().await.expect("closes");
 }
 
 /// What the real engine saves.

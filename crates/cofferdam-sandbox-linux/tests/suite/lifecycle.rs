@@ -9,12 +9,14 @@ use std::{
 use cofferdam_core::SandboxLimits;
 use cofferdam_sandbox::{
     Enforcement, ExecEvent, ExecRequest, ExitStatus, LossReason, Process, RootFilesystem, Sandbox,
-    SandboxBackend, SandboxError, SandboxSpec, Signal, Wall,
+    SandboxBackend, SandboxError, SandboxExt, SandboxSpec, Signal, Wall,
 };
 use cofferdam_sandbox_linux::LinuxBackend;
 use futures::StreamExt;
 
-use crate::host::{cgroups_of, eventually, processes_with, run, sandbox, small, unique};
+use crate::host::{
+    cgroups_of, eventually, open_to_all, processes_with, run, sandbox, small, unique,
+};
 
 /// Leaves a process behind that ignores polite signals and its terminal, and returns its argument. Dropping the returned
 /// command would end it too, so the caller keeps it.
@@ -78,7 +80,7 @@ async fn a_dropped_creation_leaves_nothing() {
     let launchers = launchers_of(std::process::id());
     assert!(launchers.len() <= 1, "one launcher, not {launchers:?}");
     for launcher in launchers {
-        eventually("no guest is left", || children_of(launcher) == 0).await;
+        eventually("no guest is left", || children_of(launcher).is_empty()).await;
     }
     drop(backend);
     eventually("no launcher is left", || launchers_of(std::process::id()).is_empty()).await;
@@ -100,32 +102,37 @@ fn alone(test: &str) -> bool {
     false
 }
 
-/// Returns the launchers that a process has started and that still live, by the arguments they were started with.
-fn launchers_of(parent: u32) -> Vec<i32> {
+/// Returns the launchers that a process has started and that still live. What a launcher starts has its arguments too, until it
+/// becomes the guest.
+fn launchers_of(parent: u32) -> Vec<u32> {
+    let wanted = format!("cofferdam-launcher\0{parent}\0");
+    let mut found = children_of(parent);
+    // A process that is only waited for has no arguments any more.
+    found.retain(|pid| {
+        std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == wanted)
+    });
+    found
+}
+
+fn pid_of(number: u32) -> rustix::process::Pid {
+    i32::try_from(number).ok().and_then(rustix::process::Pid::from_raw).expect("a pid")
+}
+
+/// Returns the children of a process, those that are only waited for included.
+fn children_of(parent: u32) -> Vec<u32> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let wanted = format!("cofferdam-launcher\0{parent}\0").into_bytes();
+    let parent_of = |stat: &str| -> Option<u32> {
+        let (_, after_name) = stat.rsplit_once(')')?;
+        after_name.split_ascii_whitespace().nth(1)?.parse().ok()
+    };
     entries
         .filter_map(|entry| {
             let path = entry.ok()?.path();
-            // A process that is only waited for has no arguments any more.
-            let is_launcher = std::fs::read(path.join("cmdline")).ok()? == wanted;
+            let stat = std::fs::read_to_string(path.join("stat")).ok()?;
             let pid = path.file_name()?.to_str()?.parse().ok()?;
-            is_launcher.then_some(pid)
+            (parent_of(&stat) == Some(parent)).then_some(pid)
         })
         .collect()
-}
-
-/// Returns how many children a process has, those that are only waited for included.
-fn children_of(parent: i32) -> usize {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return 0 };
-    let is_child = |stat: String| {
-        let after_name = stat.rsplit_once(')')?.1;
-        Some(after_name.split_ascii_whitespace().nth(1)?.parse::<i32>().ok()? == parent)
-    };
-    entries
-        .filter_map(|entry| std::fs::read_to_string(entry.ok()?.path().join("stat")).ok())
-        .filter(|stat| is_child(stat.clone()) == Some(true))
-        .count()
 }
 
 /// Set for the copy of this test that is to be killed.
@@ -165,7 +172,7 @@ async fn a_killed_launcher_takes_the_sandbox_with_it() {
     let (seconds, _command) = leave_behind(&*sealed).await;
     let launchers = launchers_of(std::process::id());
     let [launcher] = launchers[..] else { panic!("one launcher, not {launchers:?}") };
-    let pid = rustix::process::Pid::from_raw(launcher).expect("a pid");
+    let pid = pid_of(launcher);
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("killed");
     let error = sealed.lost().await;
     assert!(
@@ -187,7 +194,7 @@ async fn after_a_killed_launcher_the_next_sandbox_has_a_new_one() {
     let (one, two) = (one.expect("a sandbox"), two.expect("another"));
     let launchers = launchers_of(std::process::id());
     let [launcher] = launchers[..] else { panic!("one launcher for both, not {launchers:?}") };
-    let pid = rustix::process::Pid::from_raw(launcher).expect("a pid");
+    let pid = pid_of(launcher);
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("killed");
     for sealed in [&one, &two] {
         assert_eq!(
@@ -200,6 +207,29 @@ async fn after_a_killed_launcher_the_next_sandbox_has_a_new_one() {
     for sealed in [one, two, three] {
         sealed.close().await.expect("closes");
     }
+}
+
+#[tokio::test]
+async fn the_end_of_a_runtime_ends_its_own_sandboxes_only() {
+    let backend = LinuxBackend::new();
+    let sealed = backend.create(&small()).await.expect("a sandbox");
+    let other = backend.clone();
+    // Its tasks end with it, so nobody hears how its sandbox ends.
+    let (seconds, runtime) = tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let (seconds, _) = runtime.block_on(async {
+            let lonely = other.create(&small()).await.expect("a sandbox");
+            leave_behind(&*lonely).await
+        });
+        (seconds, runtime)
+    })
+    .await
+    .expect("it does not panic");
+    runtime.shutdown_background();
+    eventually("the other's processes end", || processes_with(&["sleep", &seconds]) == 0).await;
+    // The launcher is the same for both, and does not mind.
+    assert_eq!(run(&*sealed, "echo alive").await.stdout.to_text(), "alive\n");
+    sealed.close().await.expect("closes");
 }
 
 #[tokio::test]
@@ -269,31 +299,60 @@ async fn fifty_sandboxes_at_once() {
     closed.into_iter().for_each(|result| result.expect("closes"));
 }
 
-#[tokio::test]
-async fn a_given_root_is_the_root() {
-    use std::os::unix::fs::PermissionsExt;
+/// Makes a root directory with one program, the one static program at hand: its input is at its end, so it ends at once.
+fn root_with_one_program() -> tempfile::TempDir {
     let root = tempfile::tempdir().expect("a directory");
+    open_to_all(root.path());
     std::fs::create_dir(root.path().join("bin")).expect("made");
-    // The one static program at hand. Its input is at its end, so it ends at once.
     let program = root.path().join("bin/only");
     std::fs::write(&program, cofferdam_guest::PROGRAM).expect("written");
-    for path in [root.path(), &program] {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
-            .expect("open to all");
-    }
+    open_to_all(&program);
+    root
+}
+
+async fn run_the_one_program(sealed: &dyn Sandbox) -> Option<ExitStatus> {
+    let request = ExecRequest::program(["/bin/only"]);
+    sealed.run(request, 1024).await.expect("starts").status
+}
+
+#[tokio::test]
+async fn a_given_root_is_the_root() {
+    let root = root_with_one_program();
     let spec = SandboxSpec { root: RootFilesystem::Directory(root.path().to_owned()), ..small() };
     let sealed = LinuxBackend::new().create(&spec).await.expect("a sandbox");
     let error =
         sealed.exec(ExecRequest::shell("true")).await.expect_err("the host's shell is not there");
     assert!(matches!(&error, SandboxError::NotStarted { errno: 2, .. }), "{error}");
-    let mut process = sealed.exec(ExecRequest::program(["/bin/only"])).await.expect("starts");
-    let mut status = None;
-    while let Some(event) = process.next().await {
-        if let ExecEvent::Exited(exited) = event.expect("an event") {
-            status = Some(exited);
-        }
+    assert_eq!(run_the_one_program(&*sealed).await, Some(ExitStatus::Code(0)));
+    sealed.close().await.expect("closes");
+}
+
+#[tokio::test]
+async fn any_number_of_roots_can_be_used_in_turn() {
+    let backend = LinuxBackend::new();
+    // More than are kept ready, and each again after it was forgotten.
+    let roots: Vec<_> = (0..10).map(|_| root_with_one_program()).collect();
+    for root in roots.iter().chain(&roots) {
+        let spec =
+            SandboxSpec { root: RootFilesystem::Directory(root.path().to_owned()), ..small() };
+        let sealed = backend.create(&spec).await.expect("a sandbox");
+        assert_eq!(run_the_one_program(&*sealed).await, Some(ExitStatus::Code(0)));
+        sealed.close().await.expect("closes");
     }
-    assert_eq!(status, Some(ExitStatus::Code(0)));
+}
+
+#[tokio::test]
+async fn a_root_with_many_files_is_no_harder() {
+    let root = root_with_one_program();
+    // Each is copied into the root, and they are more than fits a socket's buffer.
+    for number in 0..30 {
+        let file = root.path().join(format!("file{number}"));
+        std::fs::write(&file, vec![b'x'; 16 << 10]).expect("written");
+        open_to_all(&file);
+    }
+    let spec = SandboxSpec { root: RootFilesystem::Directory(root.path().to_owned()), ..small() };
+    let sealed = LinuxBackend::new().create(&spec).await.expect("a sandbox");
+    assert_eq!(run_the_one_program(&*sealed).await, Some(ExitStatus::Code(0)));
     sealed.close().await.expect("closes");
 }
 

@@ -11,7 +11,9 @@ use cofferdam_sandbox_linux::LinuxBackend;
 use cofferdam_testkit::skip;
 use futures::StreamExt;
 
-use crate::host::{cgroups_of, eventually, parent_of, processes_with, run, sandbox, small, unique};
+use crate::host::{
+    cgroups_of, eventually, guest_above, processes_with, run, sandbox, small, unique,
+};
 
 /// Fills memory with pages that cannot be shared, up to some MiB.
 const MEMORY_BOMB: &str =
@@ -197,11 +199,12 @@ async fn an_idle_sandbox_is_closed_also_if_its_guest_is_stopped() {
     let limits = SandboxLimits { idle_time: Some(Duration::from_millis(300)), ..small().limits };
     let sealed = sandbox(&SandboxSpec { limits, ..small() }).await;
     let seconds = format!("600.{}", unique());
-    let started = "until grep -q sleep /proc/$!/comm; do :; done";
-    run(&*sealed, &format!("sleep {seconds} </dev/null >/dev/null 2>&1 & {started}")).await;
-    // The guest is the parent of what is left behind.
-    let guest = parent_of(&["sleep", &seconds]).expect("it runs");
+    let busy = sealed.exec(ExecRequest::program(["sleep", &seconds])).await.expect("starts");
+    eventually("it runs", || processes_with(&["sleep", &seconds]) == 1).await;
+    let guest = guest_above(&["sleep", &seconds]).expect("it runs");
+    // From here on it is idle, and the guest can do nothing about it.
     rustix::process::kill_process(guest, rustix::process::Signal::STOP).expect("stopped");
+    drop(busy);
     // Nobody asks for the loss.
     eventually("its processes end", || processes_with(&["sleep", &seconds]) == 0).await;
     sealed.close().await.expect("closes");

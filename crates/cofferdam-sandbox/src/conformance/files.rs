@@ -36,6 +36,7 @@ case_table! { "files":
     fifo_is_refused: "a fifo is refused without waiting for its other end",
     deep_directories: "100 levels of directories work",
     sparse_file: "a sparse file has its full size and reads as zeros",
+    set_id_is_dropped: "writing drops set-id bits, as an upload does",
     large: "64 MiB are written and read back",
     atomic_for_commands: "a command that reads sees the old content or the new one",
     one_is_first: "of many that write a new file at a time, one succeeds and the others learn EEXIST",
@@ -358,6 +359,13 @@ async fn sparse_file(trial: &Trial<'_>) -> CaseResult {
     equal("the size", sandbox.files().stat(&path("sparse")?).await?.size, 64 << 20)?;
     let end = sandbox.files().read(&path("sparse")?, (64 << 20) - 5, 100).await?;
     equal("the last bytes", end, [0_u8; 5].as_slice())
+}
+
+async fn set_id_is_dropped(trial: &Trial<'_>) -> CaseResult {
+    let sandbox = trial.sandbox().await?;
+    let options = WriteOptions { mode: 0o6755, ..WriteOptions::default() };
+    sandbox.files().write(&path("file")?, Bytes::new(), &options).await?;
+    equal("the mode", sandbox.files().stat(&path("file")?).await?.mode, 0o755)
 }
 
 async fn large(trial: &Trial<'_>) -> CaseResult {

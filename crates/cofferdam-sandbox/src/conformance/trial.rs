@@ -42,9 +42,13 @@ impl<'a> Trial<'a> {
     ) -> Result<Arc<dyn Sandbox>, SandboxError> {
         let mut spec = self.spec.clone();
         change(&mut spec);
-        let sandbox = self.backend.create(&spec).await?;
+        Ok(self.adopt(self.backend.create(&spec).await?))
+    }
+
+    /// Closes after the case a sandbox that was not made through here.
+    pub(super) fn adopt(&self, sandbox: Arc<dyn Sandbox>) -> Arc<dyn Sandbox> {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&sandbox));
-        Ok(sandbox)
+        sandbox
     }
 
     /// Skips the case if the backend says that a wall is not full.

@@ -58,22 +58,36 @@ pub fn program() -> &'static Path {
 
 #[expect(clippy::disallowed_methods, reason = "the test is the backend of the program")]
 pub fn spawn(arguments: &[&str]) -> (Child, UnixStream) {
+    spawn_with(Command::new(program()).args(arguments))
+}
+
+/// Starts a command that runs the program with a socket as its standard input.
+pub fn spawn_with(command: &mut Command) -> (Child, UnixStream) {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-    let child = Command::new(program())
-        .args(arguments)
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .spawn()
-        .unwrap();
+    let child = command.stdin(Stdio::from(OwnedFd::from(theirs))).spawn().unwrap();
     ours.set_nonblocking(true).unwrap();
     (child, UnixStream::from_std(ours).unwrap())
 }
 
 pub async fn open_with(change: impl FnOnce(&mut GuestOptions)) -> Box {
+    let door = new_door();
+    let guest = spawn(&["--listen", door.to_str().unwrap()]);
+    open_over(guest, door, change).await
+}
+
+/// Returns a path for a socket.
+pub fn new_door() -> PathBuf {
     static SERIAL: AtomicU32 = AtomicU32::new(0);
+    program().with_file_name(format!("door-{}", SERIAL.fetch_add(1, Ordering::Relaxed)))
+}
+
+/// Connects to a guest that was spawned.
+pub async fn open_over(
+    (child, stream): (Child, UnixStream),
+    door: PathBuf,
+    change: impl FnOnce(&mut GuestOptions),
+) -> Box {
     let workspace = TempDir::new().unwrap();
-    let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-    let door = program().with_file_name(format!("door-{serial}"));
-    let (child, stream) = spawn(&["--listen", door.to_str().unwrap()]);
     let mut options = GuestOptions {
         workspace: workspace.path().to_str().unwrap().to_owned(),
         environment: BTreeMap::from([

@@ -180,7 +180,10 @@ fn target(
     random: &mut Random,
 ) -> Option<Pid> {
     let mut newborn = None;
-    if let Aim::WhileMaking(age) = aim {
+    // Nobody but the guest is inside of one that is being made.
+    if let Aim::WhileMaking(age) = aim
+        && victim != Victim::Inside
+    {
         let known = subject.find(Victim::Guest, harness);
         let birth = || {
             let guests = subject.find(Victim::Guest, harness);

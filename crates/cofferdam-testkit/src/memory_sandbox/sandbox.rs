@@ -104,7 +104,7 @@ fn bytes(path: &WorkspacePath) -> &[u8] {
 
 /// Refuses a mode with bits that the seam does not define.
 fn check_mode(mode: u32) -> Result<(), SandboxError> {
-    if mode & !0o1777 != 0 {
+    if mode & !0o7777 != 0 {
         return Err(invalid(format!("mode {mode:o} has bits beyond the permissions")));
     }
     Ok(())
