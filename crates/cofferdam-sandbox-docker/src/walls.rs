@@ -15,7 +15,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) is_local: bool,
 }
 
-const ALL: [Wall; 14] = [
+const ALL: [Wall; 15] = [
     Wall::Filesystem,
     Wall::Network,
     Wall::Processes,
@@ -29,6 +29,7 @@ const ALL: [Wall; 14] = [
     Wall::OpenFileLimit,
     Wall::OutputLimit,
     Wall::WallTimeLimit,
+    Wall::IdleTimeLimit,
     Wall::Teardown,
 ];
 
@@ -68,6 +69,7 @@ pub(crate) fn enforcement(wall: Wall, facts: &Facts<'_>) -> Enforcement {
         Wall::WallTimeLimit => {
             full("clock of the host process; if that dies before, the sandbox ends with it")
         }
+        Wall::IdleTimeLimit => full("clock of the host process, which ends the guest's stream"),
         Wall::Teardown => teardown(facts),
         _ => missing("not built by this backend", None),
     }

@@ -15,11 +15,11 @@ use cofferdam_sandbox::{
 use cofferdam_sandbox_docker::{DockerBackend, DockerEndpoint, TlsCertificates};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
-use crate::engine::{TestEngine, find, host_command, keep, wait_for};
+use crate::engine::{PATIENCE, TestEngine, find, host_command, keep, wait_for};
 
 /// Makes a sandbox, lets it do something of everything, and closes it.
 async fn check(endpoint: DockerEndpoint, spec: &SandboxSpec) {
-    let backend = DockerBackend::builder().endpoint(endpoint).build();
+    let backend = DockerBackend::builder().endpoint(endpoint).request_timeout(PATIENCE).build();
     let sandbox = backend.create(spec).await.expect("a sandbox");
     let told = sandbox.run(ExecRequest::shell("id -un; pwd"), 1024).await.expect("it ran");
     assert_eq!(told.stdout.to_text(), "sandbox\n/workspace\n", "{told:?}");
@@ -226,12 +226,14 @@ async fn podman() {
     check(endpoint.clone(), &engine.spec()).await;
 
     // What is not the guest's doing.
-    let backend = DockerBackend::builder().endpoint(endpoint).build();
+    let backend = DockerBackend::builder().endpoint(endpoint).request_timeout(PATIENCE).build();
     for group in ["lifecycle::", "limits::"] {
         let options = Options {
             filter: Some(group.to_owned()),
             spec: engine.spec(),
-            case_timeout: Duration::from_secs(60),
+            case_timeout: PATIENCE,
+            at_once: 8,
+            parallel: 2,
             ..Options::default()
         };
         let report = conformance::run(&backend, &options).await;

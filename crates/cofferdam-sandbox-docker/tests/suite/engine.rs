@@ -17,10 +17,13 @@ use std::{
 };
 
 use cofferdam_sandbox::{RootFilesystem, SandboxSpec};
-use cofferdam_sandbox_docker::{DockerBackend, DockerEndpoint};
+use cofferdam_sandbox_docker::{DockerBackend, DockerBackendBuilder, DockerEndpoint};
 
 /// How long an engine may take to listen.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long one request may take in tests.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Ends the engine when the test program ends, waits for it, and removes its files.
 const KEEPER: &str = r#"
@@ -100,9 +103,14 @@ impl TestEngine {
         SandboxSpec { root, ..SandboxSpec::default() }
     }
 
+    /// Begins a backend on it, with patience for a machine that does much else.
+    pub(crate) fn builder(&self) -> DockerBackendBuilder {
+        DockerBackend::builder().endpoint(self.endpoint()).request_timeout(PATIENCE)
+    }
+
     /// A backend on it.
     pub(crate) fn backend(&self) -> DockerBackend {
-        DockerBackend::builder().endpoint(self.endpoint()).build()
+        self.builder().build()
     }
 
     /// A client of it, to do what others do.
@@ -167,17 +175,27 @@ fn make_root(top: &Path) -> io::Result<()> {
     for name in String::from_utf8_lossy(&listed.stdout).lines().filter(|n| *n != "busybox") {
         symlink("busybox", top.join("bin").join(name))?;
     }
-    let bash = find("bash").ok_or_else(|| missing("bash"))?;
-    fs::copy(&bash, top.join("bin/bash"))?;
-    let mut needed = libraries(&bash)?;
-    // What attempts to get out are written in, where it is there.
+    // The shell of busybox takes its own programs before those of others, so it is not the one that is used.
+    let shell = find("dash").or_else(|| find("bash")).ok_or_else(|| missing("dash or bash"))?;
+    fs::remove_file(top.join("bin/sh"))?;
+    fs::copy(&shell, top.join("bin/sh"))?;
+    // What busybox lacks or does otherwise, and perl where it is there: attempts to get out are written in it.
+    let mut needed = vec![find("bash").ok_or_else(|| missing("bash"))?, shell];
+    needed.extend(["cksum", "date", "stty"].into_iter().filter_map(find));
     if let Some(perl) = find("perl") {
-        needed.extend(libraries(&perl)?);
         needed.push(perl);
         needed.extend(perl_modules()?);
     }
+    for program in needed.clone() {
+        needed.extend(libraries(&program)?);
+    }
     for library in needed {
-        let copy = top.join(library.strip_prefix("/").map_err(io::Error::other)?);
+        let copy = match library.strip_prefix("/usr/bin") {
+            Ok(name) => top.join("bin").join(name),
+            Err(_) => top.join(library.strip_prefix("/").map_err(io::Error::other)?),
+        };
+        // Not through a link to busybox.
+        let _ = fs::remove_file(&copy);
         fs::create_dir_all(copy.parent().unwrap_or(top))?;
         fs::copy(&library, copy)?;
     }
