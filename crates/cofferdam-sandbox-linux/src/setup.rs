@@ -296,7 +296,6 @@ mod tests {
         insta::assert_snapshot!(text.join("\n"), @"
         something above this process forbids it, such as a container or a security module: run outside of it, or use another backend, such as docker
           hand the plan to the launcher: EPERM, EACCES
-          stack the layers of the image: EPERM, EACCES
           fill the root: EPERM
           map the sandbox's user: EPERM, EACCES
           create a cgroup namespace: EPERM, EACCES
