@@ -3,6 +3,7 @@
 //! A benchmark is a program (`cargo bench -p …`) that prints one JSON object per line, see [`case`]. Times differ from
 //! machine to machine and from hour to hour; the ratio to a floor that was measured in the same run is what counts.
 
+mod agents_sdk;
 mod case;
 mod peers;
 
@@ -27,15 +28,17 @@ enum Source {
     /// A crate with programs under `benches/`.
     Package(&'static str),
     /// Other programs that do the same work, where they are installed.
-    Peers(fn(&mut Report) -> Result<Vec<Case>>),
+    Peers(fn(&Context, &mut Report) -> Result<Vec<Case>>),
 }
 
 const BENCHES: &[Bench] = &[
     Bench { name: "apply-patch", source: Source::Package("cofferdam-apply-patch") },
     Bench { name: "sandbox-linux", source: Source::Package("cofferdam-sandbox-linux") },
     Bench { name: "sandbox-docker", source: Source::Package("cofferdam-sandbox-docker") },
+    Bench { name: "guest", source: Source::Package("cofferdam-sandbox") },
     Bench { name: "runs", source: Source::Package("cofferdam") },
     Bench { name: "peers", source: Source::Peers(peers::start) },
+    Bench { name: "agents-sdk", source: Source::Peers(agents_sdk::files) },
 ];
 
 pub(crate) fn run(context: &Context, arguments: Arguments) -> Result<bool> {
@@ -55,13 +58,14 @@ pub(crate) fn run(context: &Context, arguments: Arguments) -> Result<bool> {
         println!("\n=== bench {}", bench.name);
         let result = match bench.source {
             Source::Package(package) => run_package(context, package),
-            Source::Peers(run) => run(&mut report),
+            Source::Peers(run) => run(context, &mut report),
         };
         match result {
             Ok(found) => cases.extend(found),
             Err(error) => report.fail(format!("bench {}: {error:#}", bench.name)),
         }
     }
+    Case::compare(&mut cases);
     let rows: Vec<_> = cases.iter().map(Case::row).collect();
     println!("\n{}", table::render(Case::HEADING, &rows));
     for case in &cases {

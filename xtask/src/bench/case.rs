@@ -6,7 +6,8 @@
 //!
 //! All but `case` and `median_ms` may be absent. `floor` is what the case is compared with, `ratio` how many times as
 //! long it takes, and `bar` the ratio allowed at most. A floor may also be given by its time, as `floor_NAME_ms`: the
-//! ratio of the medians follows. A bar on a time instead of a ratio is `bar_ms`, and is met by `median_ms`.
+//! ratio of the medians follows. A bar on a time instead of a ratio is `bar_ms`, and is met by `median_ms`. With `against`
+//! the floor is a case of another benchmark of the same run, and there is no ratio if that was not run.
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -52,8 +53,9 @@ impl Case {
         let ratio = raw["ratio"]
             .as_f64()
             .or_else(|| timed.as_ref().map(|(_, floor_ms)| median_ms / floor_ms));
+        let against = raw["against"].as_str();
         anyhow::ensure!(
-            !matches!((bar, ratio), (Some(Bar::Ratio(_)), None)),
+            against.is_some() || !matches!((bar, ratio), (Some(Bar::Ratio(_)), None)),
             "`bar` without `ratio`"
         );
         Ok(Self {
@@ -63,6 +65,7 @@ impl Case {
             n: raw["n"].as_u64(),
             floor: raw["floor"]
                 .as_str()
+                .or(against)
                 .map(str::to_owned)
                 .or(timed.map(|(name, _)| name))
                 .unwrap_or_default(),
@@ -70,6 +73,17 @@ impl Case {
             bar,
             raw,
         })
+    }
+
+    /// Compares the cases that name one of another benchmark with it.
+    pub(crate) fn compare(cases: &mut [Self]) {
+        let medians: Vec<(String, f64)> =
+            cases.iter().map(|case| (case.name.clone(), case.median_ms)).collect();
+        for case in cases.iter_mut().filter(|case| case.ratio.is_none()) {
+            let Some(against) = case.raw["against"].as_str() else { continue };
+            let found = medians.iter().find(|(name, _)| name == against);
+            case.ratio = found.map(|(_, median_ms)| case.median_ms / median_ms);
+        }
     }
 
     /// Whether the case keeps to its bar, where it has one.
@@ -144,6 +158,17 @@ mod tests {
     fn a_floor_by_its_time() {
         let timed = case(r#"{"case":"a","median_ms":12,"floor_read_write_ms":8,"bar":1.4}"#);
         assert_eq!(timed.row(), ["a", "12.000", "", "", "read write", "1.50", "1.40", "over"]);
+    }
+
+    #[test]
+    fn a_case_of_another_benchmark_as_floor() {
+        let ours = r#"{"case":"ours","median_ms":1,"against":"theirs","bar":0.5}"#;
+        let mut alone = [case(ours)];
+        Case::compare(&mut alone);
+        assert_eq!(alone[0].within_bar(), None);
+        let mut both = [case(ours), case(r#"{"case":"theirs","median_ms":4}"#)];
+        Case::compare(&mut both);
+        assert_eq!(both[0].row()[4..], ["theirs", "0.25", "0.50", "ok"]);
     }
 
     #[test]

@@ -9,13 +9,14 @@ use serde_json::json;
 
 use super::case::Case;
 use crate::command::find_program;
+use crate::context::Context;
 use crate::report::Report;
 
 const ROUNDS: usize = 100;
 const FLOOR: &str = "fork+exec+wait of true";
 
 /// Starting `true` in a fresh sandbox, against starting it in none.
-pub(crate) fn start(report: &mut Report) -> Result<Vec<Case>> {
+pub(crate) fn start(_context: &Context, report: &mut Report) -> Result<Vec<Case>> {
     let floor = measure(|| Command::new("/bin/true"))?;
     let mut cases = vec![case("true without a sandbox", &floor, &floor)?];
     match find_program("bwrap") {

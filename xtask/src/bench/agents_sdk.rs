@@ -1,0 +1,38 @@
+//! Files in the local sandbox of OpenAI's Agents SDK for Python, for the cases of `cofferdam` that are held against it.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+
+use super::case::Case;
+use crate::command::{run_reading, succeeds};
+use crate::context::Context;
+use crate::report::Report;
+
+/// Runs the script in the Python that has the SDK: that of `AGENTS_SDK_PYTHON`, else the one that was set up here.
+pub(crate) fn files(context: &Context, report: &mut Report) -> Result<Vec<Case>> {
+    let has_sdk =
+        |python: &PathBuf| succeeds(Command::new(python).args(["-c", "import agents.sandbox"]));
+    let named = std::env::var_os("AGENTS_SDK_PYTHON").map(PathBuf::from);
+    let Some(python) = named.or_else(|| context.python()).filter(has_sdk) else {
+        report.skip(
+            "bench of the Agents SDK",
+            "no Python with `openai-agents`; name one with AGENTS_SDK_PYTHON",
+        );
+        return Ok(Vec::new());
+    };
+    let mut cases = Vec::new();
+    let mut wrong = None;
+    let script = context.path("xtask/suites/agents_sdk_files.py");
+    let status = run_reading(Command::new(python).arg(script), |line| match Case::parse(line) {
+        Some(Ok(case)) => cases.push(case),
+        Some(Err(error)) => wrong = Some(error),
+        None => {}
+    })?;
+    if let Some(error) = wrong {
+        return Err(error);
+    }
+    ensure!(status.success(), "the script ended with {status}");
+    Ok(cases)
+}
