@@ -120,7 +120,7 @@ impl Channel {
         self.credit.notify_one();
     }
 
-    /// Takes in a message; an error says how the guest broke the protocol.
+    /// Takes in a message, and wakes nobody yet; an error says how the guest broke the protocol.
     pub(super) fn deliver(&self, message: &GuestMessage<'_>) -> Result<(), String> {
         let mut guard = self.inbox();
         let inbox = &mut *guard;
@@ -209,8 +209,6 @@ impl Channel {
                 ));
             }
         }
-        drop(guard);
-        self.wake();
         Ok(())
     }
 }

@@ -255,7 +255,11 @@ impl Connection {
     }
 
     /// Hands a message of the guest to its channel.
-    fn deliver(&self, channel: u32, message: &GuestMessage<'_>) -> Result<(), String> {
+    fn deliver(
+        &self,
+        channel: u32,
+        message: &GuestMessage<'_>,
+    ) -> Result<Option<Arc<Channel>>, String> {
         let open = {
             let state = self.state();
             if channel == 0 || channel > state.last_channel {
@@ -264,7 +268,10 @@ impl Connection {
             state.channels.get(&channel).map(Arc::clone)
         };
         // Without one, the channel was closed while the message was under way.
-        open.map_or(Ok(()), |open| open.deliver(message))
+        if let Some(open) = &open {
+            open.deliver(message)?;
+        }
+        Ok(open)
     }
 
     /// Takes everything that waits to be written, and how many slots it held.
@@ -335,12 +342,33 @@ pub(super) async fn read_frames<R>(
     }
 }
 
+/// Delivers all frames that have arrived, and then wakes who waits for them: the answer to a small request comes in several
+/// frames at once, and its caller is woken once for all of them.
 fn deliver_all(connection: &Connection, decoder: &mut FrameDecoder) -> Result<(), String> {
-    while let Some(frame) = decoder.next_frame().map_err(|error| error.to_string())? {
-        let message = GuestMessage::decode(frame).map_err(|error| error.to_string())?;
-        connection.deliver(frame.channel, &message)?;
+    let mut told: Option<Arc<Channel>> = None;
+    let result = loop {
+        let delivered = decoder.next_frame().map_err(|error| error.to_string()).and_then(|frame| {
+            let Some(frame) = frame else { return Ok(None) };
+            let message = GuestMessage::decode(frame).map_err(|error| error.to_string())?;
+            connection.deliver(frame.channel, &message).map(Some)
+        });
+        match delivered {
+            Ok(Some(Some(channel))) => {
+                if let Some(before) = told.replace(channel)
+                    && told.as_ref().is_some_and(|now| now.id != before.id)
+                {
+                    before.wake();
+                }
+            }
+            Ok(Some(None)) => {}
+            Ok(None) => break Ok(()),
+            Err(detail) => break Err(detail),
+        }
+    };
+    if let Some(last) = told {
+        last.wake();
     }
-    Ok(())
+    result
 }
 
 /// Writes what waits until the connection is over.
