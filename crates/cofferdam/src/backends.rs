@@ -3,6 +3,9 @@
 //! A backend is a crate of its own and needs nothing of this one; this is the list from which the command and
 //! [`crate::AgentBuilder`] choose.
 
+#[cfg(all(feature = "registry", feature = "linux", target_os = "linux"))]
+mod fetching;
+
 use std::sync::Arc;
 
 use cofferdam_sandbox::{SandboxBackend, SandboxError};
@@ -40,7 +43,7 @@ type Open = fn() -> Result<Arc<dyn SandboxBackend>, BackendError>;
 /// The backends of this build, the default first.
 const BACKENDS: &[(&str, Open)] = &[
     #[cfg(all(feature = "linux", target_os = "linux"))]
-    ("linux", || Ok(Arc::new(linux::open()))),
+    ("linux", || Ok(linux::open())),
     #[cfg(feature = "docker")]
     ("docker", || docker::open()),
 ];
@@ -71,20 +74,22 @@ pub fn default_backend() -> Option<Arc<dyn SandboxBackend>> {
 /// The backend without a daemon, with a place for the images that sandboxes are made from.
 #[cfg(all(feature = "linux", target_os = "linux"))]
 mod linux {
-    use std::path::PathBuf;
+    use std::{path::PathBuf, sync::Arc};
 
+    use cofferdam_sandbox::SandboxBackend;
     use cofferdam_sandbox_linux::{ImageCacheOptions, LinuxBackend};
 
     use super::variable;
 
     /// Returns the backend, which unpacks images below `COFFERDAM_CACHE`, else below the user's cache directory. Without
     /// either it refuses images by name.
-    pub(super) fn open() -> LinuxBackend {
+    pub(super) fn open() -> Arc<dyn SandboxBackend> {
         let backend = LinuxBackend::default();
-        match cache_directory() {
-            Some(directory) => backend.with_image_cache(directory, ImageCacheOptions::default()),
-            None => backend,
-        }
+        let Some(cache) = cache_directory() else { return Arc::new(backend) };
+        let backend = backend.with_image_cache(&cache, ImageCacheOptions::default());
+        #[cfg(feature = "registry")]
+        let backend = super::fetching::FetchingBackend { inner: backend, cache };
+        Arc::new(backend)
     }
 
     fn cache_directory() -> Option<PathBuf> {

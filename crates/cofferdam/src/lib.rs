@@ -18,7 +18,7 @@
 //! ```
 //!
 //! Features: `linux` (default) brings sealed sandboxes on Linux without a daemon, `docker` the same in containers, `openai`
-//! (default) the clients of the Responses and Chat Completions APIs.
+//! (default) the clients of the Responses and Chat Completions APIs, `registry` the fetching of images that sandboxes name.
 #![forbid(unsafe_code)]
 
 pub mod agent;
