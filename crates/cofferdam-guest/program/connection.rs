@@ -13,6 +13,9 @@ use crate::sys;
 /// Waiting bytes above which nothing more is read from commands and files, nor from the host.
 pub(crate) const OUT_FULL: usize = 256 * 1024;
 
+/// What pipes to the host hold, as the kernel allows every user: then neither side waits for the other after each piece.
+const PIPE_SIZE: i32 = 1 << 20;
+
 #[derive(Debug)]
 pub(crate) struct Connection {
     input: File,
@@ -43,7 +46,12 @@ impl Connection {
         let output = if sys::stat_open(input.as_fd())?.is(sys::S_IFSOCK) {
             input.try_clone()?
         } else {
-            sys::inherited(1)?
+            let output = sys::inherited(1)?;
+            for fd in [&input, &output] {
+                // Only faster: a terminal has no such size, and a small pipe serves too.
+                let _ = sys::set_pipe_size(fd.as_fd(), PIPE_SIZE);
+            }
+            output
         };
         Self::new(input, output)
     }

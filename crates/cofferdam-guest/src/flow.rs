@@ -7,6 +7,9 @@ use crate::ProtocolError;
 /// The credit of each direction of a new channel, in bytes.
 pub const INITIAL_WINDOW: u32 = 256 * 1024;
 
+/// The credit of a transfer that is known to be long, in bytes.
+pub const WIDE_WINDOW: u32 = 1024 * 1024;
+
 /// The greatest credit that a peer may hold, in bytes.
 pub const MAX_WINDOW: u32 = 16 * 1024 * 1024;
 
@@ -71,6 +74,16 @@ impl Default for ReceiveWindow {
 }
 
 impl ReceiveWindow {
+    /// Notes credit that is given on top, for a transfer that is known to be long, and returns it.
+    ///
+    /// The window is then [`WIDE_WINDOW`]: a far host's grants come in time.
+    #[must_use]
+    pub fn widen(&mut self) -> u32 {
+        let bytes = WIDE_WINDOW.saturating_sub(self.outstanding);
+        self.outstanding += bytes;
+        bytes
+    }
+
     /// Notes `length` bytes that arrived on `channel`.
     ///
     /// # Errors

@@ -39,7 +39,7 @@ pub use file::{
     DownloadTree, FileKind, FileRequest, ListDirectory, MAX_PATH, Metadata, ReadFile, UploadTree,
     WriteFile,
 };
-pub use flow::{INITIAL_WINDOW, MAX_WINDOW, ReceiveWindow, SendWindow};
+pub use flow::{INITIAL_WINDOW, MAX_WINDOW, ReceiveWindow, SendWindow, WIDE_WINDOW};
 pub use frame::{Frame, FrameDecoder, HEADER_LENGTH, MAX_PAYLOAD};
 pub use hello::{GuestHello, HostHello, OLDEST_VERSION, PROTOCOL_VERSION, Refusal, Versions};
 pub use message::{Failure, FailureReason, GuestMessage, HostMessage};

@@ -12,7 +12,8 @@ use cofferdam_guest::{
     HEADER_LENGTH, HostHello, HostMessage, INITIAL_WINDOW, ListDirectory, MAX_PAYLOAD, MAX_WINDOW,
     Metadata, ProtocolError, ReadFile, ReceiveWindow, Refusal, ResourceLimit, SendWindow,
     SessionGrant, SessionRequest, SkipReason, TerminalSize, Token, TreeDecoder, TreeEntry,
-    TreeRecord, UploadTree, Versions, Watch, WriteFile, encode_end, encode_entry, encode_skipped,
+    TreeRecord, UploadTree, Versions, WIDE_WINDOW, Watch, WriteFile, encode_end, encode_entry,
+    encode_skipped,
 };
 use proptest::{collection::vec, option, prelude::*};
 
@@ -434,6 +435,11 @@ fn bounds_are_typed_errors() {
         window.arrived(3, INITIAL_WINDOW as usize + 5),
         Err(ProtocolError::Overrun { channel: 3, excess: 5 })
     );
+    // Widened once, and no more while that is outstanding.
+    assert_eq!(window.widen(), WIDE_WINDOW - INITIAL_WINDOW);
+    assert_eq!(window.widen(), 0);
+    assert_eq!(window.arrived(3, WIDE_WINDOW as usize), Ok(()));
+    assert_eq!(window.arrived(3, 1), Err(ProtocolError::Overrun { channel: 3, excess: 1 }));
 }
 
 #[test]

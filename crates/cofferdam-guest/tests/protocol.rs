@@ -16,7 +16,7 @@ use cofferdam_guest::{
     PROTOCOL_VERSION, Refusal, Versions,
 };
 use proptest::prelude::*;
-use support::{Event, Guest, host_hello, spawn};
+use support::{Event, Guest, host_hello, program, spawn};
 
 /// Sends bytes to a fresh guest and returns what it answers, its exit code and its diagnostics.
 fn talk(bytes: &[u8]) -> (Vec<u8>, Option<i32>, String) {
@@ -51,6 +51,30 @@ fn the_guest_introduces_itself() {
     assert_eq!(guest.hello.build, env!("CARGO_PKG_VERSION"));
     assert_eq!(guest.hello.pid, guest.child.id());
     assert!(guest.close().success());
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the test is the backend of the program")]
+fn pipes_to_the_host_are_widened() {
+    let workspace = tempfile::TempDir::new().unwrap();
+    let ((theirs_in, mut to_guest), (mut from_guest, theirs_out)) =
+        (std::io::pipe().unwrap(), std::io::pipe().unwrap());
+    let mut child =
+        std::process::Command::new(program()).stdin(theirs_in).stdout(theirs_out).spawn().unwrap();
+    let mut bytes = Vec::new();
+    HostMessage::Hello(host_hello(workspace.path())).encode(0, &mut bytes).unwrap();
+    to_guest.write_all(&bytes).unwrap();
+    let mut header = [0; HEADER_LENGTH];
+    from_guest.read_exact(&mut header).unwrap();
+    for size in
+        [rustix::pipe::fcntl_getpipe_size(&to_guest), rustix::pipe::fcntl_getpipe_size(&from_guest)]
+    {
+        assert_eq!(size.unwrap(), 1 << 20);
+    }
+    drop(to_guest);
+    let mut rest = Vec::new();
+    from_guest.read_to_end(&mut rest).unwrap();
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]

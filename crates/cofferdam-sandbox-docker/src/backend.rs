@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, atomic::AtomicU32},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -13,8 +13,8 @@ use bollard::{
 };
 use cofferdam_core::SandboxId;
 use cofferdam_sandbox::{
-    Enforcement, Guarantees, GuestClient, GuestOptions, Sandbox, SandboxBackend, SandboxError,
-    SandboxSpec, SandboxState, SessionOptions, SessionToken, Wall,
+    Enforcement, Guarantees, GuestClient, GuestOptions, RootFilesystem, Sandbox, SandboxBackend,
+    SandboxError, SandboxSpec, SandboxState, SessionOptions, SessionToken, Wall,
 };
 use serde_json::json;
 use tokio::sync::{Mutex, OnceCell};
@@ -28,6 +28,7 @@ use crate::{
     image::{self, Image, ImageOptions, OnProgress, PullPolicy, PullProgress},
     labels::{self, Labels, Owner},
     prepare,
+    prepared::{self, Keep},
     sandbox::{Container, DockerSandbox, better_reason},
     seccomp::Delivery,
     stream::{Said, guest_stream},
@@ -51,6 +52,7 @@ pub struct DockerBackendBuilder {
     endpoint: DockerEndpoint,
     timeout: Duration,
     images: ImageOptions,
+    keep: Keep,
 }
 
 #[derive(Debug)]
@@ -58,6 +60,7 @@ struct Inner {
     endpoint: Arc<DockerEndpoint>,
     timeout: Duration,
     images: ImageOptions,
+    keep: Keep,
     connected: OnceCell<Connected>,
     guarantees: OnceCell<Guarantees>,
 }
@@ -73,8 +76,22 @@ pub(crate) struct Connected {
     turn: AtomicU32,
     seccomp: Delivery,
     /// Images with the guest in them, by the image that they are made of. Held while one is made, so that it is made once.
-    layered: Mutex<HashMap<String, String>>,
+    layered: Mutex<HashMap<String, Layered>>,
+    keep: Keep,
 }
+
+/// An image with the guest in it, and when the engine was told that it is used.
+#[derive(Debug)]
+struct Layered {
+    id: String,
+    noted: Instant,
+}
+
+/// How long a use stands for others.
+const NOTED: Duration = Duration::from_secs(3600);
+
+/// How often an image is looked for whose removal by somebody comes between looking and using.
+const ATTEMPTS: u32 = 3;
 
 impl Default for DockerBackend {
     fn default() -> Self {
@@ -101,6 +118,7 @@ impl DockerBackend {
                 transfer_timeout: Duration::from_secs(600),
                 on_progress: None,
             },
+            keep: Keep { images: 16, unused: Duration::from_secs(7 * 24 * 3600) },
         }
     }
 }
@@ -151,6 +169,17 @@ impl DockerBackendBuilder {
         self
     }
 
+    /// Sets how many prepared images stay on the engine, and how long each stays without being used. Default: 16, for 7 days.
+    ///
+    /// A prepared image is one with the guest in it, together with the root that was imported for it. What is beyond is
+    /// removed at the first use and after one was prepared, the longest unused first; what a container uses stays. Backends
+    /// that share an engine share its images too, so the smallest bound holds for all.
+    #[must_use]
+    pub fn keep_images(mut self, images: usize, unused: Duration) -> Self {
+        self.keep = Keep { images, unused };
+        self
+    }
+
     /// Returns the backend. It connects at the first use.
     #[must_use]
     pub fn build(self) -> DockerBackend {
@@ -159,6 +188,7 @@ impl DockerBackendBuilder {
                 endpoint: Arc::new(self.endpoint),
                 timeout: self.timeout,
                 images: self.images,
+                keep: self.keep,
                 connected: OnceCell::new(),
                 guarantees: OnceCell::new(),
             }),
@@ -249,7 +279,8 @@ fn unenforceable(wall: Wall, reason: impl Into<String>) -> SandboxError {
 
 impl Inner {
     async fn connected(&self) -> Result<&Connected, SandboxError> {
-        self.connected.get_or_try_init(|| Connected::new(&self.endpoint, self.timeout)).await
+        let connect = || Connected::new(&self.endpoint, self.timeout, self.keep);
+        self.connected.get_or_try_init(connect).await
     }
 
     async fn guarantees(&self) -> Result<&Guarantees, SandboxError> {
@@ -259,8 +290,8 @@ impl Inner {
     /// Builds a sandbox to see what stands, and takes it down again.
     async fn probe(&self) -> Result<Guarantees, SandboxError> {
         let connected = self.connected().await?;
-        let image = image::empty(&connected.engine, &self.images).await?;
-        let built = match connected.create(&SandboxSpec::default(), &image).await {
+        let built = connected.create_of(&SandboxSpec::default(), None, &self.images).await;
+        let built = match built {
             Ok(sandbox) => sandbox.close().await,
             Err(error @ SandboxError::Unavailable { .. }) => return Err(error),
             Err(error) => Err(error),
@@ -300,9 +331,7 @@ impl Inner {
     }
 
     async fn create(&self, spec: &SandboxSpec) -> Result<DockerSandbox, SandboxError> {
-        let connected = self.connected().await?;
-        let image = image::find(&connected.engine, &spec.root, &self.images).await?;
-        connected.create(spec, &image).await
+        self.connected().await?.create_of(spec, Some(&spec.root), &self.images).await
     }
 }
 
@@ -311,7 +340,11 @@ fn with_remedy(reason: String, remedy: Option<&String>) -> String {
 }
 
 impl Connected {
-    async fn new(endpoint: &Arc<DockerEndpoint>, timeout: Duration) -> Result<Self, SandboxError> {
+    async fn new(
+        endpoint: &Arc<DockerEndpoint>,
+        timeout: Duration,
+        keep: Keep,
+    ) -> Result<Self, SandboxError> {
         let engine = Engine::connect(Arc::clone(endpoint), timeout).await?;
         let info = engine.call("ask for the engine's state", engine.client().info()).await?;
         check_host(&info)?;
@@ -326,7 +359,7 @@ impl Connected {
         let start = getrandom::u32().map_err(no_random)?;
         let seccomp =
             Delivery::of(engine.is_podman(), engine.is_local()).map_err(profile_failure)?;
-        Ok(Self {
+        let connected = Self {
             engine,
             info,
             seccomp,
@@ -335,7 +368,19 @@ impl Connected {
             users: if mapped { Users::MAPPED } else { Users::HIGH },
             turn: AtomicU32::new(start),
             layered: Mutex::default(),
-        })
+            keep,
+        };
+        connected.sweep_images().await;
+        Ok(connected)
+    }
+
+    /// Removes prepared images beyond what is kept. That it fails is no reason not to make a sandbox.
+    async fn sweep_images(&self) {
+        match prepared::sweep(&self.engine, self.keep).await {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "removed prepared images that were not used"),
+            Err(error) => tracing::warn!(%error, "could not look for unused prepared images"),
+        }
     }
 
     fn facts(&self) -> Facts<'_> {
@@ -343,16 +388,40 @@ impl Connected {
         Facts { info: &self.info, is_podman: engine.is_podman(), is_local: engine.is_local() }
     }
 
-    /// Returns the image with the guest in it, and makes it if it is not there.
-    async fn layered(&self, image: &Image) -> Result<String, SandboxError> {
+    /// Returns the image with the guest in it, and whether it was not there and has been made.
+    async fn layered(&self, image: &Image) -> Result<(String, bool), SandboxError> {
         let mut layered = self.layered.lock().await;
-        if let Some(found) = layered.get(&image.id) {
-            return Ok(found.clone());
+        if let Some(found) = layered.get(&image.id).filter(|found| found.noted.elapsed() < NOTED) {
+            return Ok((found.id.clone(), false));
         }
-        let made =
+        // What has gone from the engine need not be remembered.
+        layered.retain(|_, found| found.noted.elapsed() < NOTED);
+        let (id, made) =
             prepare::layered_image(&self.engine, &image.id, self.users, &self.labels).await?;
-        layered.insert(image.id.clone(), made.clone());
-        Ok(made)
+        let found = Layered { id: id.clone(), noted: Instant::now() };
+        layered.insert(image.id.clone(), found);
+        Ok((id, made))
+    }
+
+    /// Makes a sandbox of the image of a root, or an empty one; the image is found again if somebody removes it meanwhile.
+    async fn create_of(
+        &self,
+        spec: &SandboxSpec,
+        root: Option<&RootFilesystem>,
+        options: &ImageOptions,
+    ) -> Result<DockerSandbox, SandboxError> {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let image = match root {
+                Some(root) => image::find(&self.engine, root, options).await?,
+                None => image::empty(&self.engine, options).await?,
+            };
+            match self.create(spec, &image).await {
+                Err(error) if attempts < ATTEMPTS && prepared::image_is_gone(&error) => {}
+                done => return done,
+            }
+        }
     }
 
     async fn create(
@@ -409,35 +478,30 @@ impl Connected {
             labels.insert(labels::SESSION.to_owned(), attach::token_text(token));
         }
         let seccomp = self.seccomp.option(spec.system_calls).map_err(profile_failure)?;
-        // Somebody may have removed the prepared image since it was made: then it is made again, once.
-        for last in [false, true] {
-            let layered = self.layered(image).await?;
-            let body = container::body(&Plan {
-                spec,
-                image: &layered,
-                image_volumes: &image.volumes,
-                podman: self.engine.is_podman(),
-                user: self.users.next(&self.turn),
-                seccomp: seccomp.as_deref(),
-                labels: labels.clone(),
-            });
-            let options =
-                CreateContainerOptions { name: Some(name.to_owned()), ..Default::default() };
-            let created = self.engine.client().create_container(Some(options), body);
-            match self.engine.call("make a container", created).await {
-                Ok(made) => {
-                    for warning in made.warnings {
-                        tracing::debug!(name, warning, "the engine warns");
-                    }
-                    return Ok(());
-                }
-                Err(error) if !last && refusal(&error).is_some_and(|(status, _)| status == 404) => {
-                    self.layered.lock().await.remove(&image.id);
-                }
-                Err(error) => return Err(error),
-            }
+        let (layered, new) = self.layered(image).await?;
+        let body = container::body(&Plan {
+            spec,
+            image: &layered,
+            image_volumes: &image.volumes,
+            podman: self.engine.is_podman(),
+            user: self.users.next(&self.turn),
+            seccomp: seccomp.as_deref(),
+            labels,
+        });
+        let options = CreateContainerOptions { name: Some(name.to_owned()), ..Default::default() };
+        let created = self.engine.client().create_container(Some(options), body);
+        let created = self.engine.call("make a container", created).await;
+        if created.as_ref().is_err_and(prepared::image_is_gone) {
+            self.layered.lock().await.remove(&image.id);
         }
-        Err(invalid("the image is removed as soon as it is made"))
+        for warning in created?.warnings {
+            tracing::debug!(name, warning, "the engine warns");
+        }
+        // Only now, when a container holds the image.
+        if new {
+            self.sweep_images().await;
+        }
+        Ok(())
     }
 
     /// Attaches to the guest's streams, starts it, and greets it.

@@ -12,11 +12,11 @@ use futures::{Stream, TryStreamExt as _};
 use crate::{
     archive::{self, Packed},
     engine::{BACKEND, Engine, invalid, refusal},
-    layout,
+    layout, prepared,
 };
 
 /// The repository of what was imported.
-const IMPORTED: &str = "cofferdam/import";
+pub(crate) const IMPORTED: &str = "cofferdam/import";
 
 /// When an image is asked of its registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -281,6 +281,7 @@ async fn imported(
 ) -> Result<Image, SandboxError> {
     let name = format!("{IMPORTED}:{}", packed.tag(""));
     if let Some(found) = inspect(engine, &name).await? {
+        prepared::note_use(engine, &name).await;
         return usable(&name, found);
     }
     let request = CreateImageOptions {
@@ -314,6 +315,7 @@ async fn loaded(
     }
     let kept = format!("{IMPORTED}:{}", packed.tag(name.unwrap_or_default()));
     if let Some(found) = inspect(engine, &kept).await? {
+        prepared::note_use(engine, &kept).await;
         return usable(&kept, found);
     }
     let mut names = Vec::new();

@@ -60,8 +60,9 @@
 //! - It shares the kernel of the engine's machine, and trusts the engine, which is usually root there.
 //! - A sandbox ends with the process that made it, unless [`SandboxSpec::linger`] says otherwise; then
 //!   [`SandboxBackend::attach`] finds it, by a relay that the engine starts beside the guest.
-//! - Images with the guest stay on the engine: `docker image ls cofferdam/sandbox` lists them, and they can be removed at any
-//!   time.
+//! - Images with the guest, and roots that were imported for them, stay on the engine: the 16 that were used last, for a week
+//!   ([`DockerBackendBuilder::keep_images`]). `docker image ls 'cofferdam/*'` lists them, and they can be removed at any time.
+//!   Images that were pulled, and the names that an image file brings, are the engine's and stay.
 //!
 //! [`NetworkAccess::Host`]: cofferdam_core::NetworkAccess::Host
 //! [`SandboxBackend::guarantees`]: cofferdam_sandbox::SandboxBackend::guarantees
@@ -80,6 +81,7 @@ mod image;
 mod labels;
 mod layout;
 mod prepare;
+mod prepared;
 mod sandbox;
 mod seccomp;
 mod ssh;

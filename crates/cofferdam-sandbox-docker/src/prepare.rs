@@ -18,6 +18,7 @@ use crate::{
     container::{HOME, WORKSPACE},
     engine::{Engine, refusal},
     labels::{self, Labels},
+    prepared,
     users::Users,
 };
 
@@ -25,7 +26,7 @@ use crate::{
 pub(crate) const GUEST_PATH: &str = "/.cofferdam/guest";
 
 /// The repository of layered images.
-const REPOSITORY: &str = "cofferdam/sandbox";
+pub(crate) const REPOSITORY: &str = "cofferdam/sandbox";
 
 /// Greatest size of a table of users or groups in an image.
 const MAX_TABLE: usize = 1 << 20;
@@ -33,16 +34,19 @@ const MAX_TABLE: usize = 1 << 20;
 /// Changes with anything that the layer holds beside the guest.
 const LAYOUT: &str = "1";
 
-/// Makes the layered image of an image, unless the engine has it, and returns its id.
+/// Makes the layered image of an image, unless the engine has it, and returns its id, and whether it was made now.
 pub(crate) async fn layered_image(
     engine: &Engine,
     base: &str,
     users: Users,
     labels: &Labels,
-) -> Result<String, SandboxError> {
+) -> Result<(String, bool), SandboxError> {
     let name = layered_name(base, users);
     match engine.call("look for a prepared image", engine.client().inspect_image(&name)).await {
-        Ok(found) => return Ok(found.id.unwrap_or(name)),
+        Ok(found) => {
+            prepared::note_use(engine, &name).await;
+            return Ok((found.id.unwrap_or(name), false));
+        }
         Err(error) if refusal(&error).is_some_and(|(status, _)| status == 404) => {}
         Err(error) => return Err(error),
     }
@@ -54,7 +58,7 @@ pub(crate) async fn layered_image(
     if let Err(error) = engine.call("remove the container of a prepared image", removed).await {
         tracing::warn!(container, %error, "could not remove the container of a prepared image");
     }
-    made
+    made.map(|id| (id, true))
 }
 
 fn rand_suffix() -> Result<u64, SandboxError> {

@@ -32,10 +32,19 @@ struct Group {
 /// Flags of `clone` that make a namespace: mount, cgroup, host name, ipc, user, process, network.
 const NEW_NAMESPACES: u64 = 0x7e02_0000;
 
-/// Local, internet and internet 6; routing netlink has a rule of its own.
-const SOCKET_FAMILIES: [u64; 3] = [1, 2, 10];
+const LOCAL: u64 = 1;
 const NETLINK: u64 = 16;
 const NETLINK_ROUTE: u64 = 0;
+
+/// The internet's families of sockets, and what they may be. A ping socket needs no capability, only a setting of the
+/// kernel that lets its group, and MPTCP, SCTP and DCCP had holes.
+const INTERNET: [u64; 2] = [2, 10];
+/// Streams and datagrams.
+const INTERNET_TYPES: [u64; 2] = [1, 2];
+/// The usual one of the type, TCP and UDP.
+const INTERNET_PROTOCOLS: [u64; 3] = [0, 6, 17];
+/// The bits of a socket's type that are beside no flags.
+const SOCKET_TYPE: u64 = 0xf;
 
 /// Typing into, and taking over the selection of, a terminal that somebody else reads from.
 const TIOCSTI: u32 = 0x5412;
@@ -70,7 +79,8 @@ fn profile(profile: SystemCallProfile) -> Result<String, toml::de::Error> {
         json!({ "names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38 }),
         allow(&["socket"], &[equals(0, LOW, NETLINK), equals(2, LOW, NETLINK_ROUTE)]),
     ];
-    rules.extend(SOCKET_FAMILIES.map(|family| allow(&["socket"], &[equals(0, LOW, family)])));
+    rules.push(allow(&["socket"], &[equals(0, LOW, LOCAL)]));
+    rules.extend(internet_sockets());
     rules.extend(PERSONALITIES.map(|value| allow(&["personality"], &[equals(0, LOW, value)])));
     rules.extend(
         all_but(TIOCSTI, TIOCLINUX)
@@ -123,6 +133,22 @@ impl Delivery {
 
 fn allow(names: &[&str], arguments: &[Value]) -> Value {
     json!({ "names": names, "action": "SCMP_ACT_ALLOW", "args": arguments })
+}
+
+/// Every kind of socket of the internet that is allowed, a rule for each.
+fn internet_sockets() -> impl Iterator<Item = Value> {
+    INTERNET.into_iter().flat_map(|family| {
+        INTERNET_TYPES.into_iter().flat_map(move |kind| {
+            INTERNET_PROTOCOLS.map(|protocol| {
+                let what = [
+                    equals(0, LOW, family),
+                    equals(1, SOCKET_TYPE, kind),
+                    equals(2, LOW, protocol),
+                ];
+                allow(&["socket"], &what)
+            })
+        })
+    })
 }
 
 /// The condition that an argument has this value in the bits of a mask.
@@ -199,6 +225,56 @@ mod tests {
                 "syslog",
             ] {
                 assert!(!names.contains(call), "{call} in {of:?}");
+            }
+        }
+    }
+
+    /// Whether a rule of a profile lets a call with these arguments pass, as the engine reads it.
+    fn allows(of: SystemCallProfile, call: &str, arguments: [u64; 3]) -> bool {
+        let profile: Value = serde_json::from_str(&profile(of).expect("a table")).expect("JSON");
+        let number = |value: &Value, name: &str| value[name].as_u64().expect("a number");
+        let holds = |condition: &Value| {
+            let index = usize::try_from(number(condition, "index")).expect("small");
+            arguments[index] & number(condition, "value") == number(condition, "valueTwo")
+        };
+        let rules = profile["syscalls"].as_array().expect("rules");
+        rules.iter().any(|rule| {
+            let named = rule["names"].as_array().expect("names").iter().any(|name| name == call);
+            named && rule["args"].as_array().is_some_and(|args| args.iter().all(holds))
+        })
+    }
+
+    #[test]
+    fn sockets() {
+        for of in
+            [SystemCallProfile::Default, SystemCallProfile::Debugger, SystemCallProfile::Strict]
+        {
+            let check = |arguments: [u64; 3], expect: bool| {
+                assert_eq!(allows(of, "socket", arguments), expect, "{arguments:x?} in {of:?}");
+            };
+            const FLAGS: u64 = 0x80800;
+            for family in [2, 10] {
+                for (kind, protocol) in [(1, 0), (1, 6), (2, 0), (2, 17)] {
+                    check([family, kind, protocol], true);
+                    check([family, kind | FLAGS, protocol], true);
+                }
+                // Ping, multipath, SCTP, light datagrams; then raw, reliable, sequenced, DCCP and packet sockets.
+                for (kind, protocol) in [(2, 1), (2, 58), (1, 262), (1, 132), (2, 136)]
+                    .into_iter()
+                    .chain([0, 3, 4, 5, 6, 10].map(|kind| (kind, 0)))
+                {
+                    check([family, kind, protocol], false);
+                    check([family, kind | FLAGS, protocol], false);
+                }
+                check([family | 1 << 32, 2, 1], false);
+                check([family, 2, 1 | 1 << 32], false);
+            }
+            check([1, 1, 0], true);
+            check([1, 5 | FLAGS, 0], true);
+            check([16, 3, 0], true);
+            check([16, 3, 12], false);
+            for family in [17, 38, 40] {
+                check([family, 1, 0], false);
             }
         }
     }

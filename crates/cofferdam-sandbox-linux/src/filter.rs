@@ -145,22 +145,39 @@ fn refused_arguments(profile: SystemCallProfile) -> Result<Rules, BackendError> 
 }
 
 /// Local, internet and routing sockets. All other families (packet, vsock, which no namespace divides, netfilter, alg,
-/// bluetooth, can, ...) are attack surface that commands do not need.
+/// bluetooth, can, ...) are attack surface that commands do not need, and so are the internet's other protocols: a ping
+/// socket needs no capability, only a setting of the kernel that lets its group, and MPTCP, SCTP and DCCP had holes.
 fn refused_sockets(profile: SystemCallProfile) -> Result<Vec<SeccompRule>, BackendError> {
     let [unix, inet, inet6, netlink] =
         [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK].map(word);
-    if profile != SystemCallProfile::Strict {
-        let other_than_routing = all(vec![
+    let strict = profile == SystemCallProfile::Strict;
+    let mut rules = Vec::new();
+    for family in [inet, inet6] {
+        let mut other_protocol = vec![argument(0, SeccompCmpOp::Eq, family)];
+        other_protocol.extend(
+            INTERNET_PROTOCOLS.map(|protocol| argument(2, SeccompCmpOp::Ne, word(protocol))),
+        );
+        rules.push(all(other_protocol)?);
+    }
+    // Streams and datagrams only; in the strict profile also of local sockets.
+    for kind in (0..=SOCKET_TYPES).filter(|kind| ![1, 2].contains(kind)) {
+        let other_type = || argument(1, SeccompCmpOp::MaskedEq(SOCKET_TYPES), kind);
+        if strict {
+            rules.push(all(vec![other_type()])?);
+            continue;
+        }
+        for family in [inet, inet6] {
+            rules.push(all(vec![argument(0, SeccompCmpOp::Eq, family), other_type()])?);
+        }
+    }
+    if strict {
+        rules.push(none_of(0, &[unix, inet, inet6])?);
+    } else {
+        rules.push(none_of(0, &[unix, inet, inet6, netlink])?);
+        rules.push(all(vec![
             argument(0, SeccompCmpOp::Eq, netlink),
             argument(2, SeccompCmpOp::Ne, word(libc::NETLINK_ROUTE)),
-        ])?;
-        return Ok(vec![none_of(0, &[unix, inet, inet6, netlink])?, other_than_routing]);
-    }
-    // Streams and datagrams only. The type is in the lowest bits, beside flags.
-    const TYPES: u64 = 0xf;
-    let mut rules = vec![none_of(0, &[unix, inet, inet6])?];
-    for kind in (0..=TYPES).filter(|kind| ![1, 2].contains(kind)) {
-        rules.push(all(vec![argument(1, SeccompCmpOp::MaskedEq(TYPES), kind)])?);
+        ])?);
     }
     Ok(rules)
 }
@@ -188,6 +205,11 @@ fn all(
 fn none_of(index: u8, values: &[u64]) -> Result<SeccompRule, BackendError> {
     all(values.iter().map(|&value| argument(index, SeccompCmpOp::Ne, value)).collect())
 }
+
+/// The bits of a socket's type that are beside no flags.
+const SOCKET_TYPES: u64 = 0xf;
+/// The usual one of the type, TCP and UDP.
+const INTERNET_PROTOCOLS: [libc::c_int; 3] = [0, libc::IPPROTO_TCP, libc::IPPROTO_UDP];
 
 const TIOCSTI: u64 = 0x5412;
 const TIOCLINUX: u64 = 0x541c;

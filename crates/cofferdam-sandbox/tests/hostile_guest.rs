@@ -13,7 +13,7 @@ use cofferdam_core::WorkspacePath;
 use cofferdam_guest::{
     ExitStatus, Failure, FailureReason, FileKind, FrameDecoder, GuestHello, GuestMessage,
     HostMessage, INITIAL_WINDOW, MAX_WINDOW, Metadata, PROTOCOL_VERSION, Refusal, Versions,
-    encode_end, encode_entry,
+    WIDE_WINDOW, encode_end, encode_entry,
 };
 use cofferdam_sandbox::{
     DownloadOptions, ExecRequest, Files as _, GuestClient, GuestOptions, ListOptions,
@@ -235,6 +235,48 @@ async fn messages_out_of_order_end_the_connection() {
         // What comes later fails in the same way.
         assert_eq!(protocol_error(client.ping()).await, expect);
     }
+}
+
+#[tokio::test]
+async fn a_long_read_comes_with_its_credit() {
+    let check = async |max_bytes: u64, expect: Option<u32>| {
+        let (ours, mut theirs) = tokio::io::duplex(1 << 16);
+        theirs.write_all(&encode(&[(0, hello())])).await.unwrap();
+        let client = GuestClient::connect(ours, GuestOptions::default()).await.unwrap();
+        let reading = async {
+            let read = client.read(&root(), 0, max_bytes).await;
+            client.ping().await.unwrap_err();
+            read
+        };
+        let guest = async {
+            let mut decoder = FrameDecoder::new();
+            let (mut buffer, mut seen, mut credit) = (vec![0; 4096], 0, None);
+            // Up to the ping, before which all of the read's own frames come.
+            while seen < 3 {
+                let length = theirs.read(&mut buffer).await.unwrap();
+                decoder.push(&buffer[..length]);
+                while let Some(frame) = decoder.next_frame().unwrap() {
+                    let message = HostMessage::decode(frame).unwrap();
+                    if let HostMessage::Window(bytes) = message {
+                        credit = Some((frame.channel, bytes));
+                        continue;
+                    }
+                    if let HostMessage::ReadFile(_) = message {
+                        let four = metadata(FileKind::Regular, 4);
+                        let answer = [(1, GuestMessage::Metadata(four)), (1, GuestMessage::Done)];
+                        theirs.write_all(&encode(&answer)).await.unwrap();
+                    }
+                    seen += 1;
+                }
+            }
+            drop(theirs);
+            credit
+        };
+        let (read, credit) = tokio::join!(reading, guest);
+        assert_eq!((read.unwrap().len(), credit), (0, expect.map(|bytes| (1, bytes))));
+    };
+    check(u64::from(INITIAL_WINDOW), None).await;
+    check(u64::from(INITIAL_WINDOW) + 1, Some(WIDE_WINDOW - INITIAL_WINDOW)).await;
 }
 
 #[tokio::test]

@@ -69,6 +69,13 @@ pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
+/// Lets a pipe hold this many bytes. The kernel refuses what is no pipe, and a user that has too much in pipes already.
+pub(crate) fn set_pipe_size(fd: BorrowedFd<'_>, bytes: c_int) -> io::Result<()> {
+    const F_SETPIPE_SZ: c_int = 1031;
+    // SAFETY: plain numbers.
+    check(unsafe { fcntl(fd.as_raw_fd(), F_SETPIPE_SZ, bytes) }).map(drop)
+}
+
 pub(crate) fn set_close_on_exec(fd: BorrowedFd<'_>) -> io::Result<()> {
     const F_SETFD: c_int = 2;
     const FD_CLOEXEC: c_int = 1;

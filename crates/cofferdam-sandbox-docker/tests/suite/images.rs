@@ -221,3 +221,86 @@ async fn a_prepared_image_that_was_removed_is_made_again() {
     client.remove_image(&image, Some(options), None).await.expect("removed");
     assert_eq!(run(&backend, root, "echo two").await, "two\n");
 }
+
+/// How many images have a name in a repository of the backend's, on an engine.
+async fn prepared(client: &bollard::Docker, repository: &str) -> usize {
+    let filter = ("reference".to_owned(), vec![repository.to_owned()]);
+    let options =
+        ListImagesOptions { filters: Some(HashMap::from([filter])), ..Default::default() };
+    client.list_images(Some(options)).await.expect("a list").len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prepared_images_are_bounded() {
+    // An engine of its own: other tests want their images to stay.
+    let engine = match TestEngine::start(&[]) {
+        Ok(engine) => engine,
+        Err(reason) => return cofferdam_testkit::skip("prepared_images", &reason),
+    };
+    let client = engine.client().expect("a client");
+    let week = std::time::Duration::from_secs(7 * 24 * 3600);
+    let backend = engine.builder().keep_images(2, week).build();
+    let roots: Vec<tempfile::TempDir> = (0..5)
+        .map(|number| {
+            let root = tempfile::tempdir().expect("a directory");
+            fs::write(root.path().join("number"), number.to_string()).expect("a file");
+            root
+        })
+        .collect();
+    let made = async |backend: &DockerBackend, number: usize| {
+        let root = RootFilesystem::Directory(roots[number].path().to_owned());
+        backend.create(&spec(root)).await.expect("a sandbox")
+    };
+    let image = async |sandbox: &dyn cofferdam_sandbox::Sandbox| {
+        let name = sandbox.state().data["container"].as_str().expect("a name").to_owned();
+        let container = client.inspect_container(&name, None).await.expect("a container");
+        container.image.expect("its image")
+    };
+    let there = async |image: &str| client.inspect_image(image).await.is_ok();
+
+    // What a container uses stays, though it is the oldest.
+    let first = made(&backend, 0).await;
+    let first_image = image(&*first).await;
+    // Somebody gives a prepared root a name, and another something that looks like one of ours.
+    let labels = client.inspect_image(&first_image).await.expect("an image").config;
+    let labels = labels.and_then(|config| config.labels).expect("labels");
+    let root = &labels["cofferdam.base-image"];
+    for (repository, tag) in [("somebodys", "1"), ("cofferdam/import", "somebodys")] {
+        let options = bollard::query_parameters::TagImageOptions {
+            repo: Some(repository.to_owned()),
+            tag: Some(tag.to_owned()),
+        };
+        client.tag_image(root, Some(options)).await.expect("a name");
+    }
+    let mut images = Vec::new();
+    for number in 1..4 {
+        let sandbox = made(&backend, number).await;
+        images.push(image(&*sandbox).await);
+        sandbox.close().await.expect("closed");
+    }
+    assert!(there(&first_image).await, "it is in use");
+    assert_eq!(
+        [there(&images[0]).await, there(&images[1]).await, there(&images[2]).await],
+        [false, false, true]
+    );
+    assert_eq!(prepared(&client, "cofferdam/sandbox").await, 2);
+    assert_eq!(prepared(&client, "cofferdam/import").await, 2);
+    first.close().await.expect("closed");
+
+    // Used again, the first is the youngest; by another process, as far as the engine knows.
+    made(&engine.builder().build(), 0).await.close().await.expect("closed");
+    made(&backend, 4).await.close().await.expect("closed");
+    assert_eq!([there(&first_image).await, there(&images[2]).await], [true, false]);
+
+    // A first use sweeps too: nothing of ours stays, and all of others.
+    let none = engine.builder().keep_images(0, week).build();
+    let sandbox = made(&none, 3).await;
+    assert_eq!(prepared(&client, "cofferdam/sandbox").await, 1, "the one that is in use");
+    sandbox.close().await.expect("closed");
+    let swept = engine.builder().keep_images(0, week).build();
+    swept.guarantees().await.expect("an engine");
+    assert!(!there(&first_image).await);
+    assert!(there("somebodys:1").await && there("cofferdam/import:somebodys").await);
+    // What was removed is prepared again.
+    made(&backend, 0).await.close().await.expect("closed");
+}

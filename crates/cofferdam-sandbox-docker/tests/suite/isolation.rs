@@ -126,6 +126,8 @@ fn attempts() -> Vec<(&'static str, String)> {
         ("a netfilter socket", socket("16, 3, 12")),
         ("a packet socket", socket("17, 3, 768")),
         ("a raw socket", socket("2, 3, 1")),
+        ("a ping socket", socket("2, 2, 1")),
+        ("a multipath stream", socket("2, 1, 262")),
         ("another ABI", old_abi()),
         ("type into a terminal", terminal_control("my $c = \"x\"; exit(!ioctl(S, 0x5412, $c))")),
         (

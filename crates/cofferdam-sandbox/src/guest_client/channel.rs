@@ -7,8 +7,8 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use cofferdam_guest::{
-    CommandInfo, ExitStatus, Failure, FileRequest, GuestMessage, HostMessage, Metadata,
-    ReceiveWindow, SendWindow,
+    CommandInfo, ExitStatus, Failure, FileRequest, GuestMessage, HostMessage, INITIAL_WINDOW,
+    Metadata, ReceiveWindow, SendWindow,
 };
 use tokio::sync::Notify;
 
@@ -46,6 +46,8 @@ pub(super) struct Channel {
     pub(super) id: u32,
     sort: Sort,
     inbox: Mutex<Inbox>,
+    /// Credit beyond that of every new channel, to be given with the request.
+    pub(super) more_credit: u32,
     /// Told when something arrived or the connection is lost; one waiter each.
     pub(super) arrived: Notify,
     pub(super) credit: Notify,
@@ -105,8 +107,10 @@ impl Channel {
         };
         // Who only waits for something to happen does nothing.
         let busy = (!matches!(sort, Sort::Watch | Sort::Listener)).then_some(busy);
-        let inbox = Mutex::new(Inbox { busy, ..Inbox::default() });
-        Self { id, sort, inbox, arrived: Notify::new(), credit: Notify::new() }
+        let mut inbox = Inbox { busy, ..Inbox::default() };
+        let more_credit = if brings_much(message) { inbox.receive.widen() } else { 0 };
+        let inbox = Mutex::new(inbox);
+        Self { id, sort, inbox, more_credit, arrived: Notify::new(), credit: Notify::new() }
     }
 
     pub(super) fn inbox(&self) -> MutexGuard<'_, Inbox> {
@@ -210,6 +214,15 @@ impl Channel {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether what comes may be more than the credit of a new channel.
+fn brings_much(message: &HostMessage<'_>) -> bool {
+    match message {
+        HostMessage::ReadFile(request) => request.max_bytes > INITIAL_WINDOW.into(),
+        HostMessage::DownloadTree(_) => true,
+        _ => false,
     }
 }
 

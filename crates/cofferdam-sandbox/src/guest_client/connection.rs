@@ -120,6 +120,10 @@ impl Connection {
                 return Err(self.loss_error());
             }
             let channel = Arc::new(Channel::new(id, message, self.activity.begin()));
+            if channel.more_credit > 0 {
+                // A number always fits a frame.
+                let _ = HostMessage::Window(channel.more_credit).encode(id, &mut frame);
+            }
             state.last_channel = id;
             state.channels.insert(id, Arc::clone(&channel));
             outbox_slot.forget();
