@@ -7,7 +7,8 @@
 //! After each round must hold:
 //!
 //! - a harness that lives ends: every call has an answer in a bounded time, which is an answer of the operation or a loss,
-//!   never a breach of the protocol; a new sandbox works; its descriptors are those from before;
+//!   never a breach of the protocol; a new sandbox works, as soon as what the backend stands on is there; its descriptors are
+//!   those from before;
 //! - nothing that it started lives, no namespace is held, no file is left in its temporary directory;
 //! - after the next start, which sweeps, nothing that the backend keeps elsewhere is left: [`Subject::leftovers`].
 //!
@@ -39,8 +40,8 @@
 //! chaos::run("chaos", &Docker);
 //! ```
 //!
-//! `COFFERDAM_CHAOS_ROUNDS` sets the number of rounds (default 20), `COFFERDAM_CHAOS_SEED` the seed of the first (default
-//! 1; the next ones are its successors).
+//! `COFFERDAM_CHAOS_ROUNDS` sets the number of rounds (default [`Subject::rounds`]), `COFFERDAM_CHAOS_SEED` the seed of the
+//! first (default 1; the next ones are its successors).
 
 mod director;
 mod harness;
@@ -48,7 +49,7 @@ mod outcome;
 mod processes;
 mod random;
 
-use std::{fmt, sync::Arc};
+use std::{ffi::OsString, fmt, sync::Arc, time::Duration};
 
 use cofferdam_sandbox::{SandboxBackend, SandboxSpec};
 
@@ -75,8 +76,30 @@ pub trait Subject: Sync {
     /// It is asked after the sweep as well, and must then be empty. What belongs to others must not be named.
     fn leftovers(&self, harness: u32) -> Vec<String>;
 
-    /// Brings back what a victim took away from everybody, such as an engine. Called after each round.
+    /// Brings back what a victim took away from everybody, such as an engine. Called after each kill, while the harness may
+    /// still live.
     fn recover(&self, _victim: Victim) {}
+
+    /// What a harness is told in its environment, such as where the engine listens that all rounds share.
+    fn environment(&self) -> Vec<(&'static str, OsString)> {
+        Vec::new()
+    }
+
+    /// Processes below the director that are of no round, such as an engine's. What they start is of the round all the same.
+    fn bystanders(&self) -> Vec<u32> {
+        Vec::new()
+    }
+
+    /// How long a harness begins new sandboxes, which is also the time in which the kill comes. Some lives of a sandbox
+    /// should fit.
+    fn length(&self) -> Duration {
+        Duration::from_millis(600)
+    }
+
+    /// Rounds that are played if nobody asks for another number.
+    fn rounds(&self) -> u64 {
+        20
+    }
 }
 
 /// Who is killed.
@@ -128,7 +151,7 @@ pub fn run(test: &str, subject: &dyn Subject) {
     if let Some(seed) = number(HARNESS) {
         return harness::play(subject, seed);
     }
-    let rounds = number("COFFERDAM_CHAOS_ROUNDS").unwrap_or(20);
+    let rounds = number("COFFERDAM_CHAOS_ROUNDS").unwrap_or_else(|| subject.rounds());
     let first = number("COFFERDAM_CHAOS_SEED").unwrap_or(1);
     let table = director::direct(test, subject, first, rounds);
     println!("{table}");

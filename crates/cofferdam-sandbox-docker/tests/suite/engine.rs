@@ -1,7 +1,8 @@
 //! A container engine of the tests' own, and images for it, made of what is on this host.
 //!
-//! The engine has its own directories, socket and images, no bridge and no firewall rules. It is started once for each test
-//! program, and ends with it, however that ends: a shell waits for the death of the test and removes what is left.
+//! The engine has its own directories, socket, control groups and images, no bridge and no firewall rules. It is started once
+//! for each test program, and ends with it, however that ends: a shell waits for the death of the test and removes what is
+//! left.
 
 use std::{
     fs, io,
@@ -29,7 +30,16 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 const KEEPER: &str = r#"
     directory=$1; shift
     # The engine leaves the network namespace that it made mounted.
-    trap 'kill "$engine"; wait "$engine"; umount "$directory"/exec/netns/* 2>/dev/null; rm -rf "$directory"; exit' TERM
+    end() {
+        exec 2>/dev/null
+        kill "$engine"; wait "$engine"
+        # One that was killed before leaves shims, and mounts of its own.
+        kill -9 $(grep -lazx "$directory/exec/containerd/containerd.sock" /proc/[0-9]*/cmdline | cut -d/ -f3)
+        umount "$directory"/exec/netns/* "$directory"/data/overlay2/*/merged "$directory/data"
+        find /sys/fs/cgroup -depth -type d -path "*/${directory##*/}*" -exec rmdir {} +
+        rm -rf "$directory"; exit
+    }
+    trap end TERM
     "$@" </dev/null >"$directory/log" 2>&1 &
     engine=$!
     wait "$engine"
@@ -40,6 +50,8 @@ const KEEPER: &str = r#"
 pub(crate) struct TestEngine {
     directory: PathBuf,
     socket: PathBuf,
+    program: PathBuf,
+    arguments: Vec<String>,
 }
 
 impl TestEngine {
@@ -68,16 +80,25 @@ impl TestEngine {
         let inside = |name: &str| directory.join(name).display().to_string();
         let mut arguments: Vec<String> =
             ["--bridge=none", "--iptables=false", "--ip-masq=false"].map(str::to_owned).into();
+        let own_cgroups = directory.file_name().unwrap_or_default().display();
         arguments.extend([
+            "--exec-opt=native.cgroupdriver=cgroupfs".to_owned(),
+            format!("--cgroup-parent=/{own_cgroups}"),
             format!("--host=unix://{}", socket.display()),
             format!("--data-root={}", inside("data")),
             format!("--exec-root={}", inside("exec")),
             format!("--pidfile={}", inside("pid")),
         ]);
         arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
-        keep(&directory, &dockerd, &arguments);
-        wait_for(&directory, || UnixStream::connect(&socket).is_ok())?;
-        Ok(Self { directory, socket })
+        let engine = Self { directory, socket, program: dockerd, arguments };
+        engine.listen()?;
+        Ok(engine)
+    }
+
+    /// Runs it, and waits until it listens.
+    fn listen(&self) -> Result<(), String> {
+        keep(&self.directory, &self.program, &self.arguments);
+        self.wait_for(|| UnixStream::connect(&self.socket).is_ok())
     }
 
     /// Waits until something of it is ready.
@@ -85,11 +106,27 @@ impl TestEngine {
         wait_for(&self.directory, ready)
     }
 
-    /// Ends it, as its operator would.
-    pub(crate) fn stop(&self) {
-        let pid = fs::read_to_string(self.directory.join("pid")).unwrap_or_default();
-        let killed = host_command("kill").arg(pid.trim()).status();
-        assert!(killed.is_ok_and(|status| status.success()), "no process {pid:?}");
+    /// Sends it a signal: `TERM` ends it as its operator would, `KILL` takes it away in the middle of everything.
+    pub(crate) fn signal(&self, signal: &str) {
+        let pid = self.process().map(|pid| pid.to_string()).unwrap_or_default();
+        let sent = host_command("kill").args(["-s", signal, &pid]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "no process {pid:?}");
+    }
+
+    /// Its process, which may have ended.
+    pub(crate) fn process(&self) -> Option<u32> {
+        process_in(&self.directory.join("pid"))
+    }
+
+    /// Runs it again after it was killed, with all that it has on its disk.
+    pub(crate) fn restart(&self) -> Result<(), String> {
+        // Its runtime dies with it. What is only waited for is dead, but an engine takes it for one that runs.
+        for file in ["pid", "exec/containerd/containerd.pid"] {
+            let file = self.directory.join(file);
+            self.wait_for(|| !process_in(&file).is_some_and(runs))?;
+            fs::remove_file(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+        }
+        self.listen()
     }
 
     /// Where it listens.
@@ -119,6 +156,17 @@ impl TestEngine {
         let version = bollard::API_DEFAULT_VERSION;
         bollard::Docker::connect_with_unix(&path, 30, version)
     }
+}
+
+/// Reads the id of a process that a service has written down.
+fn process_in(file: &Path) -> Option<u32> {
+    fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+/// Whether a process runs, and is not only waited for.
+fn runs(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 /// Starts a program that ends with this process, with a directory that is removed then. The signal comes when the thread

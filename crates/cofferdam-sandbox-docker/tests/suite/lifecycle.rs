@@ -184,7 +184,7 @@ async fn what_a_dead_process_left_is_removed_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_engine_that_stops_takes_its_sandboxes_along() {
+async fn an_engine_that_ends_takes_its_sandboxes_along_and_one_that_comes_back_is_used() {
     // Its own engine, so that the others keep theirs.
     let engine = match TestEngine::start(&[]) {
         Ok(engine) => engine,
@@ -192,7 +192,12 @@ async fn an_engine_that_stops_takes_its_sandboxes_along() {
     };
     let backend = engine.backend();
     let sandbox = backend.create(&engine.spec()).await.expect("a sandbox");
-    engine.stop();
+    engine.signal("KILL");
+    assert!(sandbox.lost().await.is_loss());
+    engine.restart().expect("it listens again");
+    // The same backend goes on.
+    let sandbox = backend.create(&engine.spec()).await.expect("a sandbox");
+    engine.signal("TERM");
     let SandboxError::Lost { reason } = sandbox.lost().await else { panic!("it is lost") };
     assert!(matches!(reason, LossReason::Removed { .. }), "{reason}");
     let error = sandbox.exec(ExecRequest::program(["true"])).await.expect_err("it is lost");

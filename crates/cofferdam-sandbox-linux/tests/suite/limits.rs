@@ -1,6 +1,9 @@
 //! Bombs: each is stopped at its limit, is told from other ends, and leaves the sandbox usable.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    cell::Cell,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use cofferdam_core::{SandboxLimits, WorkspacePath};
 use cofferdam_sandbox::{
@@ -200,8 +203,14 @@ async fn an_idle_sandbox_is_closed_also_if_its_guest_is_stopped() {
     let sealed = sandbox(&SandboxSpec { limits, ..small() }).await;
     let seconds = format!("600.{}", unique());
     let busy = sealed.exec(ExecRequest::program(["sleep", &seconds])).await.expect("starts");
-    eventually("it runs", || processes_with(&["sleep", &seconds]) == 1).await;
-    let guest = guest_above(&["sleep", &seconds]).expect("it runs");
+    // While the command is held, the sandbox is not idle, and its guest is there to be found.
+    let guest = Cell::new(None);
+    eventually("it runs below its guest", || {
+        guest.set(guest_above(&["sleep", &seconds]));
+        guest.get().is_some()
+    })
+    .await;
+    let guest = guest.get().expect("found");
     // From here on it is idle, and the guest can do nothing about it.
     rustix::process::kill_process(guest, rustix::process::Signal::STOP).expect("stopped");
     drop(busy);

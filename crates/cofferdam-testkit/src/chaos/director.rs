@@ -25,8 +25,8 @@ const HARNESS_BOUND: Duration = Duration::from_secs(90);
 const PROCESS_BOUND: Duration = Duration::from_secs(10);
 /// How long a backend may tidy up by itself before that counts as the work of the next start.
 const TIDY_BOUND: Duration = Duration::from_secs(1);
-/// Microseconds after the beginning of the operations before which the kill comes. They take somewhat longer.
-const LATEST_KILL_US: u64 = 600_000;
+/// How much shorter than the operations the first moments of a sandbox are, in which it may be hit while it is made.
+const MAKING_PART: u64 = 50;
 
 /// How the victim ends.
 #[derive(Debug, Clone, Copy)]
@@ -69,12 +69,13 @@ struct Harness {
 impl Harness {
     #[expect(clippy::disallowed_methods, reason = "the harness is a process that is to be killed")]
     #[expect(clippy::expect_used, reason = "a test that cannot begin has failed")]
-    fn start(test: &str, seed: u64) -> Self {
+    fn start(test: &str, subject: &dyn Subject, seed: u64) -> Self {
         let directory = std::env::temp_dir().join(format!("chaos-{}-{seed}", std::process::id()));
         std::fs::create_dir(&directory).expect("a directory");
         let mut child = Command::new(std::env::current_exe().expect("this program"))
             .args(["--exact", test, "--nocapture"])
             .env(HARNESS, seed.to_string())
+            .envs(subject.environment())
             .env("TMPDIR", &directory)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -109,18 +110,20 @@ impl Harness {
 fn round(test: &str, subject: &dyn Subject, seed: u64) -> Outcome {
     let mut random = Random::new(seed ^ 0x00c0_ffee);
     let victim = random.pick(&subject.victims()).unwrap_or(Victim::Harness);
-    let delay = Duration::from_micros(random.below(LATEST_KILL_US));
+    // Operations that are under way go on after this length, so that none is too late to be hit.
+    let length = u64::try_from(subject.length().as_micros()).unwrap_or(u64::MAX);
+    let delay = Duration::from_micros(random.below(length));
     let manner = match random.below(3) {
         0 => Manner::StopFirst(Duration::from_millis(random.below(200))),
         _ => Manner::Kill,
     };
     let aim = match random.below(2) {
         0 => Aim::AtOnce,
-        _ => Aim::WhileMaking(Duration::from_micros(random.below(12_000))),
+        _ => Aim::WhileMaking(Duration::from_micros(random.below(length / MAKING_PART))),
     };
     let mut outcome =
         Outcome { seed, victim, hit: false, swept: false, testimony: None, violations: Vec::new() };
-    let mut harness = Harness::start(test, seed);
+    let mut harness = Harness::start(test, subject, seed);
     let pid = harness.child.id();
     let deadline = Instant::now() + HARNESS_BOUND;
     let mut seen = (Namespaces::new(), processes::now());
@@ -129,12 +132,14 @@ fn round(test: &str, subject: &dyn Subject, seed: u64) -> Outcome {
             thread::sleep(delay);
             seen = (processes::foreign_namespaces(pid), processes::now());
             outcome.hit = strike(subject, victim, pid, (aim, manner), &mut random);
+            if outcome.hit {
+                subject.recover(victim);
+            }
         }
         Ok(other) => outcome.violations.push(format!("instead of beginning it said {other:?}")),
         Err(late) => outcome.violations.push(late),
     }
     hear_out(&mut harness, victim, deadline, &mut outcome);
-    subject.recover(victim);
     outcome.violations.extend(look_around(subject, pid, &seen, &mut outcome.swept));
     outcome.violations.extend(files_in(&harness.directory));
     // What is in it was found above.
@@ -255,7 +260,7 @@ fn look_around(
     (namespaces, since): &(Namespaces, Moment),
     swept: &mut bool,
 ) -> Vec<String> {
-    let mut violations = wait_for_none(PROCESS_BOUND, orphans);
+    let mut violations = wait_for_none(PROCESS_BOUND, || orphans(&subject.bystanders()));
     violations.extend(wait_for_none(PROCESS_BOUND, || processes::holders(namespaces, *since)));
     *swept = !wait_for_none(TIDY_BOUND, || subject.leftovers(harness)).is_empty();
     if let Err(failure) = next_start(subject) {
@@ -277,12 +282,13 @@ fn wait_for_none(bound: Duration, look: impl Fn() -> Vec<String>) -> Vec<String>
     }
 }
 
-/// Returns the processes of the round, which are all below this one since the harness has ended; asks for the status of
-/// those that have ended.
-fn orphans() -> Vec<String> {
+/// Returns the processes of the round, which are all below this one but the bystanders since the harness has ended; asks for
+/// the status of those that have ended.
+fn orphans(bystanders: &[u32]) -> Vec<String> {
     let below = processes::descendants(std::process::id());
     below
         .into_iter()
+        .filter(|process| !bystanders.contains(&process.pid))
         .filter(|process| {
             let pid = i32::try_from(process.pid).ok().and_then(Pid::from_raw);
             let own = process.parent == std::process::id();

@@ -27,10 +27,12 @@ pub(super) const END: &str = "end ";
 
 /// How long any call may take, on a machine that does a hundred other things.
 const BOUND: Duration = Duration::from_secs(30);
+/// How long to wait for what the backend stands on before the next attempt.
+const RETRY: Duration = Duration::from_millis(50);
 /// Tasks that use sandboxes at the same time.
 const LANES: usize = 3;
-/// How long the lanes begin new sandboxes.
-const LENGTH: Duration = Duration::from_millis(600);
+/// How much shorter than its length a harness's patience with a creation is that it gives up.
+const PATIENCE_PART: u32 = 60;
 /// How long what is closed may keep its descriptors.
 const RELEASE: Duration = Duration::from_secs(5);
 
@@ -97,12 +99,15 @@ pub(super) fn play(subject: &dyn Subject, seed: u64) {
         let before = descriptors();
         println!("\n{MARK}{BEGIN}");
         let mut random = Random::new(seed);
-        let until = Instant::now() + LENGTH;
+        let length = subject.length();
+        let until = Instant::now() + length;
         let lanes = (0..LANES).map(|_| {
             let (backend, witness, spec) =
                 (Arc::clone(&backend), Arc::clone(&witness), spec.clone());
             let random = random.fork();
-            tokio::spawn(async move { witness.lane(&backend, &spec, random, until).await })
+            tokio::spawn(
+                async move { witness.lane(&backend, &spec, random, (until, length)).await },
+            )
         });
         for lane in futures::future::join_all(lanes).await {
             if let Err(panic) = lane {
@@ -169,6 +174,16 @@ impl Witness {
                 self.count(operation, "host");
                 None
             }
+            Ok(Err(SandboxError::HostUnable { .. })) if operation == "create" => {
+                self.count(operation, "unable");
+                None
+            }
+            // Nor can one be made while what the backend stands on is down. Another attempt at once would tell nothing new.
+            Ok(Err(SandboxError::Unavailable { .. })) if operation == "create" => {
+                self.count(operation, "unavailable");
+                sleep(RETRY).await;
+                None
+            }
             Ok(Err(error)) => {
                 self.count(operation, "wrong");
                 self.violation(format!("{operation}: {}", with_causes(&error)));
@@ -185,6 +200,7 @@ impl Witness {
     /// Makes a sandbox, uses it once and closes it. One is killed in a round: if it is this, another one must work.
     async fn whole_life(&self, backend: &Arc<dyn SandboxBackend>, spec: &SandboxSpec, when: &str) {
         let mut lost = false;
+        let deadline = Instant::now() + BOUND;
         loop {
             let life = async {
                 let sandbox = backend.create(spec).await?;
@@ -204,6 +220,10 @@ impl Witness {
                     self.count("whole life", "lost");
                     lost = true;
                 }
+                Ok(Err(SandboxError::Unavailable { .. })) if Instant::now() < deadline => {
+                    self.count("whole life", "unavailable");
+                    sleep(RETRY).await;
+                }
                 Ok(Err(error)) => {
                     let error = with_causes(&error);
                     return self.violation(format!("{when} no sandbox works: {error}"));
@@ -221,13 +241,15 @@ impl Witness {
         backend: &Arc<dyn SandboxBackend>,
         spec: &SandboxSpec,
         mut random: Random,
-        until: Instant,
+        (until, length): (Instant, Duration),
     ) {
         while Instant::now() < until {
             let creation = backend.create(spec);
             if random.below(8) == 0 {
                 // Given up half-way.
-                let patience = Duration::from_millis(random.below(10));
+                let patience = (length / PATIENCE_PART).as_micros();
+                let patience =
+                    Duration::from_micros(random.below(u64::try_from(patience).unwrap_or(0)));
                 let _ = timeout(patience, creation).await;
                 self.count("create", "given up");
                 continue;
