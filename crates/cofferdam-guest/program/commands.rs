@@ -194,6 +194,7 @@ impl Commands {
     pub(crate) fn look_after(&mut self, now: Instant, buffer: &mut [u8]) {
         for (&key, record) in &mut self.records {
             record.command.advance_killing(now);
+            record.command.advance_patience(now);
             if record.channel.is_none() && !record.doomed && !record.finished {
                 record.absorb(buffer);
             }

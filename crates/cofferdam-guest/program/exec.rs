@@ -45,6 +45,9 @@ pub(crate) struct Command {
 struct Exit {
     status: ExitStatus,
     at: Instant,
+    /// Whether a terminal may still show something. Changed by [`Command::advance_patience`] alone and not by the clock, so
+    /// that no end is missed between a look and the wait that follows it.
+    patient: bool,
 }
 
 #[derive(Debug)]
@@ -165,12 +168,8 @@ impl Command {
     /// Returns when the server must look at this command again even if no descriptor is ready.
     pub(crate) fn due(&self) -> Option<Instant> {
         // Once the grace is over, only what can be read holds the end up: that needs no clock.
-        let grace = self
-            .exit
-            .as_ref()
-            .filter(|_| self.terminal.is_some())
-            .map(|exit| exit.at + TERMINAL_GRACE)
-            .filter(|&end| end > Instant::now());
+        let grace =
+            self.exit.as_ref().filter(|exit| exit.patient).map(|exit| exit.at + TERMINAL_GRACE);
         [self.killing, grace].into_iter().flatten().min()
     }
 
@@ -299,7 +298,8 @@ impl Command {
         if self.exit.is_some() {
             return;
         }
-        self.exit = Some(Exit { status, at: Instant::now() });
+        let patient = self.terminal.is_some();
+        self.exit = Some(Exit { status, at: Instant::now(), patient });
         for output in [&mut self.stdout, &mut self.stderr] {
             output.note_left();
         }
@@ -314,11 +314,18 @@ impl Command {
         output.read(buffer)
     }
 
+    /// Waits no longer for a terminal whose command ended long enough ago.
+    pub(crate) fn advance_patience(&mut self, now: Instant) {
+        if let Some(exit) = &mut self.exit {
+            exit.patient &= now < exit.at + TERMINAL_GRACE;
+        }
+    }
+
     /// Returns how the command ended, once all that it had written itself was read.
     pub(crate) fn exited(&self) -> Option<ExitStatus> {
         let exit = self.exit.as_ref()?;
-        let patient = self.terminal.is_some() && exit.at.elapsed() < TERMINAL_GRACE;
-        (self.stdout.drained(patient) && self.stderr.drained(patient)).then_some(exit.status)
+        let drained = |output: &Output| output.drained(exit.patient);
+        (drained(&self.stdout) && drained(&self.stderr)).then_some(exit.status)
     }
 
     /// Returns how the command ended, even if there is more to read.
