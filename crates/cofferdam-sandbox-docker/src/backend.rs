@@ -23,7 +23,7 @@ use crate::{
     attach::{self, Found, Lingering},
     container::{self, Plan, WORKSPACE},
     endpoint::DockerEndpoint,
-    engine::{BACKEND, Engine, invalid, refusal},
+    engine::{BACKEND, Engine, refusal},
     events::Events,
     image::{self, Image, ImageOptions, OnProgress, PullPolicy, PullProgress},
     labels::{self, Labels, Owner},
@@ -244,23 +244,7 @@ impl SandboxBackend for DockerBackend {
 
 /// Refuses what makes no sense, and what this backend never does.
 fn check(spec: &SandboxSpec) -> Result<(), SandboxError> {
-    let limits = &spec.limits;
-    for (name, value) in [
-        ("memory_bytes", limits.memory_bytes),
-        ("processes", limits.processes.into()),
-        ("disk_bytes", limits.disk_bytes),
-        ("disk_inodes", limits.disk_inodes),
-        ("open_files", limits.open_files.into()),
-        ("cpu_millis", limits.cpu_millis.unwrap_or(1).into()),
-        ("cpu_weight", limits.cpu_weight.unwrap_or(1).into()),
-    ] {
-        if value == 0 {
-            return Err(invalid(format!("the limit {name} is 0, which no sandbox can run with")));
-        }
-    }
-    if limits.idle_time.is_some_and(|time| time.is_zero()) {
-        return Err(invalid("the limit idle_time is 0, which no sandbox can be used with"));
-    }
+    spec.check()?;
     if let Some(path) = spec.read_only.first() {
         return Err(unenforceable(
             Wall::Filesystem,
@@ -319,15 +303,7 @@ impl Inner {
         if !spec.strict && spec.require.is_empty() {
             return Ok(());
         }
-        let Some(weakness) = self.guarantees().await?.unmet(spec) else { return Ok(()) };
-        let (what, remedy) = match &weakness.enforcement {
-            Enforcement::Weak { mechanism, gap, remedy } => (format!("{mechanism}: {gap}"), remedy),
-            Enforcement::Missing { reason, remedy } => (reason.clone(), remedy),
-            _ => return Ok(()),
-        };
-        let asked = if spec.strict { "strict" } else { "require" };
-        let reason = format!("{what} (asked for with `{asked}`)");
-        Err(unenforceable(weakness.wall, with_remedy(reason, remedy.as_ref())))
+        self.guarantees().await?.demand(spec, BACKEND)
     }
 
     async fn create(&self, spec: &SandboxSpec) -> Result<DockerSandbox, SandboxError> {

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use cofferdam_core::{NetworkAccess, SandboxId};
 use cofferdam_image::ImageCacheOptions;
 use cofferdam_sandbox::{
-    Enforcement, Guarantees, RootFilesystem, Sandbox, SandboxBackend, SandboxError, SandboxSpec,
-    SandboxState, Wall,
+    Guarantees, RootFilesystem, Sandbox, SandboxBackend, SandboxError, SandboxSpec, SandboxState,
+    Wall,
 };
 
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
     report::Step,
     rootfs::{Images, Rootfs},
     sandbox::LinuxSandbox,
-    setup::{BACKEND, HostSettings, describe, host, invalid, oldest_kernel, unenforceable},
+    setup::{BACKEND, HostSettings, describe, host, oldest_kernel, unenforceable},
     walls::{self, Probe},
 };
 
@@ -200,16 +200,7 @@ impl LinuxBackend {
         if !spec.strict && spec.require.is_empty() {
             return Ok(());
         }
-        let guarantees = self.guarantees().await?;
-        let Some(weakness) = guarantees.unmet(spec) else { return Ok(()) };
-        let (what, remedy) = match &weakness.enforcement {
-            Enforcement::Weak { mechanism, gap, remedy } => (format!("{mechanism}: {gap}"), remedy),
-            Enforcement::Missing { reason, remedy } => (reason.clone(), remedy),
-            _ => return Ok(()),
-        };
-        let asked = if spec.strict { "strict" } else { "require" };
-        let remedy = remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
-        Err(unenforceable(weakness.wall, format!("{what} (asked for with `{asked}`){remedy}")))
+        self.guarantees().await?.demand(spec, BACKEND)
     }
 }
 
@@ -260,30 +251,7 @@ impl SandboxBackend for LinuxBackend {
 
 /// Refuses what makes no sense, and what this backend never does.
 fn check(spec: &SandboxSpec) -> Result<(), SandboxError> {
-    let limits = &spec.limits;
-    for (name, value) in [
-        ("memory_bytes", limits.memory_bytes),
-        ("processes", limits.processes.into()),
-        ("disk_bytes", limits.disk_bytes),
-        ("disk_inodes", limits.disk_inodes),
-        ("open_files", limits.open_files.into()),
-        ("cpu_millis", limits.cpu_millis.unwrap_or(1).into()),
-    ] {
-        if value == 0 {
-            return Err(invalid(format!("the limit {name} is 0, which no sandbox can run with")));
-        }
-    }
-    if limits.idle_time.is_some_and(|time| time.is_zero()) {
-        return Err(invalid("the limit idle_time is 0, which no sandbox can be used with"));
-    }
-    if limits.cpu_weight.is_some_and(|weight| !(1..=10_000).contains(&weight)) {
-        return Err(invalid("the limit cpu_weight is not between 1 and 10000"));
-    }
-    for (name, value) in &spec.environment {
-        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
-            return Err(invalid(format!("no environment can hold the variable {name:?}")));
-        }
-    }
+    spec.check()?;
     if !spec.linger.is_zero() {
         return Err(SandboxError::Unsupported {
             backend: BACKEND,

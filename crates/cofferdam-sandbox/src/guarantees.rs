@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::SandboxSpec;
+use crate::{SandboxError, SandboxSpec};
 
 /// The walls of a backend on this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,24 @@ impl Guarantees {
         const UNMENTIONED: &Enforcement =
             &Enforcement::Missing { reason: String::new(), remedy: None };
         self.walls.iter().find(|g| g.wall == wall).map_or(UNMENTIONED, |g| &g.enforcement)
+    }
+
+    /// Refuses a specification that demands a wall in full which is weaker here.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::Unenforceable`] with what stands instead, and what to change.
+    pub fn demand(&self, spec: &SandboxSpec, backend: &'static str) -> Result<(), SandboxError> {
+        let Some(Guarantee { wall, enforcement }) = self.unmet(spec) else { return Ok(()) };
+        let (what, remedy) = match enforcement {
+            Enforcement::Full { .. } => return Ok(()),
+            Enforcement::Weak { mechanism, gap, remedy } => (format!("{mechanism}: {gap}"), remedy),
+            Enforcement::Missing { reason, remedy } => (reason, remedy),
+        };
+        let asked = if spec.strict { "strict" } else { "require" };
+        let remedy = remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default();
+        let reason = format!("{what} (asked for with `{asked}`){remedy}");
+        Err(SandboxError::Unenforceable { backend, wall, reason })
     }
 
     /// Returns the first wall that a specification demands in full and that is weaker here: any for

@@ -35,6 +35,7 @@ pub mod guest_client;
 pub mod ports;
 pub mod sandbox;
 pub mod sessions;
+mod spec_check;
 pub mod tree;
 pub mod watch;
 

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     ExecEvent, ExecRequest, ExitStatus, Process, ProcessControl, SandboxError, Signal,
-    TerminalSize, exec::ExceededLimit,
+    TerminalSize, exec::ExceededLimit, spec_check::check_variables,
 };
 
 impl GuestClient {
@@ -165,24 +165,6 @@ impl Events {
             }
         }
         (!bytes.is_empty()).then_some(bytes)
-    }
-}
-
-/// Refuses variables that no environment can hold, which the kernel would take and programs would read as others.
-fn check_variables(environment: &BTreeMap<String, String>) -> Result<(), SandboxError> {
-    let wrong = environment.iter().find_map(|(name, value)| match (name.as_str(), value) {
-        ("", _) => Some("a variable without a name".to_owned()),
-        (name, _) if name.contains(['=', '\0']) => Some(format!("the variable name {name:?}")),
-        (name, value) if value.contains('\0') => Some(format!("the value of the variable {name}")),
-        _ => None,
-    });
-    match wrong {
-        Some(wrong) => Err(SandboxError::InvalidRequest {
-            reason: format!(
-                "{wrong} cannot be in an environment; names have no `=`, and nothing has a NUL"
-            ),
-        }),
-        None => Ok(()),
     }
 }
 
