@@ -119,7 +119,10 @@ async fn weaker(step: Step, errno: i32, wall: Wall, script: &str) -> String {
     sandbox.close().await.expect("closes");
 
     let guarantees = backend.guarantees().await.expect("a report");
-    assert!(matches!(guarantees.enforcement(wall), Enforcement::Weak { .. }), "{guarantees:?}");
+    assert!(
+        matches!(guarantees.enforcement(wall), cofferdam_sandbox::Enforcement::Weak { .. }),
+        "{guarantees:?}"
+    );
     let strict = SandboxSpec { strict: true, ..SandboxSpec::default() };
     let required = SandboxSpec { require: [wall].into(), ..SandboxSpec::default() };
     let other =
