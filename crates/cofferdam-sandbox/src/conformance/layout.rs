@@ -4,10 +4,12 @@ use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 
 use super::{
-    support::{CaseResult, mismatch, path},
+    support::{CaseResult, holds, mismatch, path},
     trial::Stop,
 };
-use crate::{DownloadOptions, Sandbox, SandboxError, TreeEntry, TreeEntryKind, TreeEvent};
+use crate::{
+    DownloadOptions, Sandbox, SandboxError, SkippedEntry, TreeEntry, TreeEntryKind, TreeEvent,
+};
 
 /// The time of entries that say none, in nanoseconds since the Unix epoch.
 pub(super) const TIME: i64 = 1_600_000_000_123_456_789;
@@ -63,17 +65,28 @@ pub(super) type Whole = (TreeEntry, Vec<u8>);
 
 /// Downloads a tree without the entry of its root.
 pub(super) async fn download(sandbox: &dyn Sandbox, source: &str) -> Result<Vec<Whole>, Stop> {
+    let (found, skipped) = download_or_skip(sandbox, source).await?;
+    holds("what was left out", skipped.is_empty(), "nothing", &skipped)?;
+    Ok(found)
+}
+
+/// The same, where something may be left out because it changes all the time.
+pub(super) async fn download_or_skip(
+    sandbox: &dyn Sandbox,
+    source: &str,
+) -> Result<(Vec<Whole>, Vec<SkippedEntry>), Stop> {
     let mut events = sandbox.tree().download(&path(source)?, &DownloadOptions::default()).await?;
-    let mut found: Vec<Whole> = Vec::new();
+    let (mut found, mut skipped): (Vec<Whole>, _) = (Vec::new(), Vec::new());
     while let Some(event) = events.next().await {
         match (event?, found.last_mut()) {
             (TreeEvent::Entry(entry), _) => found.push((entry, Vec::new())),
             (TreeEvent::Content(bytes), Some((_, content))) => content.extend(bytes),
+            (TreeEvent::Skipped(entry), _) => skipped.push(entry),
             (other, _) => return Err(mismatch("an event", "an entry and its content", &other)),
         }
     }
     found.retain(|(entry, _)| !entry.path.is_empty());
-    Ok(found)
+    Ok((found, skipped))
 }
 
 /// Starts a download and takes its first event; an error may come at either.
