@@ -3,9 +3,9 @@
 //!
 //! Each has a control: the same done on the host as a careless harness would, in a directory of its own.
 //!
-//! - [`files`]: links, races, special files, odd names, what an uploaded tree may do.
-//! - [`lifetime`]: what lives on, what is killed, what floods.
-//! - [`roots`]: root file systems that lead their launcher astray.
+//! - `files`: links, races, special files, odd names, what an uploaded tree may do.
+//! - `lifetime`: what lives on, what is killed, what floods.
+//! - `roots`: root file systems that lead their launcher astray.
 
 mod files;
 mod lifetime;
