@@ -236,11 +236,29 @@ impl Subject for Docker {
 /// Held by each test, since a round looks at all processes below this one.
 static ALONE: Mutex<()> = Mutex::new(());
 
+/// Whether the suite runs, or a harness of it. It looks at all processes of the host and restarts an engine, so it wants the
+/// machine for itself, and minutes.
+fn was_asked_for(test: &str) -> bool {
+    let asked = ["COFFERDAM_CHAOS_ROUNDS", "COFFERDAM_CHAOS_HARNESS"]
+        .into_iter()
+        .any(|variable| std::env::var_os(variable).is_some());
+    if !asked {
+        cofferdam_testkit::skip(
+            test,
+            "it wants the machine for itself, and minutes: `cargo xtask suite chaos` plays it",
+        );
+    }
+    asked
+}
+
 #[test]
 fn chaos() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let victims =
         &[Victim::Harness, Victim::Helper, Victim::HelperAndHarness, Victim::Guest, Victim::Inside];
+    if !was_asked_for("chaos") {
+        return;
+    }
     let Some(docker) = Docker::get("chaos", victims, 10) else { return };
     chaos::run("chaos", &docker);
 }
@@ -248,6 +266,9 @@ fn chaos() {
 #[test]
 fn chaos_of_the_engine() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    if !was_asked_for("chaos_of_the_engine") {
+        return;
+    }
     let Some(docker) = Docker::get("chaos_of_the_engine", &[Victim::Engine], 3) else { return };
     chaos::run("chaos_of_the_engine", &docker);
 }
