@@ -101,7 +101,8 @@ fn a_person_works_in_a_sealed_shell() {
     person.waits_for("hello");
     person.waits_for("1000");
     // Ctrl-C ends what runs in the shell, and nothing else.
-    person.types("echo sleeping; sleep 600\r");
+    // The job itself says that it runs: a shell that has not started it yet may lose the character.
+    person.types("sh -c 'echo sleeping; exec sleep 600'\r");
     person.waits_for("sleeping\r\n");
     person.types("\x03");
     person.waits_for("sealed:");
