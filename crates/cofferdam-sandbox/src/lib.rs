@@ -6,6 +6,7 @@
 //!
 //! - [`backend`]: [`SandboxBackend`], [`SandboxSpec`].
 //! - [`sandbox`]: [`Sandbox`] and [`SandboxExt`].
+//! - [`replaceable`]: [`ReplaceableSandbox`], in whose place another can come.
 //! - [`exec`]: [`ExecRequest`], [`ExecEvent`], [`Process`].
 //! - [`files`]: [`Files`] and its options.
 //! - [`tree`]: [`Tree`]: many files in one stream.
@@ -33,6 +34,7 @@ pub mod files;
 pub mod guarantees;
 pub mod guest_client;
 pub mod ports;
+pub mod replaceable;
 pub mod sandbox;
 pub mod sessions;
 mod spec_check;
@@ -48,6 +50,7 @@ pub use files::{FileKind, FileMetadata, Files, ListOptions, Listing, ListingEntr
 pub use guarantees::{Enforcement, Guarantee, Guarantees, Wall};
 pub use guest_client::{GuestClient, GuestOptions, SessionOptions, SessionToken};
 pub use ports::{PortAddress, PortListener, PortStream, Ports};
+pub use replaceable::ReplaceableSandbox;
 pub use sandbox::{Sandbox, SandboxExt, SandboxState};
 pub use sessions::{CommandInfo, CommandState, OutputPosition, Sessions};
 pub use tree::{DownloadOptions, SkippedEntry, Tree, TreeEntry, TreeEntryKind, TreeEvent};
