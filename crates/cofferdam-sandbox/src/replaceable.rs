@@ -1,6 +1,9 @@
 //! [`ReplaceableSandbox`]: a sandbox whose place another can take, under the hands of whoever holds it.
 
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::{
+    sync::{Arc, OnceLock, PoisonError, RwLock},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -8,9 +11,10 @@ use cofferdam_core::{SandboxId, WorkspacePath};
 use futures::stream::BoxStream;
 
 use crate::{
-    CommandInfo, DownloadOptions, ExecRequest, FileMetadata, Files, ListOptions, Listing,
-    OutputPosition, PortAddress, PortListener, PortStream, Ports, Process, Sandbox, SandboxError,
-    SandboxState, Sessions, Tree, TreeEvent, WatchEvent, WatchOptions, Watcher, WriteOptions,
+    CommandInfo, DownloadOptions, ExecRequest, FileMetadata, Files, Freezer, Frozen, HostLayer,
+    HostWorkspace, ListOptions, Listing, OutputPosition, PortAddress, PortListener, PortStream,
+    Ports, Process, Sandbox, SandboxError, SandboxState, Sessions, Tree, TreeEvent, WatchEvent,
+    WatchOptions, Watcher, WriteOptions,
 };
 
 /// Hands every call to the sandbox that is in its place now.
@@ -131,6 +135,14 @@ impl Sandbox for ReplaceableSandbox {
 
     fn watcher(&self) -> Option<&dyn Watcher> {
         self.current().watcher().map(|_| &self.place as &dyn Watcher)
+    }
+
+    fn host_workspace(&self) -> Option<&dyn HostWorkspace> {
+        self.current().host_workspace().map(|_| &self.place as &dyn HostWorkspace)
+    }
+
+    fn freezer(&self) -> Option<&dyn Freezer> {
+        self.current().freezer().map(|_| &self.place as &dyn Freezer)
     }
 
     /// Waits for the end of the sandbox that is in the place now.
@@ -254,5 +266,20 @@ impl Watcher for Place {
     ) -> Result<BoxStream<'static, Result<WatchEvent, SandboxError>>, SandboxError> {
         let current = self.current();
         current.watcher().ok_or_else(|| unsupported("watching"))?.watch(path, options).await
+    }
+}
+
+impl HostWorkspace for Place {
+    fn layer(&self) -> Result<HostLayer, SandboxError> {
+        let current = self.current();
+        current.host_workspace().ok_or_else(|| unsupported("files seen from the host"))?.layer()
+    }
+}
+
+#[async_trait]
+impl Freezer for Place {
+    async fn freeze(&self, max: Duration) -> Result<Frozen, SandboxError> {
+        let current = self.current();
+        current.freezer().ok_or_else(|| unsupported("freezing"))?.freeze(max).await
     }
 }
