@@ -23,6 +23,7 @@ pub use error::JournalError;
 pub use journal::{Epoch, Journal, Lease, Seq};
 pub use memory::MemoryJournal;
 pub use record::{
-    Entry, FORMAT_VERSION, Record, RecordBody, RecordHash, RunOutcome, content_hash, verify_chain,
+    ApprovalVerdict, Decision, Entry, FORMAT_VERSION, Fork, PauseReason, Record, RecordBody,
+    RecordHash, Resolution, RunOutcome, content_hash, verify_chain,
 };
 pub use writer::JournalWriter;
