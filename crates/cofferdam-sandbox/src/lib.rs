@@ -4,7 +4,7 @@
 //! stream of the guest that runs inside. Everything else (exec, files, trees) is the guest's, so it is the same on
 //! every backend.
 //!
-//! - [`backend`]: [`SandboxBackend`], [`SandboxSpec`].
+//! - [`backend`]: [`SandboxBackend`], [`SandboxSpec`], [`ListedSandbox`].
 //! - [`sandbox`]: [`Sandbox`] and [`SandboxExt`].
 //! - [`replaceable`]: [`ReplaceableSandbox`], in whose place another can come.
 //! - [`exec`]: [`ExecRequest`], [`ExecEvent`], [`Process`].
@@ -48,7 +48,8 @@ pub mod tree;
 pub mod watch;
 
 pub use backend::{
-    ImageSource, RootFilesystem, SandboxBackend, SandboxSpec, SystemCallProfile, WorkspaceBase,
+    ImageSource, ListedSandbox, RootFilesystem, SandboxBackend, SandboxSpec, SystemCallProfile,
+    WorkspaceBase,
 };
 pub use capabilities::Capabilities;
 pub use error::{LossReason, SandboxError};
