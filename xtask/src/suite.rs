@@ -5,6 +5,7 @@
 mod chaos;
 mod docker;
 mod example;
+mod fuzz;
 mod local_model;
 mod openai_python;
 mod sandbox_linux;
@@ -39,6 +40,7 @@ const SUITES: &[Suite] = &[
     openai_python::SUITE,
     local_model::SUITE,
     example::SUITE,
+    fuzz::SUITE,
 ];
 
 impl Suite {
