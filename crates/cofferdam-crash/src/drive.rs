@@ -9,9 +9,14 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use async_trait::async_trait;
 use cofferdam::SystemClock;
 use cofferdam_harness::{GivenDecision, RunError, RunFailure, RunReport};
-use cofferdam_journal::{Journal, PauseReason, Record, Seq, SqliteJournal};
+use cofferdam_journal::{Journal, Record, Seq, SqliteJournal};
+use cofferdam_layers::{Approval, Approver, AuditEvent, AuditSink};
+use cofferdam_model::Model;
+use cofferdam_policy::{Rule, RulePolicy, Verdict};
+use cofferdam_tool::{Tool, ToolRequest};
 use futures::TryStreamExt;
 
 use crate::{
@@ -19,14 +24,12 @@ use crate::{
     defect::Defect,
     ending::{Ending, Final, State, comparable},
     faulty,
-    ledger::Ledger,
+    ledger::{Deed, Ledger},
     point::{Points, Strike},
     scenario, script,
     tools::{LedgerTool, names},
     world::World,
 };
-use cofferdam_model::Model;
-use cofferdam_tool::Tool;
 
 /// What this process is to do, from its command line.
 #[derive(Debug)]
@@ -161,4 +164,40 @@ pub fn records(place: &Path) -> Result<Vec<Record>> {
         let journal = open_journal(place)?;
         Ok(journal.read(&scenario::run(), Seq(1)).try_collect().await?)
     })
+}
+
+/// What is allowed: everything, but a person is asked about transfers.
+fn policy() -> RulePolicy {
+    RulePolicy::new([Rule {
+        tool: names::TRANSFER.to_owned(),
+        writes: None,
+        network: None,
+        decision: Verdict::Ask,
+        reason: "a transfer is for a person to approve".to_owned(),
+    }])
+}
+
+/// A person who approves, and whom the ledger counts the questions of.
+#[derive(Debug)]
+struct Person {
+    ledger: Ledger,
+}
+
+#[async_trait]
+impl Approver for Person {
+    async fn approve(&self, request: &ToolRequest, _: &[String]) -> Approval {
+        let step = request.context.step.to_string();
+        match self.ledger.write(Deed::Approval { step }) {
+            Ok(()) => Approval::Approved,
+            Err(error) => Approval::Refused { reason: error.to_string() },
+        }
+    }
+}
+
+/// Nobody reads the audit trail of the suite.
+#[derive(Debug)]
+struct NoAudit;
+
+impl AuditSink for NoAudit {
+    fn record(&self, _: AuditEvent) {}
 }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fs, io, path::Path, sync::Arc};
 
 use cofferdam_core::{Content, Item};
+use cofferdam_journal::PauseReason;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -21,12 +22,10 @@ pub struct Ending {
 pub enum State {
     /// The model is done.
     Finished(Final),
-    /// The run waits for a decision on a step, and no process is held by it.
+    /// The run waits for somebody, and no process is held by it.
     Paused {
-        /// The step.
-        step: String,
-        /// Why, as the run says.
-        why: String,
+        /// What it waits for.
+        reason: PauseReason,
     },
     /// The run ended early.
     Failed {

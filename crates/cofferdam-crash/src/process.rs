@@ -10,13 +10,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use cofferdam_journal::Decision;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, PidfdFlags, Signal, pidfd_open},
 };
 
-use crate::{defect::Defect, point::Strike, world::World};
+use crate::{defect::Defect, point::Strike, scenario::Decided, world::World};
 
 /// How long a process may take before it counts as one that hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -47,7 +46,7 @@ pub struct Process<'a> {
     /// What kills it, if anything does.
     pub blow: Option<&'a Blow>,
     /// What is to be decided on a run that waits for it.
-    pub decision: Option<&'a Decision>,
+    pub decision: Option<&'a Decided>,
     /// What is broken on purpose.
     pub defect: Option<Defect>,
 }

@@ -1,20 +1,17 @@
 //! [`Scenario`]: one run of the agent, from its first process to the one that ends it, with those between that were killed.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-};
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context as _, Result};
 use cofferdam_core::RunId;
-use cofferdam_journal::{Decision, PauseReason, Record, RecordBody, Resolution};
-use rustix::fs::{self as _};
-
+use cofferdam_core::StepId;
+use cofferdam_journal::{Decision, PauseReason};
 use crate::{
+    tools::names,
     defect::Defect,
     drive,
     ending::{Ending, Final, State},
-    judge::{self, Expected},
+    judge::{self, Expected, Judge},
     ledger::{Deed, Ledger, Line},
     process::{Blow, End, Process},
     world::World,
@@ -69,6 +66,7 @@ impl Scenario<'_> {
         let place = tempfile::Builder::new().prefix("scenario-").tempdir_in(self.places)?;
         let place = place.path();
         let mut outcome = Outcome::default();
+        let mut judge = Judge::default();
         let (mut calm, mut decision) = (false, None);
         for number in 0..MAX_PROCESSES {
             let blow = if calm { None } else { next(number) };
@@ -85,7 +83,7 @@ impl Scenario<'_> {
             .run()?;
             let records = drive::records(place)?;
             outcome.lines = Ledger::new(drive::ledger(place), number).read()?;
-            outcome.wrong.extend(judge::after_a_process(&outcome.lines, &records));
+            outcome.wrong.extend(judge.after(number, &outcome.lines, &records));
             match process {
                 End::Killed => outcome.blows.extend(blow),
                 End::Broken(why) => outcome.wrong.push(format!("process {number}: {why}")),
@@ -99,7 +97,7 @@ impl Scenario<'_> {
                         State::Failed { why } => outcome.wrong.push(format!("the run failed: {why}")),
                         State::Finished(end) => {
                             if let Some(expected) = expected {
-                                let told = told(&records);
+                                let told = judge::told(&records);
                                 let lines = &outcome.lines;
                                 outcome.wrong.extend(judge::at_the_end(expected, &end, lines, &told));
                             }
@@ -118,15 +116,6 @@ impl Scenario<'_> {
     }
 }
 
-/// The steps of which the model was told that their outcome is unknown.
-fn told(records: &[Record]) -> BTreeSet<String> {
-    let told = records.iter().filter_map(|record| match &record.body {
-        RecordBody::ToolResolved { step, how: Resolution::Told, .. } => Some(step.to_string()),
-        _ => None,
-    });
-    told.collect()
-}
-
 impl Outcome {
     fn note_points(&mut self, process: u32, points: BTreeMap<String, u64>) {
         if process == 0 {
@@ -140,15 +129,20 @@ impl Outcome {
     }
 
     /// Decides as a person would who can look at the ledger: what happened is not done again.
-    fn decide(&mut self, reason: &PauseReason) -> Option<Decision> {
+    fn decide(&mut self, reason: &PauseReason) -> Option<Decided> {
         match reason {
-            PauseReason::Decision { step, .. } => {
-                let step = step.to_string();
+            PauseReason::Decision { step, tool, why } => {
+                let known = names::SEND != tool;
+                if known {
+                    self.wrong.push(format!("what became of step {step} can be known: {why}"));
+                }
+                let (of, step) = (*step, step.to_string());
                 let happened = self.lines.iter().any(
                     |line| matches!(&line.deed, Deed::Effect { step: it, .. } if *it == step),
                 );
                 self.ambiguous.push((self.blows.len(), step));
-                Some(if happened { Decision::TellModel } else { Decision::RunAgain })
+                let decision = if happened { Decision::TellModel } else { Decision::RunAgain };
+                Some((Some(of), decision))
             }
             other => {
                 self.wrong.push(format!("the run waits for {other}"));
@@ -157,6 +151,9 @@ impl Outcome {
         }
     }
 }
+
+/// A decision, and the step that it is about.
+pub type Decided = (Option<StepId>, Decision);
 
 /// The run of every scenario.
 #[must_use]

@@ -147,6 +147,19 @@ impl Suite<'_> {
         Ok(expected)
     }
 
+    /// Plays one scenario, whose processes are killed by these blows.
+    ///
+    /// # Errors
+    ///
+    /// As [`Suite::play`].
+    pub fn again(&self, world: World, blows: &[Blow]) -> Result<Outcome> {
+        let places = places()?;
+        let expected = self.undisturbed(world, places.path(), &mut Plan::new(self.seed))?;
+        let scenario =
+            Scenario { program: self.program, places: places.path(), world, defect: self.defect };
+        scenario.play(Some(&expected), |number| blows.get(usize::try_from(number).ok()?).cloned())
+    }
+
     fn work(
         &self,
         places: &Path,

@@ -112,7 +112,7 @@ impl Tool for LedgerTool {
     async fn call(&self, context: &ToolContext, input: ToolInput) -> Result<ToolOutput, ToolError> {
         let what: String = input.decode_field("what")?;
         let (step, tool) = (context.step.to_string(), self.spec.name.clone());
-        let key = context.idempotency_key.clone();
+        let key = context.idempotency_key.to_string();
         match self.does {
             Does::Read => self.ledger.read().map(drop),
             Does::Write => {
@@ -127,7 +127,7 @@ impl Tool for LedgerTool {
     async fn probe(
         &self,
         context: &ToolContext,
-        _: ToolInput,
+        _: &ToolInput,
         _: &Value,
     ) -> Result<ProbeOutcome, ToolError> {
         if self.class != EffectClass::Probe {

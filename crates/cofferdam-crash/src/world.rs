@@ -29,6 +29,12 @@ impl World {
         self != Self::Bare
     }
 
+    /// Returns why runs cannot work in it here, if they cannot.
+    #[must_use]
+    pub fn missing(self) -> Option<String> {
+        None
+    }
+
     /// Returns what its sandboxes are made of.
     #[must_use]
     pub fn spec(self) -> SandboxSpec {

@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use cofferdam_core::RunId;
-use cofferdam_journal::{Entry, Journal, JournalError, Lease, Record, Seq};
+use cofferdam_journal::{
+    Entry, Journal, JournalError, Lease, Record, RunFilter, RunSummary, Seq,
+};
 use futures::stream::BoxStream;
 
 use crate::point::Points;
@@ -40,6 +42,10 @@ impl Journal for CrashingJournal {
         self.points.around("journal.lease", self.inner.lease(run, owner, duration)).await
     }
 
+    async fn renew(&self, lease: &Lease, duration: Duration) -> Result<Lease, JournalError> {
+        self.points.around("journal.renew", self.inner.renew(lease, duration)).await
+    }
+
     async fn append(
         &self,
         lease: &Lease,
@@ -58,5 +64,13 @@ impl Journal for CrashingJournal {
 
     async fn release(&self, lease: &Lease) -> Result<(), JournalError> {
         self.points.around("journal.release", self.inner.release(lease)).await
+    }
+
+    async fn runs(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, JournalError> {
+        self.inner.runs(filter).await
+    }
+
+    async fn remove(&self, run: &RunId) -> Result<(), JournalError> {
+        self.inner.remove(run).await
     }
 }
