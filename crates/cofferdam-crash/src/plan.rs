@@ -126,11 +126,11 @@ impl Plan {
         let least = points.keys().map(struck).min()?;
         let candidates: Vec<_> = points.iter().filter(|(point, _)| struck(point) == least).collect();
         let at = self.random.below(candidates.len() as u64);
-        let (point, &times) = candidates.get(usize::try_from(at).ok()?)?;
+        let (point, times) = *candidates.get(usize::try_from(at).ok()?)?;
         // Early times are met by more of the runs that are resumed somewhere in the middle.
-        let bound = 1 + self.random.below(times);
+        let bound = 1 + self.random.below(*times);
         let time = 1 + self.random.below(bound);
-        Some(Blow::Strike(Strike { point: (*point).clone(), time }))
+        Some(Blow::Strike(Strike { point: point.clone(), time }))
     }
 
     fn count(&mut self, world: World, blow: &Blow) {

@@ -27,15 +27,15 @@ pub(super) struct Story {
 }
 
 pub(super) fn is_rewind(record: &Record) -> bool {
-    matches!(record.body(), RecordBody::RunRewound { .. })
+    matches!(record.body, RecordBody::RunRewound { .. })
 }
 
 impl Story {
     pub(super) fn read(records: &[Record]) -> Self {
         let mut story = Self::default();
         for (at, record) in records.iter().enumerate() {
-            if let RecordBody::RunRewound { to, .. } = record.body() {
-                story.go_back(records[..at].iter().filter(|earlier| earlier.seq() <= *to));
+            if let RecordBody::RunRewound { to, .. } = &record.body {
+                story.go_back(records[..at].iter().filter(|earlier| earlier.seq <= *to));
             }
             story.take(record);
         }
@@ -53,8 +53,8 @@ impl Story {
     }
 
     fn take(&mut self, record: &Record) {
-        let seq = record.seq().0;
-        match record.body() {
+        let seq = record.seq.0;
+        match &record.body {
             RecordBody::ModelRequested { turn, .. } => {
                 self.requests += 1;
                 if *turn <= self.turn {
