@@ -1,45 +1,14 @@
-//! [`Record`]: one line of a journal, chained to the one before it by hash.
+//! [`RecordBody`]: what the records of a run say.
 //!
-//! The hash of a record is the BLAKE3 hash of the previous hash (32 zero bytes for the first) followed by the compact JSON
-//! of the record without its hash. Format 2 has more kinds of records than format 1, and the same hash. A field that was
-//! added to a kind is left out where it is empty, so that older records keep their hash.
+//! A field that was added to a kind is left out where it is empty, so that older records are written as they were.
 
 use std::{collections::BTreeMap, fmt};
 
-use cofferdam_core::{Effects, Item, RunId, StepId, Timestamp, ToolOutput, Usage};
+use cofferdam_core::{Effects, Item, RunId, StepId, ToolOutput, Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{JournalError, Seq};
-
-/// The journal format that this release writes.
-pub const FORMAT_VERSION: u32 = 2;
-
-/// What is to be appended: a record before it has its number and hash.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Entry {
-    /// When it was written.
-    pub time: Timestamp,
-    /// What it says.
-    pub body: RecordBody,
-}
-
-/// One line of a journal.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Record {
-    /// [`FORMAT_VERSION`] of the release that wrote it.
-    pub format: u32,
-    /// Its number in the run.
-    pub seq: Seq,
-    /// When it was written.
-    pub time: Timestamp,
-    /// What it says.
-    pub body: RecordBody,
-    /// The hash of the record before it.
-    pub previous: RecordHash,
-    /// The hash of this record.
-    pub hash: RecordHash,
-}
+use crate::Seq;
 
 /// What a record says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -403,183 +372,9 @@ impl fmt::Display for PauseReason {
     }
 }
 
-/// A BLAKE3 hash; hex as text.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct RecordHash([u8; 32]);
-
-impl From<RecordHash> for String {
-    fn from(hash: RecordHash) -> Self {
-        hash.to_string()
-    }
-}
-
-impl TryFrom<String> for RecordHash {
-    type Error = blake3::HexError;
-
-    fn try_from(hex: String) -> Result<Self, Self::Error> {
-        blake3::Hash::from_hex(hex).map(|hash| Self(*hash.as_bytes()))
-    }
-}
-
-impl fmt::Display for RecordHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
-    }
-}
-
-impl fmt::Debug for RecordHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl Record {
-    /// Makes the record that follows `previous` (`None`: the first of its run).
-    #[must_use]
-    pub fn following(previous: Option<&Self>, entry: Entry) -> Self {
-        let mut record = Self {
-            format: FORMAT_VERSION,
-            seq: Seq(previous.map_or(0, |record| record.seq.0) + 1),
-            time: entry.time,
-            body: entry.body,
-            previous: previous.map_or_else(RecordHash::default, |record| record.hash),
-            hash: RecordHash::default(),
-        };
-        record.hash = record.compute_hash();
-        record
-    }
-
-    fn compute_hash(&self) -> RecordHash {
-        #[derive(Serialize)]
-        struct Hashed<'a> {
-            format: u32,
-            seq: Seq,
-            time: Timestamp,
-            body: &'a RecordBody,
-        }
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.previous.0);
-        let hashed =
-            Hashed { format: self.format, seq: self.seq, time: self.time, body: &self.body };
-        // Bodies are made of strings, numbers and JSON values, none of which can fail to serialise; a hasher cannot fail
-        // to take them. Were that to change, the hash would not fit and the record would read as corrupt.
-        let _ = serde_json::to_writer(&mut hasher, &hashed);
-        RecordHash(*hasher.finalize().as_bytes())
-    }
-}
-
-/// Returns the BLAKE3 hash of some content in hex, as records hold it.
-#[must_use]
-pub fn content_hash(content: &[u8]) -> String {
-    blake3::hash(content).to_hex().to_string()
-}
-
-/// Checks that records follow each other without a gap and that every hash fits.
-///
-/// # Errors
-///
-/// [`JournalError::Corrupt`] or [`JournalError::NewerFormat`] for the first record that does not fit.
-pub fn verify_chain(
-    run: &RunId,
-    previous: Option<&Record>,
-    records: &[Record],
-) -> Result<(), JournalError> {
-    let mut previous = previous;
-    for record in records {
-        let corrupt = |detail: &str| JournalError::Corrupt {
-            run: run.clone(),
-            seq: record.seq,
-            detail: detail.to_owned(),
-        };
-        if record.format > FORMAT_VERSION {
-            return Err(JournalError::NewerFormat {
-                run: run.clone(),
-                found: record.format,
-                supported: FORMAT_VERSION,
-            });
-        }
-        if record.seq.0 != previous.map_or(0, |record| record.seq.0) + 1 {
-            return Err(corrupt("its number does not follow the one before"));
-        }
-        if record.previous != previous.map_or_else(RecordHash::default, |record| record.hash) {
-            return Err(corrupt("it does not name the hash of the record before"));
-        }
-        if record.hash != record.compute_hash() {
-            return Err(corrupt("its hash does not fit its content"));
-        }
-        previous = Some(record);
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn chain() -> Vec<Record> {
-        let mut records: Vec<Record> = Vec::new();
-        for turn in 1..4 {
-            let entry = Entry {
-                time: Timestamp(u64::from(turn)),
-                body: RecordBody::ModelRequested { turn, items: 1 },
-            };
-            records.push(Record::following(records.last(), entry));
-        }
-        records
-    }
-
-    #[test]
-    fn a_changed_record_breaks_the_chain() {
-        let run = RunId::new("r");
-        let check = |change: fn(&mut Vec<Record>), expect: &str| {
-            let mut records = chain();
-            change(&mut records);
-            let got = verify_chain(&run, None, &records)
-                .map_or_else(|error| error.to_string(), |()| "ok".into());
-            assert_eq!(got, expect);
-        };
-        check(|_| {}, "ok");
-        check(
-            |r| r[1].time = Timestamp(9),
-            "record Seq(2) of run r is corrupt: its hash does not fit its content",
-        );
-        check(
-            |r| {
-                r.remove(1);
-            },
-            "record Seq(3) of run r is corrupt: its number does not follow the one before",
-        );
-        check(
-            |r| r[2].previous = RecordHash::default(),
-            "record Seq(3) of run r is corrupt: it does not name the hash of the record before",
-        );
-        check(|r| r[0].format = 7, "run r is in journal format 7; this release reads up to 2");
-    }
-
-    #[test]
-    fn format_1_stays_readable() {
-        // As the first release wrote them; changing what it takes to read these breaks journals in the field.
-        let bodies = [
-            r#"{"kind":"run_started","agent":"a","fingerprints":{"tools":"00"},"input":[]}"#,
-            r#"{"kind":"model_responded","turn":1,"response_id":null,"items":[],"usage":{"requests":1,"input_tokens":0,"cached_input_tokens":0,"output_tokens":0,"reasoning_tokens":0}}"#,
-            r#"{"kind":"tool_intended","step":{"turn":1,"call":0},"tool":"t","input_hash":"00","effects":{"class":"pure","writes":false,"network":false},"idempotency_key":"r/1.0"}"#,
-        ];
-        for body in bodies {
-            let hash = blake3::Hasher::new()
-                .update(&[0; 32])
-                .update(format!(r#"{{"format":1,"seq":1,"time":1,"body":{body}}}"#).as_bytes())
-                .finalize();
-            let zero = RecordHash::default();
-            let line = format!(
-                r#"{{"format":1,"seq":1,"time":1,"body":{body},"previous":"{zero}","hash":"{}"}}"#,
-                hash.to_hex()
-            );
-            let record: Record = serde_json::from_str(&line).unwrap();
-            verify_chain(&RunId::new("r"), None, std::slice::from_ref(&record)).unwrap();
-            assert_eq!(serde_json::to_string(&record).unwrap(), line);
-        }
-    }
 
     #[test]
     fn unknown_records_round_trip() {
