@@ -3,6 +3,7 @@
 //! To add one, write the file with its `SUITE` and name it in [`SUITES`].
 
 mod chaos;
+mod crash;
 mod docker;
 mod example;
 mod fuzz;
@@ -36,6 +37,7 @@ const SUITES: &[Suite] = &[
     sandbox_linux::ISOLATION,
     docker::SUITE,
     chaos::SUITE,
+    crash::SUITE,
     security::SUITE,
     openai_python::SUITE,
     local_model::SUITE,
