@@ -2,7 +2,8 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use cofferdam::core::RunId;
 
 use crate::{display::Price, place::RootChoice};
 
@@ -18,6 +19,14 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Run an agent file to its end and copy its outputs out.
     Run(RunArguments),
+    /// Go on with a run that was cut off, waits for somebody, failed or was cancelled.
+    Resume(ResumeArguments),
+    /// Show what is recorded of runs.
+    #[command(subcommand)]
+    Runs(RunsCommand),
+    /// Show and end the sandboxes that live on this host.
+    #[command(subcommand)]
+    Sandboxes(SandboxesCommand),
     /// Run one command, or a shell, in a sealed sandbox.
     Exec(ExecArguments),
     /// Open an interactive shell in a sealed sandbox.
@@ -62,6 +71,155 @@ pub(crate) struct RunArguments {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) place: PlaceArguments,
+    #[command(flatten)]
+    pub(crate) state: StateArguments,
+    /// Do not record the run: it cannot be resumed.
+    #[arg(long, conflicts_with_all = ["state", "chaos"])]
+    pub(crate) no_state: bool,
+    /// Kill the harness and the sandbox at random while the run goes on, and resume it each time. A seed repeats the choice.
+    #[arg(long, value_name = "SEED", num_args = 0..=1, require_equals = true)]
+    pub(crate) chaos: Option<Option<u64>>,
+    /// How often `--chaos` strikes.
+    #[arg(long, value_name = "N", default_value_t = 6, requires = "chaos")]
+    pub(crate) chaos_blows: u32,
+    /// The name of the run, chosen by the process that watches it.
+    #[arg(long, hide = true, value_parser = parse_run)]
+    pub(crate) run_id: Option<RunId>,
+}
+
+/// Where runs are recorded.
+#[derive(Debug, Args)]
+pub(crate) struct StateArguments {
+    /// Directory in which runs are recorded. Default: `COFFERDAM_STATE`, else `cofferdam` in `XDG_STATE_HOME` or
+    /// `~/.local/state`.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResumeArguments {
+    /// The run, as `cofferdam runs list` names it.
+    #[arg(value_parser = parse_run)]
+    pub(crate) run: RunId,
+    /// Allow the calls that wait for approval.
+    #[arg(long, conflicts_with_all = ["refuse", "decide"])]
+    pub(crate) approve: bool,
+    /// Refuse the calls that wait for approval.
+    #[arg(long, conflicts_with = "decide")]
+    pub(crate) refuse: bool,
+    /// Decide what becomes of a call whose outcome is unknown, or of a workspace that is older than the conversation.
+    #[arg(long)]
+    pub(crate) decide: Option<DecisionChoice>,
+    /// Why, for the record; the model is told where a call is refused.
+    #[arg(long, default_value = "")]
+    pub(crate) reason: String,
+    /// Take the run back to this checkpoint of it.
+    #[arg(long, value_name = "CHECKPOINT")]
+    pub(crate) back_to: Option<String>,
+    /// If the agent file is not what it was, go on as a new run.
+    #[arg(long)]
+    pub(crate) fork: bool,
+    /// Print events as JSON Lines on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) state: StateArguments,
+}
+
+/// What somebody may decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DecisionChoice {
+    /// Run the call again.
+    RunAgain,
+    /// Tell the model that the outcome is unknown.
+    TellModel,
+    /// Go on with the workspace as it is.
+    AcceptWorkspace,
+    /// End the run.
+    Abort,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RunsCommand {
+    /// List runs.
+    List {
+        /// Print an object for each run.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        state: StateArguments,
+    },
+    /// Show one run, a line for each record; all of them are verified.
+    Show {
+        /// The run.
+        #[arg(value_parser = parse_run)]
+        run: RunId,
+        /// Print what the list tells of it as an object.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        state: StateArguments,
+    },
+    /// Show the last records of a run.
+    Tail {
+        /// The run.
+        #[arg(value_parser = parse_run)]
+        run: RunId,
+        /// How many.
+        #[arg(short = 'n', long, default_value_t = 10)]
+        lines: u64,
+        /// Go on until the run ends.
+        #[arg(short, long)]
+        follow: bool,
+        /// Print the records themselves.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        state: StateArguments,
+    },
+    /// Forget runs: their records and checkpoints.
+    Rm {
+        /// The runs.
+        #[arg(required = true, value_parser = parse_run)]
+        runs: Vec<RunId>,
+        #[command(flatten)]
+        state: StateArguments,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SandboxesCommand {
+    /// List sandboxes, also those of processes that have died.
+    List {
+        /// Of this backend only. Default: of all that this build has.
+        #[arg(long)]
+        backend: Option<String>,
+        /// Print an object for each sandbox.
+        #[arg(long)]
+        json: bool,
+    },
+    /// End sandboxes: those that are named, else those that nobody is connected to and whose time is over.
+    Reap {
+        /// The sandboxes.
+        names: Vec<String>,
+        /// End every sandbox that nobody is connected to, also if somebody may still come back.
+        #[arg(long, conflicts_with = "names")]
+        all: bool,
+        /// Of this backend only. Default: of all that this build has.
+        #[arg(long)]
+        backend: Option<String>,
+    },
+}
+
+/// Reads the name of a run: letters and digits, as they are generated.
+fn parse_run(text: &str) -> Result<RunId, String> {
+    let fits =
+        (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if fits {
+        Ok(RunId::new(text))
+    } else {
+        Err("the name of a run is made of letters and digits".to_owned())
+    }
 }
 
 /// Where sandboxes come from, and how strong they must be.

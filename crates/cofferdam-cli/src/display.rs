@@ -3,6 +3,7 @@
 mod json;
 mod lines;
 mod price;
+pub(crate) mod record;
 mod terminal;
 
 use std::{io::IsTerminal, sync::Arc};

@@ -7,6 +7,7 @@
 //! | 2 | the arguments or the agent file are wrong; nothing was started |
 //! | 3 | this host cannot enforce what was asked; `cofferdam doctor` tells what is missing |
 //! | 4 | the run ended well and an output that was declared is missing |
+//! | 5 | the run waits for somebody; the message tells for what, and `cofferdam resume` goes on |
 //! | 130 | cancelled |
 //!
 //! `cofferdam exec` returns the exit code of the command that it ran, as a shell does; `cofferdam apply-patch` returns
@@ -22,6 +23,7 @@ pub(crate) enum Exit {
     Usage,
     HostUnable,
     OutputMissing,
+    Paused,
     Cancelled,
     /// The code of the command that was run.
     Code(u8),
@@ -35,6 +37,7 @@ impl From<Exit> for ExitCode {
             Exit::Usage => 2,
             Exit::HostUnable => 3,
             Exit::OutputMissing => 4,
+            Exit::Paused => 5,
             Exit::Cancelled => 130,
             Exit::Code(code) => code,
         })

@@ -9,7 +9,9 @@ mod commands;
 mod display;
 mod evaluation;
 mod exit;
+mod job;
 mod place;
+mod state;
 
 use std::{io::Write as _, process::ExitCode};
 
@@ -38,7 +40,11 @@ fn main() -> ExitCode {
 
 fn dispatch(arguments: Arguments) -> Result<Exit, Failure> {
     match arguments.command {
+        Command::Run(run) if run.chaos.is_some() => block_on(commands::chaos::run(run)),
         Command::Run(run) => block_on(commands::run::run(run)),
+        Command::Resume(resume) => commands::resume::resume(resume),
+        Command::Runs(command) => block_on(commands::runs::run(command)),
+        Command::Sandboxes(command) => block_on(commands::sandboxes::run(command)),
         Command::Exec(exec) => block_on(commands::exec::exec(exec)),
         Command::Shell(shell) => block_on(commands::exec::shell(shell)),
         Command::Manifest(ManifestCommand::Check { file }) => commands::manifest::check(&file),
@@ -49,7 +55,9 @@ fn dispatch(arguments: Arguments) -> Result<Exit, Failure> {
     }
 }
 
-fn block_on(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+pub(crate) fn block_on(
+    command: impl Future<Output = Result<Exit, Failure>>,
+) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

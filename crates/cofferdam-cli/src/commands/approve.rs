@@ -13,6 +13,17 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 #[derive(Debug)]
 pub(super) struct TerminalApprover;
 
+/// Leaves the answer to somebody who comes later: `cofferdam resume RUN --approve`.
+#[derive(Debug)]
+pub(super) struct LaterApprover;
+
+#[async_trait]
+impl Approver for LaterApprover {
+    async fn approve(&self, _: &ToolRequest, _: &[String]) -> Approval {
+        Approval::Later
+    }
+}
+
 /// Characters of the input shown in a question.
 const SHOWN: usize = 2000;
 

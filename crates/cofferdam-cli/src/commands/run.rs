@@ -8,14 +8,18 @@ use std::{
 
 use anyhow::Context as _;
 use cofferdam::{
-    Agent, AgentError, Session,
+    Agent, AgentError, Session, SystemClock, SystemEntropy,
     agent::AgentBuilder,
-    harness::{RunError, RunRequest},
+    core::{Clock as _, Item, RunId},
+    harness::{RunError, RunReport, RunRequest, RunState},
+    journal::{JournalError, PauseReason},
     manifest::{AgentFile, EvaluationSpec},
     models::{self, ModelOptions},
     sandbox::SandboxError,
 };
 use serde::Serialize;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::file::read;
 use crate::{
@@ -23,45 +27,184 @@ use crate::{
     display::Style,
     evaluation::{Evaluation, evaluate},
     exit::{Exit, Failure},
+    job::Job,
+    state::State,
 };
 
 pub(crate) async fn run(arguments: RunArguments) -> Result<Exit, Failure> {
-    let source = read(&arguments.file)?;
-    let file = AgentFile::parse(&source.text, &source.name).map_err(Failure::usage)?;
-    let task = arguments.task.clone().or_else(|| file.task.clone()).ok_or_else(|| {
-        Failure::usage(anyhow::anyhow!("{} has no `task`; give one after the file", source.name))
-    })?;
-    let style = Style::choose(arguments.json);
-    let agent = builder(&file, &source.base, &arguments)?.build().map_err(Failure::usage)?;
+    let state = if arguments.no_state { None } else { Some(State::open(&arguments.state)?) };
+    let run = arguments.run_id.clone();
+    let prepared = Prepared::new(arguments, state)?;
+    let run = run.unwrap_or_else(|| RunId::generate(SystemClock.now(), &SystemEntropy));
+    prepared.play(run).await
+}
 
-    let session = agent.open().await.map_err(failure)?;
-    tell(style, &filled(&session));
-    let request = RunRequest { observer: style.observer(arguments.price), ..session.request(task) };
+/// An agent that is set up, and where its outputs go.
+pub(crate) struct Prepared {
+    pub(crate) agent: Agent,
+    arguments: RunArguments,
+    file: AgentFile,
+    base: PathBuf,
+    task: String,
+    style: Style,
+    state: Option<State>,
+}
+
+/// A run that has ended, and the sandbox that it ended in.
+pub(crate) struct Played {
+    pub(crate) run: RunId,
+    pub(crate) session: Session,
+    pub(crate) result: Result<RunReport, AgentError>,
+}
+
+impl Prepared {
+    /// Sets an agent up; touches nothing yet but the files that are named.
+    pub(crate) fn new(arguments: RunArguments, state: Option<State>) -> Result<Self, Failure> {
+        let source = read(&arguments.file)?;
+        let file = AgentFile::parse(&source.text, &source.name).map_err(Failure::usage)?;
+        let task = arguments.task.clone().or_else(|| file.task.clone()).ok_or_else(|| {
+            Failure::usage(anyhow::anyhow!(
+                "{} has no `task`; give one after the file",
+                source.name
+            ))
+        })?;
+        let style = Style::choose(arguments.json);
+        let builder = builder(&file, &source.base, &arguments, state.is_some())?;
+        let builder = match &state {
+            Some(state) => builder.state(state.directory().clone()),
+            None => builder,
+        };
+        let agent = builder.build().map_err(Failure::usage)?;
+        Ok(Self { agent, arguments, file, base: source.base, task, style, state })
+    }
+
+    /// Runs the agent from its beginning.
+    async fn play(self, run: RunId) -> Result<Exit, Failure> {
+        if let Some(state) = &self.state {
+            Job::of_this_process()?.save(state.path(), &run)?;
+        }
+        let session = match self.agent.open_as(run.clone()).await {
+            Ok(session) => session,
+            Err(error) => {
+                // Nothing is recorded of the run yet.
+                if let Some(state) = &self.state {
+                    Job::remove(state.path(), &run)?;
+                }
+                return Err(failure(error));
+            }
+        };
+        self.tell(&filled(&session));
+        let mut request = session.request(self.task.clone());
+        self.dress(&mut request);
+        let (cancel, watch) = cancel_on_interrupt(&request);
+        let result = session.run_as(run.clone(), request).await;
+        drop(cancel);
+        watch.abort();
+        self.conclude(Played { run, session, result }).await
+    }
+
+    /// Gives a request its observer.
+    pub(crate) fn dress(&self, request: &mut RunRequest) {
+        request.observer = self.style.observer(self.arguments.price);
+    }
+
+    /// Returns what a run that is over reported, from its records.
+    pub(crate) fn report(&self, run: &RunId, state: &RunState) -> RunReport {
+        let last = state.history().iter().rev().find_map(|item| match &**item {
+            Item::Message(message) => Some(message.to_text().into_owned()),
+            _ => None,
+        });
+        RunReport {
+            run: run.clone(),
+            output: last.unwrap_or_default(),
+            turns: state.turns(),
+            tool_calls: state.tool_calls(),
+            usage: state.usage(),
+            items: state.history().to_vec(),
+        }
+    }
+
+    /// Copies the outputs out, closes the sandbox, and says how the run ended.
+    pub(crate) async fn conclude(&self, played: Played) -> Result<Exit, Failure> {
+        let Played { run, session, result } = played;
+        // A fork that was made because the agent had changed has a name of its own.
+        let run = result.as_ref().map_or(run, |report| report.run.clone());
+        if let Some(reason) = paused(&result) {
+            session.close().await.map_err(failure)?;
+            return Err(Failure::new(Exit::Paused, waiting(&run, &reason)));
+        }
+        // What the agent wrote is kept however the run ended: half a result is better than none.
+        let directory = self.arguments.out.join(run.as_str());
+        let outputs = self.collect(&session, &directory).await;
+        session.close().await.map_err(failure)?;
+
+        let missing = outputs?;
+        let report = result.map_err(failure)?;
+        let evaluations = evaluations(&self.file, &self.base, &directory)?;
+        finish(self.style, &report.output, &directory, &evaluations, &missing)?;
+        Ok(if missing.is_empty() { Exit::Done } else { Exit::OutputMissing })
+    }
+
+    /// Copies the declared outputs out; returns those that are missing and not optional.
+    async fn collect(&self, session: &Session, directory: &Path) -> Result<Vec<String>, Failure> {
+        if self.file.outputs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let collected = session.collect(&self.file.outputs, directory).await.map_err(failure)?;
+        for skipped in &collected.skipped {
+            self.tell(&format!("left out {}: {}", skipped.path, skipped.reason));
+        }
+        Ok(collected.missing.iter().map(ToString::to_string).collect())
+    }
+
+    /// Says something to a person.
+    pub(crate) fn tell(&self, line: &str) {
+        if self.style != Style::Json {
+            let _ = writeln!(std::io::stderr().lock(), "{line}");
+        }
+    }
+}
+
+/// Cancels a run at Ctrl-C, until the task is aborted.
+pub(crate) fn cancel_on_interrupt(request: &RunRequest) -> (CancellationToken, JoinHandle<()>) {
     let cancel = request.cancel.clone();
-    let interrupted = tokio::spawn(async move {
+    let at_interrupt = cancel.clone();
+    let watch = tokio::spawn(async move {
         if tokio::signal::ctrl_c().await.is_ok() {
-            cancel.cancel();
+            at_interrupt.cancel();
         }
     });
-    let result = session.run(request).await;
-    interrupted.abort();
+    (cancel, watch)
+}
 
-    // What the agent wrote is kept however the run ended: half a result is better than none.
-    let directory = arguments.out.join(run_name(&result));
-    let outputs = collect(&session, &file, &directory, style).await;
-    session.close().await.map_err(failure)?;
+/// Returns what a run waits for, if it was paused.
+fn paused(result: &Result<RunReport, AgentError>) -> Option<PauseReason> {
+    match result {
+        Err(AgentError::Run(failure)) => match &failure.error {
+            RunError::Paused { reason } => Some(reason.clone()),
+            _ => None,
+        },
+        _ => None,
+    }
+}
 
-    let missing = outputs?;
-    let report = result.map_err(failure)?;
-    let evaluations = evaluations(&file, &source.base, &directory)?;
-    finish(style, &report.output, &directory, &evaluations, &missing)?;
-    Ok(if missing.is_empty() { Exit::Done } else { Exit::OutputMissing })
+/// Says what a paused run waits for, and the command that goes on with it.
+fn waiting(run: &RunId, reason: &PauseReason) -> anyhow::Error {
+    let how = match reason {
+        PauseReason::Approval { .. } => "--approve` or `--refuse",
+        PauseReason::Decision { .. } => "--decide run-again`, `tell-model` or `abort",
+        PauseReason::Workspace { .. } => "--decide accept-workspace` or `abort",
+        _ => "",
+    };
+    let how = if how.is_empty() { String::new() } else { format!(" with `{how}`") };
+    anyhow::anyhow!("run {run} waits for {reason}; go on with `cofferdam resume {run}`{how}")
 }
 
 fn builder(
     file: &AgentFile,
     base: &Path,
     arguments: &RunArguments,
+    is_kept: bool,
 ) -> Result<AgentBuilder, Failure> {
     let choice = match &arguments.model {
         Some(text) => text.parse().map_err(Failure::usage)?,
@@ -83,33 +226,12 @@ fn builder(
         None => builder,
     };
     let asks = std::io::stdin().is_terminal() && !arguments.json;
-    Ok(if asks { builder.approver(Arc::new(super::approve::TerminalApprover)) } else { builder })
-}
-
-/// Names the directory of the outputs after the run.
-fn run_name(result: &Result<cofferdam::harness::RunReport, AgentError>) -> String {
-    match result {
-        Ok(report) => report.run.to_string(),
-        Err(AgentError::Run(failure)) => failure.run.to_string(),
-        Err(_) => "failed".into(),
-    }
-}
-
-/// Copies the declared outputs out; returns those that are missing and not optional.
-async fn collect(
-    session: &Session,
-    file: &AgentFile,
-    directory: &Path,
-    style: Style,
-) -> Result<Vec<String>, Failure> {
-    if file.outputs.is_empty() {
-        return Ok(Vec::new());
-    }
-    let collected = session.collect(&file.outputs, directory).await.map_err(failure)?;
-    for skipped in &collected.skipped {
-        tell(style, &format!("left out {}: {}", skipped.path, skipped.reason));
-    }
-    Ok(collected.missing.iter().map(ToString::to_string).collect())
+    Ok(match (asks, is_kept) {
+        (true, _) => builder.approver(Arc::new(super::approve::TerminalApprover)),
+        // Somebody may answer later: the run waits in its journal.
+        (false, true) => builder.approver(Arc::new(super::approve::LaterApprover)),
+        (false, false) => builder,
+    })
 }
 
 #[derive(Debug, Serialize)]
@@ -196,7 +318,18 @@ pub(super) fn failure(error: AgentError) -> Failure {
         AgentError::Sandbox(
             SandboxError::HostUnable { .. } | SandboxError::Unenforceable { .. },
         ) => Exit::HostUnable,
-        AgentError::Workspace(_) | AgentError::Tools(_) => Exit::Usage,
+        AgentError::Run(run)
+            if matches!(
+                run.error,
+                RunError::Changed { .. } | RunError::NotAwaited { .. } | RunError::NoSuchRun { .. }
+            ) =>
+        {
+            Exit::Usage
+        }
+        AgentError::Workspace(_)
+        | AgentError::Tools(_)
+        | AgentError::NoSuchRun { .. }
+        | AgentError::Journal(JournalError::Leased { .. }) => Exit::Usage,
         _ => Exit::Failed,
     };
     Failure::new(exit, error)
@@ -212,10 +345,4 @@ fn filled(session: &Session) -> String {
         session.sandbox().id(),
         bytes as f64 / 1e6
     )
-}
-
-fn tell(style: Style, line: &str) {
-    if style != Style::Json {
-        let _ = writeln!(std::io::stderr().lock(), "{line}");
-    }
 }

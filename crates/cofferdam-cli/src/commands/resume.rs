@@ -1,0 +1,116 @@
+//! `cofferdam resume`: goes on with a run, set up again as it was started.
+
+use cofferdam::{
+    AgentError, Session,
+    checkpoint::CheckpointId,
+    core::{RunId, StepId},
+    harness::{GivenDecision, OnChanged, ResumeRequest},
+    journal::{ApprovalVerdict, Decision, PauseReason, RunOutcome},
+};
+
+use super::run::{Played, Prepared, failure};
+use crate::{
+    arguments::{DecisionChoice, ResumeArguments},
+    block_on,
+    exit::{Exit, Failure},
+    job::Job,
+    state::State,
+};
+
+/// Goes on with a run. Not async: the working directory of the process becomes that of the run before anything else begins.
+pub(crate) fn resume(arguments: ResumeArguments) -> Result<Exit, Failure> {
+    let state = State::open(&arguments.state)?;
+    let mut started = Job::load(state.path(), &arguments.run)?.take_up()?;
+    started.json = arguments.json;
+    block_on(async move {
+        let prepared = Prepared::new(started, Some(state))?;
+        go_on(prepared, arguments).await
+    })
+}
+
+async fn go_on(prepared: Prepared, arguments: ResumeArguments) -> Result<Exit, Failure> {
+    let run = &arguments.run;
+    let records = prepared.agent.records(run).await.map_err(failure)?;
+    let pause = records.state.pause().cloned();
+    let is_over =
+        matches!(records.state.outcome(), Some(RunOutcome::Completed | RunOutcome::Aborted));
+    let back_to = match &arguments.back_to {
+        Some(text) => Some(text.parse::<CheckpointId>().map_err(Failure::usage)?),
+        None => None,
+    };
+    if is_over {
+        return conclude_again(prepared, &records.state, run).await;
+    }
+    let session = prepared.agent.reopen(run, back_to).await.map_err(failure)?;
+    let result = answer_and_resume(&prepared, &session, &arguments, pause.as_ref()).await;
+    prepared.conclude(Played { run: run.clone(), session, result }).await
+}
+
+async fn answer_and_resume(
+    prepared: &Prepared,
+    session: &Session,
+    arguments: &ResumeArguments,
+    pause: Option<&PauseReason>,
+) -> Result<cofferdam::harness::RunReport, AgentError> {
+    if arguments.approve || arguments.refuse {
+        let verdict =
+            if arguments.approve { ApprovalVerdict::Approved } else { ApprovalVerdict::Refused };
+        let steps: &[StepId] = match pause {
+            Some(PauseReason::Approval { steps }) => steps,
+            _ => &[],
+        };
+        for step in steps {
+            session.answer(*step, verdict.clone(), user(), arguments.reason.as_str()).await?;
+        }
+    }
+    let mut request: ResumeRequest = session.resume_request();
+    request.decision = arguments.decide.map(|choice| GivenDecision {
+        step: match pause {
+            Some(PauseReason::Decision { step, .. }) => Some(*step),
+            _ => None,
+        },
+        decision: decision(choice),
+        by: user(),
+        reason: arguments.reason.clone(),
+    });
+    if arguments.fork {
+        request.on_changed = OnChanged::Fork;
+    }
+    prepared.dress(&mut request.request);
+    let (cancel, watch) = super::run::cancel_on_interrupt(&request.request);
+    let result = session.resume(request).await;
+    drop(cancel);
+    watch.abort();
+    result
+}
+
+/// A run that is over is not resumed; its outputs are copied out again, for a process that died before it had done so.
+async fn conclude_again(
+    prepared: Prepared,
+    state: &cofferdam::harness::RunState,
+    run: &RunId,
+) -> Result<Exit, Failure> {
+    if matches!(state.outcome(), Some(RunOutcome::Aborted)) {
+        return Err(Failure::usage(anyhow::anyhow!("run {run} was ended by a decision")));
+    }
+    prepared.tell(&format!("run {run} had ended; its outputs are copied out again"));
+    let session = prepared.agent.reopen(run, None).await.map_err(failure)?;
+    let report = prepared.report(run, state);
+    prepared.conclude(Played { run: run.clone(), session, result: Ok(report) }).await
+}
+
+fn decision(choice: DecisionChoice) -> Decision {
+    match choice {
+        DecisionChoice::RunAgain => Decision::RunAgain,
+        DecisionChoice::TellModel => Decision::TellModel,
+        DecisionChoice::AcceptWorkspace => Decision::AcceptWorkspace,
+        DecisionChoice::Abort => Decision::Abort,
+    }
+}
+
+/// Who decides, for the record.
+#[expect(clippy::disallowed_methods, reason = "the login name is what records show of a person")]
+fn user() -> String {
+    let name = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
+    name.unwrap_or_else(|_| format!("user {}", rustix::process::getuid().as_raw()))
+}

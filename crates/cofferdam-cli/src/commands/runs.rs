@@ -1,0 +1,172 @@
+//! `cofferdam runs`: what is recorded of runs, and the end of what is kept of them.
+
+use std::{io::Write as _, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use cofferdam::{
+    StateError,
+    core::RunId,
+    journal::{Journal, JournalError, RunFilter, RunStatus, RunSummary, Seq},
+};
+use futures::TryStreamExt as _;
+
+use crate::{
+    arguments::RunsCommand,
+    display::record,
+    exit::{Exit, Failure},
+    job::Job,
+    state::State,
+};
+
+/// How often a followed run is looked at.
+const FOLLOW: Duration = Duration::from_millis(200);
+
+pub(crate) async fn run(command: RunsCommand) -> Result<Exit, Failure> {
+    match command {
+        RunsCommand::List { json, state } => list(State::open(&state)?.journal(), json).await,
+        RunsCommand::Show { run, json, state } => {
+            show(State::open(&state)?.journal(), &run, json).await
+        }
+        RunsCommand::Tail { run, lines, follow, json, state } => {
+            tail(State::open(&state)?.journal(), &run, lines, follow, json).await
+        }
+        RunsCommand::Rm { runs, state } => remove(&State::open(&state)?, &runs).await,
+    }
+}
+
+/// Lists all runs, a line each.
+async fn list(journal: &Arc<dyn Journal>, json: bool) -> Result<Exit, Failure> {
+    let mut filter = RunFilter::default();
+    let mut any = false;
+    loop {
+        let page = journal.runs(&filter).await.map_err(failure)?;
+        for run in &page {
+            let line = if json { to_json(run)? } else { summary(run) };
+            print(&line)?;
+        }
+        any |= !page.is_empty();
+        match page.last() {
+            Some(last) if page.len() == filter.limit => filter.after = Some(last.run.clone()),
+            _ => break,
+        }
+    }
+    if !any && !json {
+        print("no runs are recorded here")?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Shows one run: what it is, and a line for each record. All records are verified on the way.
+async fn show(journal: &Arc<dyn Journal>, run: &RunId, json: bool) -> Result<Exit, Failure> {
+    let found = find(journal, run).await?;
+    if json {
+        print(&to_json(&found)?)?;
+        return Ok(Exit::Done);
+    }
+    print(&summary(&found))?;
+    if let Some(head) = found.head {
+        print(&format!("head {head}"))?;
+    }
+    let mut records = journal.read(run, Seq(1));
+    while let Some(next) = records.try_next().await.map_err(failure)? {
+        print(&record::render(&next))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Shows the last records of a run, and with `follow` those that come.
+async fn tail(
+    journal: &Arc<dyn Journal>,
+    run: &RunId,
+    lines: u64,
+    follow: bool,
+    json: bool,
+) -> Result<Exit, Failure> {
+    let found = find(journal, run).await?;
+    let mut next = Seq(found.records.0.saturating_sub(lines) + 1);
+    loop {
+        let mut records = journal.read(run, next);
+        while let Some(read) = records.try_next().await.map_err(failure)? {
+            next = Seq(read.seq.0 + 1);
+            let line = if json { to_json(&read)? } else { record::render(&read) };
+            print(&line)?;
+        }
+        if !follow {
+            return Ok(Exit::Done);
+        }
+        if find(journal, run).await?.status == RunStatus::Finished {
+            return Ok(Exit::Done);
+        }
+        tokio::time::sleep(FOLLOW).await;
+    }
+}
+
+async fn remove(state: &State, runs: &[RunId]) -> Result<Exit, Failure> {
+    for run in runs {
+        find(state.journal(), run).await?;
+        state.directory().remove(run).await.map_err(|error| match error {
+            StateError::Journal(error) => failure(error),
+            error => Failure::new(Exit::Failed, error),
+        })?;
+        Job::remove(state.path(), run)?;
+        print(&format!("forgot {run}"))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Finds one run, by its name.
+pub(crate) async fn find(journal: &Arc<dyn Journal>, run: &RunId) -> Result<RunSummary, Failure> {
+    let mut filter = RunFilter::default();
+    loop {
+        let page = journal.runs(&filter).await.map_err(failure)?;
+        if let Some(found) = page.iter().find(|it| it.run == *run) {
+            return Ok(found.clone());
+        }
+        match page.last() {
+            Some(last) if page.len() == filter.limit && last.run < *run => {
+                filter.after = Some(last.run.clone());
+            }
+            _ => {
+                return Err(Failure::usage(anyhow::anyhow!(
+                    "no run {run} is recorded here; `cofferdam runs list` shows which are"
+                )));
+            }
+        }
+    }
+}
+
+/// Sorts a failure of the journal by what the caller can do next.
+pub(crate) fn failure(error: JournalError) -> Failure {
+    let exit = match &error {
+        JournalError::Leased { .. } => Exit::Usage,
+        _ => Exit::Failed,
+    };
+    Failure::new(exit, error)
+}
+
+fn summary(run: &RunSummary) -> String {
+    let holder = match &run.holder {
+        Some(holder) if holder.live => format!(", driven by {}", holder.owner),
+        _ => String::new(),
+    };
+    let status = match run.status {
+        RunStatus::New => "has no record yet",
+        RunStatus::Open if holder.is_empty() => "was cut off; `cofferdam resume` goes on with it",
+        RunStatus::Open => "goes on",
+        RunStatus::Paused => "waits for somebody",
+        RunStatus::Finished => "has ended",
+        _ => "is in a state that this release does not know",
+    };
+    let started = run.started.map(|time| format!(" {time}")).unwrap_or_default();
+    let agent = run.agent.as_deref().unwrap_or("?");
+    format!("{}{started} {agent}: {status}, {} records{holder}", run.run, run.records)
+}
+
+fn to_json(value: &impl serde::Serialize) -> Result<String, Failure> {
+    Ok(serde_json::to_string(value).context("cannot write JSON")?)
+}
+
+fn print(line: &str) -> Result<(), Failure> {
+    writeln!(std::io::stdout().lock(), "{line}").context("cannot write to standard output")?;
+    Ok(())
+}
