@@ -12,10 +12,14 @@ pub mod conformance;
 pub mod error;
 pub mod id;
 pub mod object_checkpoints;
+pub mod sandbox_source;
+pub mod sandbox_target;
 pub mod store;
 
 pub use checkpoint::{Checkpoint, FORMAT_VERSION, SnapshotMode, WorkspaceSnapshot};
 pub use error::CheckpointError;
 pub use id::CheckpointId;
 pub use object_checkpoints::ObjectCheckpoints;
+pub use sandbox_source::{SandboxSource, ScanMemory};
+pub use sandbox_target::SandboxTarget;
 pub use store::{CheckpointStore, CheckpointStoreExt};

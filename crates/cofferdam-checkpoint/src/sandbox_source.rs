@@ -168,7 +168,6 @@ impl SandboxSource {
         let Some(path) = workspace_path(&wanted.path) else {
             return self.read_by_download(&wanted).await;
         };
-        let mut before = self.listed(&wanted);
         for attempt in 1..=ATTEMPTS {
             let Some(now) = self.stat(&path, &wanted).await? else {
                 return Ok(vec![Content::End(FileEnd::Skipped(SkipReason::Vanished))]);
@@ -185,12 +184,11 @@ impl SandboxSource {
                 return Ok(vec![Content::End(FileEnd::Skipped(SkipReason::Vanished))]);
             };
             if bytes.len() as u64 == after.size && now == after {
-                self.unless_as_listed(&wanted, before, &after);
+                self.unless_as_listed(&wanted, &after);
                 contents.extend((!bytes.is_empty()).then_some(Content::Data(bytes)));
                 contents.push(Content::End(whole(&after)));
                 return Ok(contents);
             }
-            before = None;
         }
         self.forget(&wanted.path);
         contents.push(Content::End(FileEnd::Skipped(SkipReason::Unstable)));
@@ -242,7 +240,7 @@ impl SandboxSource {
         match after {
             None => end(reading, SkipReason::Vanished),
             Some(after) if reading.before.as_ref() == Some(&after) && after.size == reading.offset => {
-                self.unless_as_listed(wanted, self.listed(wanted), &after);
+                self.unless_as_listed(wanted, &after);
                 reading.over = true;
                 Ok(Some((Content::End(whole(&after)), reading)))
             }
@@ -315,17 +313,13 @@ impl SandboxSource {
         }
     }
 
-    fn listed(&self, wanted: &Wanted) -> Option<Fingerprint> {
-        self.seen().files.get(wanted.path.as_bytes()).copied()
-    }
-
     /// Remembers nothing of a file that was read as another than it was listed.
-    fn unless_as_listed(&self, wanted: &Wanted, listed: Option<Fingerprint>, read: &FileMetadata) {
-        let same = listed.is_some_and(|listed| {
-            (listed.size, listed.modified_ns) == (read.size, read.modified_ns)
-        });
-        if !same {
-            self.forget(&wanted.path);
+    fn unless_as_listed(&self, wanted: &Wanted, read: &FileMetadata) {
+        let mut seen = self.seen();
+        let place = wanted.path.as_bytes();
+        let listed = seen.files.get(place).map(|listed| (listed.size, listed.modified_ns));
+        if listed != Some((read.size, read.modified_ns)) {
+            seen.files.remove(place);
         }
     }
 

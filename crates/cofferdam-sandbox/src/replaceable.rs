@@ -13,7 +13,7 @@ use futures::stream::BoxStream;
 use crate::{
     CommandInfo, DownloadOptions, ExecRequest, FileMetadata, Files, Freezer, Frozen, HostLayer,
     HostWorkspace, ListOptions, Listing, OutputPosition, PortAddress, PortListener, PortStream,
-    Ports, Process, Sandbox, SandboxError, SandboxState, Sessions, Tree, TreeEvent, WatchEvent,
+    Ports, Process, Sandbox, SandboxError, SandboxState, ScanEvent, ScanOptions, Sessions, Tree, TreeEvent, WatchEvent,
     WatchOptions, Watcher, WriteOptions,
 };
 
@@ -222,6 +222,14 @@ impl Tree for Place {
         options: &DownloadOptions,
     ) -> Result<BoxStream<'static, Result<TreeEvent, SandboxError>>, SandboxError> {
         self.current().tree().download(source, options).await
+    }
+
+    async fn scan(
+        &self,
+        root: &WorkspacePath,
+        options: &ScanOptions,
+    ) -> Result<BoxStream<'static, Result<ScanEvent, SandboxError>>, SandboxError> {
+        self.current().tree().scan(root, options).await
     }
 }
 
