@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use cofferdam_image::{ImageCache, ImageCacheOptions, ImageError, Reference};
 use cofferdam_registry::{Registry, RegistryOptions};
 use cofferdam_sandbox::{
-    Guarantees, ImageSource, RootFilesystem, Sandbox, SandboxBackend, SandboxError, SandboxSpec,
-    SandboxState,
+    Capabilities, Guarantees, ImageSource, RootFilesystem, Sandbox, SandboxBackend, SandboxError,
+    SandboxSpec, SandboxState,
 };
 
 /// A backend that finds images in a cache, and the cache.
@@ -29,6 +29,10 @@ impl<B: SandboxBackend> SandboxBackend for FetchingBackend<B> {
 
     async fn guarantees(&self) -> Result<Guarantees, SandboxError> {
         self.inner.guarantees().await
+    }
+
+    async fn capabilities(&self) -> Result<Capabilities, SandboxError> {
+        self.inner.capabilities().await
     }
 
     async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
