@@ -87,15 +87,20 @@ impl SandboxSource {
     fn is_excluded(&self, path: &[u8]) -> bool {
         self.exclude.iter().any(|excluded| {
             let excluded = excluded.as_str().as_bytes();
-            path.strip_prefix(excluded).is_some_and(|rest| matches!(rest.first(), None | Some(b'/')))
+            path.strip_prefix(excluded)
+                .is_some_and(|rest| matches!(rest.first(), None | Some(b'/')))
         })
     }
 
     /// Scans the whole workspace.
     async fn scan(&self) -> Result<Scan, SourceError> {
         let root = WorkspacePath::root();
-        let mut events =
-            self.sandbox.tree().scan(&root, &ScanOptions::default()).await.map_err(listing_failed)?;
+        let mut events = self
+            .sandbox
+            .tree()
+            .scan(&root, &ScanOptions::default())
+            .await
+            .map_err(listing_failed)?;
         let mut scan = Scan::default();
         while let Some(event) = events.next().await {
             match event.map_err(listing_failed)? {
@@ -118,10 +123,8 @@ impl SandboxSource {
     fn add(&self, scan: &mut Scan, entry: ScanEntry) -> Result<(), SourceError> {
         let path = tree_path(entry.path.clone())?;
         let (Some(parent), Some(name)) = (path.parent(), path.name()) else { return Ok(()) };
-        let name = Name::new(name).map_err(|error| SourceError::List {
-            path: path.clone(),
-            source: error.into(),
-        })?;
+        let name = Name::new(name)
+            .map_err(|error| SourceError::List { path: path.clone(), source: error.into() })?;
         if self.is_excluded(path.as_bytes()) {
             // Only what is excluded itself is named, and not all that is below.
             if !self.is_excluded(parent.as_bytes()) {
@@ -196,7 +199,10 @@ impl SandboxSource {
     }
 
     /// Reads a long file piece by piece. If it changes meanwhile, it is begun anew.
-    fn read_large(&self, wanted: Wanted) -> impl Stream<Item = Result<Content, SourceError>> + Send {
+    fn read_large(
+        &self,
+        wanted: Wanted,
+    ) -> impl Stream<Item = Result<Content, SourceError>> + Send {
         let begin = Reading { wanted, attempt: 1, offset: 0, before: None, over: false };
         stream::try_unfold(begin, move |reading| self.read_piece(reading))
     }
@@ -239,7 +245,9 @@ impl SandboxSource {
         let after = self.stat(&path, wanted).await?;
         match after {
             None => end(reading, SkipReason::Vanished),
-            Some(after) if reading.before.as_ref() == Some(&after) && after.size == reading.offset => {
+            Some(after)
+                if reading.before.as_ref() == Some(&after) && after.size == reading.offset =>
+            {
                 self.unless_as_listed(wanted, &after);
                 reading.over = true;
                 Ok(Some((Content::End(whole(&after)), reading)))
@@ -374,7 +382,8 @@ impl Scan {
                 let SourceKind::File { unchanged, .. } = &mut entry.kind else { continue };
                 let place = path.join(&entry.name);
                 let place = place.as_bytes();
-                *unchanged = self.files.get(place).is_some_and(|now| remembered.get(place) == Some(now));
+                *unchanged =
+                    self.files.get(place).is_some_and(|now| remembered.get(place) == Some(now));
             }
             // The last to wait is the next to be taken.
             let below = entries.iter().rev().filter(|entry| entry.kind == SourceKind::Directory);

@@ -13,8 +13,8 @@ use futures::stream::BoxStream;
 use crate::{
     CommandInfo, DownloadOptions, ExecRequest, FileMetadata, Files, Freezer, Frozen, HostLayer,
     HostWorkspace, ListOptions, Listing, OutputPosition, PortAddress, PortListener, PortStream,
-    Ports, Process, Sandbox, SandboxError, SandboxState, ScanEvent, ScanOptions, Sessions, Tree, TreeEvent, WatchEvent,
-    WatchOptions, Watcher, WriteOptions,
+    Ports, Process, Sandbox, SandboxError, SandboxState, ScanEvent, ScanOptions, Sessions, Tree,
+    TreeEvent, WatchEvent, WatchOptions, Watcher, WriteOptions,
 };
 
 /// Hands every call to the sandbox that is in its place now.

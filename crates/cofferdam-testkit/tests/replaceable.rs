@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cofferdam_core::{SandboxId, WorkspacePath};
 use cofferdam_sandbox::{
-    ExecRequest, Guarantees, ListedSandbox, ReplaceableSandbox, Sandbox, SandboxBackend, SandboxError, SandboxExt,
-    SandboxSpec, SandboxState, WriteOptions,
+    ExecRequest, Guarantees, ListedSandbox, ReplaceableSandbox, Sandbox, SandboxBackend,
+    SandboxError, SandboxExt, SandboxSpec, SandboxState, WriteOptions,
     conformance::{self, Options},
 };
 use cofferdam_testkit::MemoryBackend;

@@ -8,8 +8,7 @@ use cofferdam_core::{SandboxId, Timestamp, WorkspacePath};
 use cofferdam_sandbox::{
     DownloadOptions, ExecRequest, FileMetadata, Files, ListOptions, ListedSandbox, Listing,
     LossReason, Process, Sandbox, SandboxError, SandboxSpec, SandboxState, ScanEvent, ScanOptions,
-    Tree, TreeEvent,
-    WriteOptions,
+    Tree, TreeEvent, WriteOptions,
 };
 use futures::{
     StreamExt,
