@@ -38,9 +38,7 @@ pub struct KeeperParts {
     pub clock: Arc<dyn Clock>,
     /// The live sandbox.
     pub workspace: LiveWorkspace,
-    /// The newest snapshot of the workspace, if it is not the one that it began with.
-    pub newest: Option<SnapshotId>,
-    /// The checkpoint that the workspace comes from, if it comes from one.
+    /// The newest checkpoint of the workspace, or the one that it comes from.
     pub from: Option<CheckpointId>,
 }
 
@@ -75,9 +73,9 @@ impl SnapshotKeeper {
     /// Makes a keeper of a live workspace.
     #[must_use]
     pub fn new(parts: KeeperParts) -> Self {
-        let KeeperParts { workspaces, checkpoints, clock, workspace, newest, from } = parts;
+        let KeeperParts { workspaces, checkpoints, clock, workspace, from } = parts;
         let place = Arc::new(ReplaceableSandbox::new(Arc::clone(workspace.sandbox())));
-        let newest = newest.or_else(|| workspace.start().cloned());
+        let newest = workspace.newest().cloned();
         let state = State { live: workspace, newest, last: from, run: None, verified: None };
         let (turn, state) = (tokio::sync::Mutex::default(), Mutex::new(state));
         Self { workspaces, checkpoints, clock, place, turn, state }
@@ -102,7 +100,7 @@ impl SnapshotKeeper {
     async fn snapshot(&self, run: &RunId) -> Result<Receipt, WorkspaceError> {
         let State { live, newest, .. } = self.state();
         let lineage = lineage(run.as_str())?;
-        let parent = newest.map_or(Parent::None, Parent::At);
+        let parent = newest.map_or(Parent::Newest, Parent::At);
         match self.workspaces.snapshot(&live, &lineage, parent).await {
             // A process that died before it could record its last snapshot has left it there.
             Err(WorkspaceError::Snapshot(SnapshotError::Conflict { .. })) => {
@@ -157,7 +155,7 @@ impl SnapshotKeeper {
         }
         let run = run.as_ref().map_or("unnamed", RunId::as_str);
         let Ok(lineage) = lineage(&format!("{run}-lost-{attempt}")) else { return };
-        let parent = newest.map_or(Parent::None, Parent::At);
+        let parent = newest.map_or(Parent::Newest, Parent::At);
         let taken = self.workspaces.snapshot(&live, &lineage, parent);
         match tokio::time::timeout(HANDOVER_TIMEOUT, taken).await {
             Ok(Ok(receipt)) => {
@@ -178,7 +176,7 @@ impl SnapshotKeeper {
             let mut next = Some(taken.checkpoint.parse::<CheckpointId>()?);
             for _ in 0..MAX_TRIED {
                 let Some(id) = next.take() else { break };
-                match restore(&self.workspaces, &*self.checkpoints, &id).await {
+                match self.workspaces.open_checkpoint(&*self.checkpoints, &id).await {
                     Ok(live) => return Ok((live, Some(id))),
                     Err(error) if error.is_damage() => {
                         tracing::warn!(checkpoint = %id, %error, "a checkpoint is damaged");
@@ -199,17 +197,6 @@ impl SnapshotKeeper {
             None => Err(damage.unwrap_or(WorkspaceError::NothingKept)),
         }
     }
-}
-
-/// Makes a sandbox with the workspace of a checkpoint.
-pub(crate) async fn restore(
-    workspaces: &Workspaces,
-    checkpoints: &dyn CheckpointStore,
-    id: &CheckpointId,
-) -> Result<LiveWorkspace, WorkspaceError> {
-    let checkpoint = checkpoints.get(id).await?;
-    let kept = checkpoint.workspace.ok_or(WorkspaceError::NothingKept)?;
-    workspaces.open(&kept.snapshot).await
 }
 
 #[async_trait]
@@ -265,7 +252,7 @@ impl WorkspaceKeeper for SnapshotKeeper {
             .map_err(|error| keeper_error("bring the workspace back", error))?;
         let former = self.place.replace(Arc::clone(live.sandbox()));
         self.change(|state| {
-            state.newest = live.start().cloned();
+            state.newest = live.newest().cloned();
             state.last = checkpoint.clone();
             // What a later loss falls back to is what the first sandbox began with.
             state.live = live.beginning_at(state.live.start().cloned());

@@ -1,10 +1,11 @@
 //! Going on with a run's workspace in another process: the very sandbox if it still lives, else one like it.
 
 use cofferdam_sandbox::SandboxError;
+use cofferdam_snapshot::SnapshotId;
 
 use crate::{
     CheckpointId, CheckpointStore, LiveWorkspace, RunRecords, SandboxHandle, WorkspaceError,
-    Workspaces, keeper::restore,
+    Workspaces,
 };
 
 /// A workspace to go on in.
@@ -44,6 +45,9 @@ impl Workspaces {
         if let Some(handle) = &records.sandbox {
             match self.attach(handle).await {
                 Ok(workspace) => {
+                    let kept = records.state.checkpoint().and_then(|taken| taken.snapshot.as_ref());
+                    let kept = kept.and_then(|snapshot| snapshot.parse::<SnapshotId>().ok());
+                    let workspace = workspace.kept_as(kept.or_else(|| workspace.start().cloned()));
                     return Ok(Reopened { workspace, same_sandbox: true, checkpoint: newest });
                 }
                 Err(error) if may_restore(&error) => {
@@ -74,7 +78,7 @@ impl Workspaces {
             records.sandbox.as_ref().and_then(|handle| SandboxHandle::from_value(handle).ok());
         let start = handle.and_then(|handle| handle.start);
         let workspace = match (&checkpoint, &start) {
-            (Some(id), _) => restore(self, checkpoints, id).await?,
+            (Some(id), _) => self.open_checkpoint(checkpoints, id).await?,
             (None, Some(start)) => self.open(start).await?,
             (None, None) => return Err(WorkspaceError::NothingKept),
         };

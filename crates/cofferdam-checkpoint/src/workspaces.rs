@@ -2,14 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use cofferdam_core::WorkspacePath;
+use cofferdam_core::{RunId, WorkspacePath};
 use cofferdam_sandbox::{Sandbox, SandboxBackend, SandboxError, SandboxSpec};
 use cofferdam_snapshot::{
-    Lineage, Parent, Receipt, SnapshotId, SnapshotOptions, SnapshotStore, Source,
+    Lineage, Parent, Receipt, SnapshotError, SnapshotId, SnapshotOptions, SnapshotStore, Source,
 };
 use serde_json::Value;
 
-use crate::{SandboxHandle, SandboxSource, SandboxTarget, ScanMemory, WorkspaceError};
+use crate::{CheckpointId, CheckpointStore, SandboxHandle, SandboxSource, SandboxTarget, ScanMemory, WorkspaceError};
 
 /// What sandboxes of one kind are made of, and where their workspaces are kept.
 #[derive(Debug, Clone)]
@@ -38,6 +38,7 @@ pub struct LiveWorkspace {
     sandbox: Arc<dyn Sandbox>,
     base: Option<SnapshotId>,
     start: Option<SnapshotId>,
+    newest: Option<SnapshotId>,
     memory: Arc<ScanMemory>,
 }
 
@@ -47,7 +48,7 @@ impl LiveWorkspace {
         base: Option<SnapshotId>,
         start: Option<SnapshotId>,
     ) -> Self {
-        Self { sandbox, base, start, memory: Arc::default() }
+        Self { sandbox, base, start, newest: None, memory: Arc::default() }
     }
 
     /// Returns the sandbox.
@@ -56,7 +57,13 @@ impl LiveWorkspace {
         &self.sandbox
     }
 
-    /// Returns the snapshot that the workspace was at the beginning, if one was taken.
+    /// Returns the newest snapshot of the workspace that is known, if there is one.
+    #[must_use]
+    pub fn newest(&self) -> Option<&SnapshotId> {
+        self.newest.as_ref()
+    }
+
+    /// Returns the snapshot that the workspace was at the run's beginning, if one was taken.
     #[must_use]
     pub fn start(&self) -> Option<&SnapshotId> {
         self.start.as_ref()
@@ -65,6 +72,11 @@ impl LiveWorkspace {
     /// Takes over from which snapshot a run began, for what a run falls back to if it has no checkpoint.
     pub(crate) fn beginning_at(self, start: Option<SnapshotId>) -> Self {
         Self { start: start.or(self.start), ..self }
+    }
+
+    /// Says which snapshot of it is the newest.
+    pub(crate) fn kept_as(self, newest: Option<SnapshotId>) -> Self {
+        Self { newest: newest.or(self.newest), ..self }
     }
 
     /// Returns what a run's records say of it.
@@ -107,7 +119,8 @@ impl Workspaces {
         Ok(LiveWorkspace::new(sandbox, None, None))
     }
 
-    /// Takes the snapshot that a filled workspace is at the beginning, so that it can be brought back as it was.
+    /// Takes the snapshot that a filled workspace is at the beginning of a run, so that it can be brought back as it was. It is in
+    /// a line of its own, `RUN-start`.
     ///
     /// # Errors
     ///
@@ -119,10 +132,13 @@ impl Workspaces {
     pub async fn begin(
         &self,
         filled: LiveWorkspace,
-        lineage: &Lineage,
+        run: &RunId,
     ) -> Result<LiveWorkspace, WorkspaceError> {
-        let receipt = self.snapshot(&filled, lineage, Parent::None).await?;
-        Ok(LiveWorkspace { start: Some(receipt.snapshot), ..filled })
+        let lineage = format!("{run}-start").parse::<Lineage>().map_err(SnapshotError::from)?;
+        // A process that died before the run began may have left one.
+        let receipt = self.snapshot(&filled, &lineage, Parent::Newest).await?;
+        let start = Some(receipt.snapshot);
+        Ok(LiveWorkspace { newest: start.clone(), start, ..filled })
     }
 
     /// Makes a sandbox whose workspace is that of a snapshot.
@@ -146,7 +162,26 @@ impl Workspaces {
             let _ = live.sandbox.close().await;
             return Err(WorkspaceError::Restore { snapshot: snapshot.clone(), source });
         }
-        Ok(LiveWorkspace { start: Some(snapshot.clone()), ..live })
+        let start = Some(snapshot.clone());
+        Ok(LiveWorkspace { newest: start.clone(), start, ..live })
+    }
+
+    /// Makes a sandbox whose workspace is that of a checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// As [`Workspaces::open`]; [`WorkspaceError::Checkpoint`], and [`WorkspaceError::NothingKept`] if it has no workspace.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Workspaces::open`].
+    pub async fn open_checkpoint(
+        &self,
+        checkpoints: &dyn CheckpointStore,
+        id: &CheckpointId,
+    ) -> Result<LiveWorkspace, WorkspaceError> {
+        let kept = checkpoints.get(id).await?.workspace.ok_or(WorkspaceError::NothingKept)?;
+        self.open(&kept.snapshot).await
     }
 
     /// Connects again to the sandbox that a record names, if it still lives.
@@ -201,9 +236,9 @@ impl Workspaces {
         lineage: &Lineage,
         parent: Parent,
         source: &dyn Source,
-    ) -> Result<Receipt, cofferdam_snapshot::SnapshotError> {
-        let options = SnapshotOptions::default();
-        self.parts.snapshots.snapshot(lineage, parent, source, options).await
+    ) -> Result<Receipt, SnapshotError> {
+        let options = SnapshotOptions { parent, ..SnapshotOptions::default() };
+        self.parts.snapshots.snapshot(lineage, source, options).await
     }
 
     async fn spec(&self) -> Result<SandboxSpec, SandboxError> {
