@@ -216,7 +216,7 @@ impl WorkspaceKeeper for SnapshotKeeper {
             return Err(KeeperError::Lost { reason: error.to_string() });
         }
         let failed = |error: WorkspaceError| keeper_error("take a checkpoint", error);
-        let running = running(&*sandbox).await.map_err(failed)?;
+        let running = running(&*sandbox).await.map_err(|error| failed(error.into()))?;
         let receipt = self.snapshot(&point.run).await.map_err(failed)?;
         self.record(point, receipt, running).await.map_err(failed)
     }

@@ -47,7 +47,8 @@ impl Workspaces {
                 Ok(workspace) => {
                     let kept = records.state.checkpoint().and_then(|taken| taken.snapshot.as_ref());
                     let kept = kept.and_then(|snapshot| snapshot.parse::<SnapshotId>().ok());
-                    let workspace = workspace.kept_as(kept.or_else(|| workspace.start().cloned()));
+                    let kept = kept.or_else(|| workspace.start().cloned());
+                    let workspace = workspace.kept_as(kept);
                     return Ok(Reopened { workspace, same_sandbox: true, checkpoint: newest });
                 }
                 Err(error) if may_restore(&error) => {

@@ -7,6 +7,7 @@ use cofferdam_sandbox::{Sandbox, SandboxBackend, SandboxError, SandboxSpec};
 use cofferdam_snapshot::{
     Lineage, Parent, Receipt, SnapshotError, SnapshotId, SnapshotOptions, SnapshotStore, Source,
 };
+use futures::FutureExt;
 use serde_json::Value;
 
 use crate::{CheckpointId, CheckpointStore, SandboxHandle, SandboxSource, SandboxTarget, ScanMemory, WorkspaceError};
@@ -238,7 +239,7 @@ impl Workspaces {
         source: &dyn Source,
     ) -> Result<Receipt, SnapshotError> {
         let options = SnapshotOptions { parent, ..SnapshotOptions::default() };
-        self.parts.snapshots.snapshot(lineage, source, options).await
+        self.parts.snapshots.snapshot(lineage, source, options).boxed().await
     }
 
     async fn spec(&self) -> Result<SandboxSpec, SandboxError> {
