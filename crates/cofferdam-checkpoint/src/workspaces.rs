@@ -10,7 +10,10 @@ use cofferdam_snapshot::{
 use futures::FutureExt;
 use serde_json::Value;
 
-use crate::{CheckpointId, CheckpointStore, SandboxHandle, SandboxSource, SandboxTarget, ScanMemory, WorkspaceError};
+use crate::{
+    CheckpointId, CheckpointStore, SandboxHandle, SandboxSource, SandboxTarget, ScanMemory,
+    WorkspaceError,
+};
 
 /// What sandboxes of one kind are made of, and where their workspaces are kept.
 #[derive(Debug, Clone)]
@@ -44,11 +47,7 @@ pub struct LiveWorkspace {
 }
 
 impl LiveWorkspace {
-    fn new(
-        sandbox: Arc<dyn Sandbox>,
-        base: Option<SnapshotId>,
-        start: Option<SnapshotId>,
-    ) -> Self {
+    fn new(sandbox: Arc<dyn Sandbox>, base: Option<SnapshotId>, start: Option<SnapshotId>) -> Self {
         Self { sandbox, base, start, newest: None, memory: Arc::default() }
     }
 

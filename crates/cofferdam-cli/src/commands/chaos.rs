@@ -53,7 +53,7 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<Exit, Failure> {
     let state = State::open(&arguments.state)?;
     let run = RunId::generate(cofferdam::core::Clock::now(&SystemClock), &SystemEntropy);
     let mut storm = Storm {
-        journal: state.journal(),
+        journal: Arc::clone(state.journal()),
         backend: arguments.place.backend()?,
         run,
         random: SplitMix(seed),

@@ -62,6 +62,22 @@ pub(super) fn render(event: &RunEvent, price: Option<Price>) -> Vec<String> {
         RunEvent::ToolFinished { step, tool, output, duration_ms } => {
             finished(&format!("  {step} {tool}"), output, *duration_ms)
         }
+        RunEvent::RunResumed { run, agent, turns, records, .. } => {
+            vec![format!("run {run}: agent {agent} goes on after turn {turns}, record {records}")]
+        }
+        RunEvent::SandboxLost { reason } => {
+            vec![format!("the sandbox is gone: {}", shorten(reason))]
+        }
+        RunEvent::SandboxReplaced { checkpoint } => {
+            let from = checkpoint.as_deref().map_or("the run's start", shorten_id);
+            vec![format!("a fresh sandbox is in its place, restored from {from}")]
+        }
+        RunEvent::RunRewound { to } => {
+            vec![format!("the conversation goes back to record {to}, whose workspace was restored")]
+        }
+        RunEvent::RunPaused { run, reason } => {
+            vec![format!("run {run}: waits for {}", shorten(&reason.to_string()))]
+        }
         RunEvent::RunFinished { run, error, turns, usage } => {
             let outcome =
                 error.as_ref().map_or("done".to_owned(), |error| format!("failed: {error}"));
@@ -72,6 +88,11 @@ pub(super) fn render(event: &RunEvent, price: Option<Price>) -> Vec<String> {
         }
         _ => Vec::new(),
     }
+}
+
+/// A checkpoint is told from others by its place; its whole name is in the records.
+fn shorten_id(checkpoint: &str) -> &str {
+    checkpoint.rsplit_once('.').map_or(checkpoint, |(place, _)| place)
 }
 
 fn finished(head: &str, output: &ToolOutput, duration_ms: u64) -> Vec<String> {

@@ -23,7 +23,7 @@ fn say(body: &RecordBody) -> String {
         RecordBody::SandboxStarted { state, .. } => format!("sandbox {}", id(state)),
         RecordBody::SandboxLost { reason } => format!("sandbox lost: {reason}"),
         RecordBody::SandboxReplaced { state, checkpoint, attempt } => {
-            let from = checkpoint.as_deref().map_or("the start", short);
+            let from = checkpoint.as_deref().unwrap_or("the start");
             format!("sandbox {} in its place (loss {attempt}), restored from {from}", id(state))
         }
         RecordBody::ModelRequested { turn, items } => {
@@ -70,14 +70,12 @@ fn say(body: &RecordBody) -> String {
         }
         RecordBody::InputGiven { items } => format!("input given: {} items", items.len()),
         RecordBody::RunPaused { reason } => format!("paused; it waits for {reason}"),
-        RecordBody::CheckpointTaken { checkpoint, at, receipt, running, .. } => {
-            let files = receipt.get("files").and_then(Value::as_u64);
-            let files = files.map(|files| format!(", {files} files")).unwrap_or_default();
+        RecordBody::CheckpointTaken { checkpoint, at, running, .. } => {
             let running = match running.len() {
                 0 => String::new(),
                 number => format!(", {number} commands were running"),
             };
-            format!("checkpoint {} of record {at}{files}{running}", short(checkpoint))
+            format!("checkpoint of record {at}{running}: {checkpoint}")
         }
         RecordBody::RunRewound { to, reason, .. } => format!("rewound to record {to}: {reason}"),
         RecordBody::RunFinished { outcome, usage } => {
@@ -98,13 +96,11 @@ fn say(body: &RecordBody) -> String {
     }
 }
 
+/// The name in a handle, which may be wrapped by the keeper's own data.
 fn id(state: &Value) -> &str {
-    state.get("id").and_then(Value::as_str).unwrap_or("without a name")
-}
-
-/// The beginning of a long name is enough to find it.
-fn short(name: &str) -> &str {
-    name.get(..12).unwrap_or(name)
+    let own = state.get("id").and_then(Value::as_str);
+    let wrapped = || state.as_object()?.values().find_map(|value| value.get("id")?.as_str());
+    own.or_else(wrapped).unwrap_or("without a name")
 }
 
 fn kind(effects: Effects) -> String {
@@ -196,7 +192,7 @@ mod tests {
                 receipt: json!({"files": 3}),
                 running: vec!["tail -f".into()],
             },
-            "checkpoint 0123456789ab of record 9, 3 files, 1 commands were running",
+            "checkpoint of record 9, 1 commands were running: 0123456789abcdef",
         );
         check(
             RecordBody::Unknown(json!({"kind": "time_travelled"})),

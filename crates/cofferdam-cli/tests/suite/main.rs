@@ -6,6 +6,7 @@ mod exec;
 #[cfg(feature = "openai")]
 mod live_model;
 mod other;
+mod resume;
 mod run;
 mod shell;
 mod support;

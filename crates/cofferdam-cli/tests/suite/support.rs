@@ -39,8 +39,16 @@ impl Place {
     pub(crate) fn command(&self) -> Command {
         #[expect(clippy::disallowed_methods, reason = "the command is what is tested")]
         let mut command = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
-        command.current_dir(self.path()).env_remove("OPENAI_API_KEY");
         command
+            .current_dir(self.path())
+            .env_remove("OPENAI_API_KEY")
+            .env("COFFERDAM_STATE", self.state());
+        command
+    }
+
+    /// Where the command records runs.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.path().join("state")
     }
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Done {

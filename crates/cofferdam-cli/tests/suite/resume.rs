@@ -1,0 +1,252 @@
+//! Runs that outlive their processes: `resume`, `runs`, `sandboxes`, and a run under blows.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::Stdio,
+};
+
+use serde_json::Value;
+
+use crate::support::{Done, Place, can_seal};
+
+const AGENT: &str = "
+version: 1
+name: counter
+task: count
+model: {default: 'scripted:script.yaml'}
+outputs: [{path: log}]
+";
+
+/// Each command adds a line, so a command that ran twice, or never, is seen in the output.
+const SCRIPT: &str = r#"
+name: counter
+turns:
+  - items: [{call: exec_command, arguments: {cmd: "echo one >> log"}}]
+  - items: [{call: exec_command, arguments: {cmd: "echo two >> log; sleep 1; echo three >> log; wc -l < log"}}]
+  - expect: {last_output_contains: ["3"]}
+    items:
+      - call: apply_patch
+        input: |
+          *** Begin Patch
+          *** Update File: log
+          @@
+           three
+          +four
+          *** End Patch
+  - items: [{call: exec_command, arguments: {cmd: "echo five >> log; cat log"}}]
+  - expect: {last_output_contains: ["five"]}
+    items: [{message: counted}]
+"#;
+
+const LOG: &str = "one\ntwo\nthree\nfour\nfive\n";
+
+fn place(agent: &str) -> Place {
+    Place::new(&[("agent.yaml", agent), ("script.yaml", SCRIPT)])
+}
+
+/// The runs that are recorded, oldest first.
+fn runs(place: &Place) -> Vec<Value> {
+    let done = place.run(&["runs", "list", "--json"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    done.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn only_run(place: &Place) -> String {
+    let runs = runs(place);
+    assert_eq!(runs.len(), 1, "{runs:?}");
+    runs[0]["run"].as_str().unwrap().to_owned()
+}
+
+fn log(place: &Place, run: &str) -> String {
+    let path = place.path().join("out").join(run).join("log");
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Starts the run, and kills it for certain once an event with these words is printed.
+fn kill_at(place: &Place, words: &[&str]) {
+    let mut child = place
+        .command()
+        .args(["run", "agent.yaml", "--json"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let seen = lines.map(|line| line.unwrap()).any(|line| words.iter().all(|it| line.contains(it)));
+    assert!(seen, "no event has {words:?}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+fn check_end(place: &Place, run: &str, done: &Done) {
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(done.stdout.contains("counted"), "{done:?}");
+    assert_eq!(log(place, run), LOG, "{done:?}");
+}
+
+#[test]
+fn a_killed_run_is_resumed_and_does_nothing_twice() {
+    if !can_seal("a_killed_run_is_resumed_and_does_nothing_twice") {
+        return;
+    }
+    for words in [&["tool_started", "three"][..], &["tool_started", "five"], &["\"turn\":3"]] {
+        let place = place(AGENT);
+        kill_at(&place, words);
+        let run = only_run(&place);
+        let listed = place.run(&["runs", "list"]);
+        assert!(listed.stdout.contains("was cut off"), "{listed:?}");
+        let done = place.run(&["resume", &run]);
+        check_end(&place, &run, &done);
+        let listed = place.run(&["runs", "list"]);
+        assert!(listed.stdout.contains("has ended"), "{listed:?}");
+        // A process may have died after the end and before the outputs were there.
+        std::fs::remove_dir_all(place.path().join("out")).unwrap();
+        let done = place.run(&["resume", &run]);
+        check_end(&place, &run, &done);
+    }
+}
+
+#[test]
+fn blows_change_nothing() {
+    if !can_seal("blows_change_nothing") {
+        return;
+    }
+    for seed in 1..=3 {
+        let place = place(AGENT);
+        let done =
+            place.run(&["run", "agent.yaml", &format!("--chaos={seed}"), "--chaos-blows", "3"]);
+        let run = only_run(&place);
+        check_end(&place, &run, &done);
+        assert!(done.stderr.contains(&format!("chaos with seed {seed}: 3 blows")), "{done:?}");
+        assert!(done.stderr.contains("chaos: the harness was killed"), "{done:?}");
+    }
+}
+
+#[test]
+fn a_run_waits_for_approval_without_a_process() {
+    if !can_seal("a_run_waits_for_approval_without_a_process") {
+        return;
+    }
+    let agent = format!(
+        "{AGENT}policy: [{{tool: apply_patch, decision: ask, reason: patches are looked at}}]\n"
+    );
+    let place = place(&agent);
+    let done = place.run(&["run", "agent.yaml"]);
+    let run = only_run(&place);
+    assert_eq!(done.code, 5, "{done:?}");
+    assert!(done.stderr.contains("waits for approval of step 3.0"), "{done:?}");
+    assert!(done.stderr.contains(&format!("cofferdam resume {run}` with `--approve`")), "{done:?}");
+    let waiting = place.run(&["runs", "list"]);
+    assert!(waiting.stdout.contains("waits for somebody"), "{waiting:?}");
+    let sandboxes = place.run(&["sandboxes", "list", "--backend", "linux", "--json"]);
+    assert!(!sandboxes.stdout.contains(&run), "{sandboxes:?}");
+    // Without an answer it waits on, and asks nobody again.
+    let done = place.run(&["resume", &run]);
+    assert_eq!(done.code, 5, "{done:?}");
+    let done = place.run(&["resume", &run, "--approve", "--reason", "looked at"]);
+    check_end(&place, &run, &done);
+    let shown = place.run(&["runs", "show", &run]);
+    assert!(shown.stdout.contains("looked at"), "{shown:?}");
+    assert_eq!(shown.stdout.matches("waits for approval: patches are looked at").count(), 1);
+}
+
+#[test]
+fn a_refused_call_is_told_to_the_model() {
+    if !can_seal("a_refused_call_is_told_to_the_model") {
+        return;
+    }
+    let agent = format!("{AGENT}policy: [{{tool: apply_patch, decision: ask}}]\n");
+    let place = place(&agent);
+    let done = place.run(&["run", "agent.yaml"]);
+    assert_eq!(done.code, 5, "{done:?}");
+    let run = only_run(&place);
+    let done = place.run(&["resume", &run, "--refuse", "--reason", "no patches today"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(log(&place, &run), LOG.replace("four\n", ""));
+}
+
+#[test]
+fn a_changed_agent_is_not_the_same_run() {
+    if !can_seal("a_changed_agent_is_not_the_same_run") {
+        return;
+    }
+    let place = place(AGENT);
+    kill_at(&place, &["tool_started", "three"]);
+    let run = only_run(&place);
+    let changed = format!("{AGENT}instructions: count backwards\n");
+    std::fs::write(place.path().join("agent.yaml"), changed).unwrap();
+    let done = place.run(&["resume", &run]);
+    assert_eq!(done.code, 2, "{done:?}");
+    assert!(done.stderr.contains("not what the run began with (instructions)"), "{done:?}");
+    let done = place.run(&["resume", &run, "--fork"]);
+    let all = runs(&place);
+    assert_eq!(all.len(), 2, "{all:?}");
+    let fork = all.iter().map(|it| it["run"].as_str().unwrap()).find(|it| *it != run).unwrap();
+    check_end(&place, fork, &done);
+}
+
+#[test]
+fn runs_are_shown_followed_and_forgotten() {
+    if !can_seal("runs_are_shown_followed_and_forgotten") {
+        return;
+    }
+    let place = place(AGENT);
+    let done = place.run(&["run", "agent.yaml"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    let run = only_run(&place);
+
+    let shown = place.run(&["runs", "show", &run]);
+    assert_eq!(shown.code, 0, "{shown:?}");
+    for words in [
+        "run started: agent counter",
+        "checkpoint of record",
+        "3.0 apply_patch begins",
+        "run ended: done",
+    ] {
+        assert!(shown.stdout.contains(words), "no {words:?} in {shown:?}");
+    }
+    let tail = place.run(&["runs", "tail", &run, "-n", "2", "--follow", "--json"]);
+    assert_eq!(tail.code, 0, "{tail:?}");
+    let last: Value = serde_json::from_str(tail.stdout.lines().last().unwrap()).unwrap();
+    assert_eq!(last["body"]["kind"], "run_finished");
+    assert_eq!(tail.stdout.lines().count(), 2);
+
+    let forgotten = place.run(&["runs", "rm", &run]);
+    assert_eq!(forgotten.code, 0, "{forgotten:?}");
+    assert!(runs(&place).is_empty());
+    for command in [&["runs", "show", &run][..], &["runs", "rm", &run], &["resume", &run]] {
+        let done = place.run(command);
+        assert_eq!(done.code, 2, "{done:?}");
+        assert!(done.stderr.starts_with("error: "), "{done:?}");
+    }
+}
+
+#[test]
+fn a_run_without_state_is_not_recorded() {
+    if !can_seal("a_run_without_state_is_not_recorded") {
+        return;
+    }
+    let place = place(AGENT);
+    let done = place.run(&["run", "agent.yaml", "--no-state"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(!Path::new(&place.state()).exists());
+    assert!(runs(&place).is_empty());
+}
+
+#[test]
+fn what_is_not_there_is_said() {
+    let place = Place::new(&[]);
+    for (arguments, expect) in [
+        (&["resume", "nothing"][..], "was not started by `cofferdam run`"),
+        (&["resume", "../../x"], "made of letters and digits"),
+        (&["runs", "show", "nothing"], "no run nothing is recorded here"),
+        (&["sandboxes", "reap", "nothing", "--backend", "linux"], "no sandbox nothing lives here"),
+    ] {
+        let done = place.run(arguments);
+        assert_eq!(done.code, 2, "{done:?}");
+        assert!(done.stderr.contains(expect), "{done:?}");
+    }
+    assert_eq!(place.run(&["runs", "list"]).stdout, "no runs are recorded here\n");
+}
