@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use cofferdam_core::{NetworkAccess, SandboxId};
 use cofferdam_image::ImageCacheOptions;
 use cofferdam_sandbox::{
-    Capabilities, Guarantees, RootFilesystem, Sandbox, SandboxBackend, SandboxError, SandboxSpec,
-    SandboxState, Wall, WorkspaceBase,
+    Capabilities, Guarantees, ListedSandbox, RootFilesystem, Sandbox, SandboxBackend, SandboxError,
+    SandboxSpec, SandboxState, Wall, WorkspaceBase,
 };
 
 use crate::{
@@ -296,6 +296,14 @@ impl SandboxBackend for LinuxBackend {
             backend: BACKEND,
             operation: "attaching: its sandboxes end with the process that made them",
         })
+    }
+
+    async fn list(&self) -> Result<Vec<ListedSandbox>, SandboxError> {
+        Ok(Vec::new())
+    }
+
+    async fn remove(&self, _id: &SandboxId) -> Result<(), SandboxError> {
+        Ok(())
     }
 }
 

@@ -24,7 +24,7 @@
 //!
 //! - [`cases`]: the table. Commands are in the groups `exec`, `start`, `streams`, `signals`, `terminals`, `processes` and
 //!   `clock`, the workspace in `files`, `paths`, `tree`, `generated` and `races`, what only some can in `capabilities`, `base`
-//!   and `freeze`, and the rest in `cancel`, `lifecycle` and `limits`.
+//!   and `freeze`, and the rest in `cancel`, `lifecycle`, `listing` and `limits`.
 //! - [`run`]: runs those that match [`Options::filter`].
 //! - [`Report`]: what came of each.
 
@@ -40,6 +40,7 @@ mod host_tree;
 mod layout;
 mod lifecycle;
 mod limits;
+mod listing;
 mod model;
 mod paths;
 mod processes;
@@ -147,6 +148,7 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
         base::CASES,
         freeze::CASES,
         lifecycle::CASES,
+        listing::CASES,
         limits::CASES,
     ]
     .into_iter()

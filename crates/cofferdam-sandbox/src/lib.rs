@@ -4,8 +4,9 @@
 //! stream of the guest that runs inside. Everything else (exec, files, trees) is the guest's, so it is the same on
 //! every backend.
 //!
-//! - [`backend`]: [`SandboxBackend`], [`SandboxSpec`].
+//! - [`backend`]: [`SandboxBackend`], [`SandboxSpec`], [`ListedSandbox`].
 //! - [`sandbox`]: [`Sandbox`] and [`SandboxExt`].
+//! - [`replaceable`]: [`ReplaceableSandbox`], in whose place another can come.
 //! - [`exec`]: [`ExecRequest`], [`ExecEvent`], [`Process`].
 //! - [`files`]: [`Files`] and its options.
 //! - [`tree`]: [`Tree`]: many files in one stream.
@@ -39,6 +40,7 @@ pub mod guarantees;
 pub mod guest_client;
 pub mod host_workspace;
 pub mod ports;
+pub mod replaceable;
 pub mod sandbox;
 pub mod sessions;
 mod spec_check;
@@ -46,7 +48,8 @@ pub mod tree;
 pub mod watch;
 
 pub use backend::{
-    ImageSource, RootFilesystem, SandboxBackend, SandboxSpec, SystemCallProfile, WorkspaceBase,
+    ImageSource, ListedSandbox, RootFilesystem, SandboxBackend, SandboxSpec, SystemCallProfile,
+    WorkspaceBase,
 };
 pub use capabilities::Capabilities;
 pub use error::{LossReason, SandboxError};
@@ -59,6 +62,7 @@ pub use guarantees::{Enforcement, Guarantee, Guarantees, Wall};
 pub use guest_client::{GuestClient, GuestOptions, SessionOptions, SessionToken};
 pub use host_workspace::{HostLayer, HostLayerKind, HostWorkspace};
 pub use ports::{PortAddress, PortListener, PortStream, Ports};
+pub use replaceable::ReplaceableSandbox;
 pub use sandbox::{Sandbox, SandboxExt, SandboxState};
 pub use sessions::{CommandInfo, CommandState, OutputPosition, Sessions};
 pub use tree::{DownloadOptions, SkippedEntry, Tree, TreeEntry, TreeEntryKind, TreeEvent};
