@@ -155,14 +155,11 @@ async fn nothing_inside_tells_where_the_base_is() {
 #[tokio::test]
 async fn what_cannot_be_a_base_here_is_refused_and_nothing_is_left() {
     let backend = LinuxBackend::new();
-    // A file system of the kernel, whose files change by themselves.
-    for directory in ["/proc/sys", "/sys/kernel"] {
-        let error = backend.create(&on(Path::new(directory))).await.expect_err("refused");
-        assert!(
-            matches!(&error, SandboxError::Base { directory: named, .. } if named == directory),
-            "{error}"
-        );
-    }
+    // A file system of the kernel, whose files change by themselves and belong to nobody else.
+    let directory = "/proc/sys";
+    let error = backend.create(&on(Path::new(directory))).await.expect_err("refused");
+    let named = matches!(&error, SandboxError::Base { directory: named, .. } if named == directory);
+    assert!(named, "{error}");
     let sealed = backend.create(&small()).await.expect("a sandbox");
     assert_eq!(run(&*sealed, "echo alive").await.stdout.to_text(), "alive\n");
     sealed.close().await.expect("closes");
@@ -251,49 +248,97 @@ async fn many_sandboxes_on_one_base() {
     assert_eq!(fs::read_to_string(base.path().join("file")).expect("there"), "file");
 }
 
-/// Set for the copy of this program that is killed.
+/// Set for the copy of this program that is killed: where the state of its sandbox is, or nothing if it does not linger.
 const VICTIM: &str = "COFFERDAM_TEST_FROZEN_VICTIM";
+
+/// Makes a sandbox, freezes it for ten minutes, prints how it is found, and waits to be killed.
+#[expect(clippy::print_stdout, reason = "the test that kills it reads this")]
+async fn freeze_and_wait(state: &str) {
+    let backend = match state {
+        "" => LinuxBackend::new(),
+        state => LinuxBackend::new().with_state_directory(state),
+    };
+    let linger = Duration::from_secs(if state.is_empty() { 0 } else { 60 });
+    let sealed = backend.create(&SandboxSpec { linger, ..small() }).await.expect("a sandbox");
+    let seconds = format!("600.{}", unique());
+    let request = cofferdam_sandbox::ExecRequest::program(["sleep", &*seconds]);
+    let _process = sealed.exec(request).await.expect("starts");
+    let freezer = sealed.freezer().expect("its capabilities say so");
+    let _frozen = freezer.freeze(Duration::from_secs(600)).await.expect("frozen");
+    let state = serde_json::to_string(&sealed.state()).expect("text");
+    println!("\nfrozen {seconds} {state}");
+    std::future::pending().await
+}
+
+/// Runs a test again as one that freezes a sandbox, kills it, and returns its number, the seconds that a command of the sandbox
+/// sleeps, and the state of the sandbox.
+fn kill_a_victim(name: &str, state: &str) -> (u32, String, String) {
+    let mut parent = Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", name, "--nocapture"])
+        .env(VICTIM, state)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let mut lines = BufReader::new(parent.stdout.take().expect("piped")).lines();
+    let said = lines
+        .find_map(|line| line.expect("text").strip_prefix("frozen ").map(str::to_owned))
+        .expect("it says what it froze");
+    let (seconds, state) = said.split_once(' ').expect("two words");
+    assert_eq!(processes_with(&["sleep", seconds]), 1);
+    parent.kill().expect("killed");
+    parent.wait().expect("ended");
+    (parent.id(), seconds.to_owned(), state.to_owned())
+}
+
+/// Whether sandboxes can be frozen here; else the test is skipped.
+async fn freezes(name: &str) -> bool {
+    let found = LinuxBackend::new().capabilities().await.expect("a report");
+    if !found.freeze {
+        cofferdam_testkit::skip(name, "this user has no cgroup that freezes");
+    }
+    found.freeze
+}
 
 #[tokio::test]
 async fn a_parent_that_is_killed_leaves_nothing_frozen() {
     let name = "workspace::a_parent_that_is_killed_leaves_nothing_frozen";
     if std::env::var_os(VICTIM).is_some() {
-        let sealed = sandbox(&small()).await;
-        let seconds = format!("600.{}", unique());
-        let request = cofferdam_sandbox::ExecRequest::program(["sleep", &*seconds]);
-        let _process = sealed.exec(request).await.expect("starts");
-        let freezer = sealed.freezer().expect("its capabilities say so");
-        let _frozen = freezer.freeze(Duration::from_secs(600)).await.expect("frozen");
-        println!("\nfrozen {seconds}");
-        return std::future::pending().await;
+        return freeze_and_wait("").await;
     }
-    if !LinuxBackend::new().capabilities().await.expect("a report").freeze {
-        cofferdam_testkit::skip(name, "this user has no cgroup that freezes");
+    if !freezes(name).await {
         return;
     }
-    let mut parent = Command::new(std::env::current_exe().expect("this program"))
-        .args(["--exact", name, "--nocapture"])
-        .env(VICTIM, "1")
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("starts");
-    let mut lines = BufReader::new(parent.stdout.take().expect("piped")).lines();
-    let seconds = lines
-        .find_map(|line| line.expect("text").strip_prefix("frozen ").map(str::to_owned))
-        .expect("it says what it froze");
-    assert_eq!(processes_with(&["sleep", &seconds]), 1);
-    parent.kill().expect("killed");
-    parent.wait().expect("ended");
+    let (parent, seconds, _) = kill_a_victim(name, "");
     eventually("its sandbox's processes end", || processes_with(&["sleep", &seconds]) == 0).await;
-    eventually("its cgroups are removed", || cgroups_of(parent.id()).is_empty()).await;
+    eventually("its cgroups are removed", || cgroups_of(parent).is_empty()).await;
+}
+
+#[tokio::test]
+async fn what_outlives_a_killed_parent_goes_on() {
+    let name = "workspace::what_outlives_a_killed_parent_goes_on";
+    if let Ok(state) = std::env::var(VICTIM) {
+        return freeze_and_wait(&state).await;
+    }
+    if !freezes(name).await {
+        return;
+    }
+    let place = tempfile::tempdir().expect("a directory");
+    let directory = place.path().join("state");
+    let (_, seconds, state) = kill_a_victim(name, directory.to_str().expect("text"));
+    let backend = LinuxBackend::new().with_state_directory(&directory);
+    let state = serde_json::from_str(&state).expect("a state");
+    let sealed = backend.attach(&state).await.expect("it lingers");
+    assert_eq!(run(&*sealed, "echo alive > file; cat file").await.stdout.to_text(), "alive\n");
+    assert_eq!(fs::read_to_string(seen(&layer(&*sealed), "file")).expect("seen"), "alive\n");
+    sealed.close().await.expect("closes");
+    assert_eq!(processes_with(&["sleep", &seconds]), 0);
 }
 
 #[tokio::test]
 async fn the_end_of_a_runtime_lets_a_sandbox_go_on() {
     let name = "workspace::the_end_of_a_runtime_lets_a_sandbox_go_on";
     let backend = LinuxBackend::new();
-    if !backend.capabilities().await.expect("a report").freeze {
-        cofferdam_testkit::skip(name, "this user has no cgroup that freezes");
+    if !freezes(name).await {
         return;
     }
     let sealed = backend.create(&small()).await.expect("a sandbox");
