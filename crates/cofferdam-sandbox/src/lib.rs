@@ -4,7 +4,7 @@
 //! stream of the guest that runs inside. Everything else (exec, files, trees) is the guest's, so it is the same on
 //! every backend.
 //!
-//! - [`backend`]: [`SandboxBackend`], [`SandboxSpec`].
+//! - [`backend`]: [`SandboxBackend`], [`SandboxSpec`], [`ListedSandbox`].
 //! - [`sandbox`]: [`Sandbox`] and [`SandboxExt`].
 //! - [`exec`]: [`ExecRequest`], [`ExecEvent`], [`Process`].
 //! - [`files`]: [`Files`] and its options.
@@ -39,7 +39,9 @@ mod spec_check;
 pub mod tree;
 pub mod watch;
 
-pub use backend::{ImageSource, RootFilesystem, SandboxBackend, SandboxSpec, SystemCallProfile};
+pub use backend::{
+    ImageSource, ListedSandbox, RootFilesystem, SandboxBackend, SandboxSpec, SystemCallProfile,
+};
 pub use error::{LossReason, SandboxError};
 pub use exec::{
     ExecEvent, ExecOutput, ExecRequest, ExitStatus, Process, ProcessControl, Signal, TerminalSize,
