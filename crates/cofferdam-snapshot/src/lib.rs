@@ -1,15 +1,18 @@
 //! Snapshots of directory trees: incremental, content-addressed, verified on every read, over any object store.
 #![forbid(unsafe_code)]
 
+mod directory;
 mod error;
 mod id;
 mod node;
 mod path;
 mod receipt;
 mod source;
+mod stat_cache;
 mod target;
 mod wire;
 
+pub use directory::{DirectoryOptions, DirectorySource, DirectoryTarget, TargetOptions};
 pub use error::SnapshotError;
 pub use id::{ChunkId, IdError, Lineage, PackName, SnapshotId, TreeId};
 pub use node::{Metadata, Totals, Xattr};
