@@ -102,13 +102,14 @@ impl Index {
     ) -> Result<Self, SnapshotError> {
         let mut index = Self::default();
         let recent = refs.recent.iter().rev().filter(|pack| !condemned.contains(&pack.name));
+        let recent: Vec<PackRef> = recent.copied().collect();
         let footers: Vec<(PackRef, Option<Arc<Contents>>)> = stream::iter(recent)
             .map(|pack| async move {
                 let contents = match env.footers.find(&pack.name) {
                     Some(contents) => Some(contents),
-                    None => tolerate(footer(env, pack).await)?.flatten(),
+                    None => tolerate(footer(env, &pack).await)?.flatten(),
                 };
-                Ok::<_, SnapshotError>((*pack, contents))
+                Ok::<_, SnapshotError>((pack, contents))
             })
             .buffered(PARALLEL)
             .try_collect()
