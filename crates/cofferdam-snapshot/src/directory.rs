@@ -10,12 +10,11 @@ mod attributes;
 mod confined;
 mod content;
 mod maker;
-mod remove;
+pub(crate) mod remove;
 mod source;
 mod target;
 mod walk;
 
-pub(crate) use remove::remove_tree;
 pub use source::{DirectoryOptions, DirectorySource};
 pub use target::{DirectoryTarget, TargetOptions};
 

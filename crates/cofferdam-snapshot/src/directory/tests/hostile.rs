@@ -128,7 +128,7 @@ async fn a_tree_as_deep_as_a_path_is_made_and_removed() {
     let totals = Totals { directories: 2048, ..Totals::default() };
     let plan = RestorePlan { totals, root: metadata() };
     assert_eq!(restore(&place, &plan, entries).await.unwrap(), totals);
-    crate::directory::remove_tree(&place).unwrap();
+    crate::directory::remove::remove_tree(&place).unwrap();
     assert_eq!(below(directory.path()), Vec::<String>::new());
 }
 
