@@ -4,6 +4,8 @@
 mod chunk;
 mod content;
 mod crypt;
+mod directory;
+mod durable;
 mod error;
 mod frame;
 mod gc;
@@ -19,6 +21,7 @@ mod reader;
 mod receipt;
 mod restore;
 mod source;
+mod stat_cache;
 mod storage;
 mod store;
 mod target;
@@ -27,6 +30,8 @@ mod wire;
 mod writer;
 
 pub use crypt::KeyProvider;
+pub use directory::{DirectoryOptions, DirectorySource, DirectoryTarget, TargetOptions};
+pub use durable::DurableLocal;
 pub use error::SnapshotError;
 pub use gc::{GcOptions, GcReport};
 pub use id::{ChunkId, IdError, Lineage, PackName, SnapshotId, TreeId};
