@@ -11,8 +11,8 @@ use std::{
 use cofferdam_checkpoint::{CheckpointError, CheckpointStore, ObjectCheckpoints, WorkspaceError};
 use cofferdam_core::RunId;
 use cofferdam_journal::{Journal, JournalError, SqliteJournal};
-use cofferdam_snapshot::{SnapshotStore, StoreOptions};
-use object_store::{ObjectStore, local::LocalFileSystem};
+use cofferdam_snapshot::{DurableLocal, SnapshotStore, StoreOptions};
+use object_store::ObjectStore;
 use tokio::sync::OnceCell;
 
 use crate::{SystemClock, SystemEntropy};
@@ -82,7 +82,7 @@ impl StateDirectory {
             make(directory)?;
         }
         let journal = SqliteJournal::open(path.join("journal.sqlite"), Arc::new(SystemClock))?;
-        let objects = LocalFileSystem::new_with_prefix(&objects).map_err(StateError::Objects)?;
+        let objects = DurableLocal::open(&objects).map_err(StateError::Objects)?;
         Self::with(Arc::new(journal), Arc::new(objects), path.join("workspaces"))
     }
 
