@@ -1,6 +1,7 @@
 //! Snapshots of directory trees: incremental, content-addressed, verified on every read, over any object store.
 #![forbid(unsafe_code)]
 
+mod base;
 mod chunk;
 mod content;
 mod crypt;
@@ -29,6 +30,7 @@ mod windows;
 mod wire;
 mod writer;
 
+pub use base::{Base, BaseCache, BaseCacheOptions, BaseError};
 pub use crypt::KeyProvider;
 pub use directory::{DirectoryOptions, DirectorySource, DirectoryTarget, TargetOptions};
 pub use durable::DurableLocal;
