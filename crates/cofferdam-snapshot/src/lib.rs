@@ -4,6 +4,7 @@
 mod chunk;
 mod content;
 mod crypt;
+mod diff;
 mod durable;
 mod error;
 mod frame;
@@ -23,11 +24,13 @@ mod source;
 mod storage;
 mod store;
 mod target;
+mod verify;
 mod windows;
 mod wire;
 mod writer;
 
 pub use crypt::KeyProvider;
+pub use diff::{Change, ChangeKind};
 pub use durable::DurableLocal;
 pub use error::SnapshotError;
 pub use gc::{GcOptions, GcReport};
@@ -44,3 +47,4 @@ pub use source::{
 pub use storage::StorageRetry;
 pub use store::{Parent, SnapshotOptions, SnapshotStore, StoreOptions};
 pub use target::{RestorePlan, Target, TargetEntry, TargetError};
+pub use verify::{Problem, VerifyReport};
