@@ -5,6 +5,7 @@ mod base;
 mod chunk;
 mod content;
 mod crypt;
+mod diff;
 mod directory;
 mod durable;
 mod error;
@@ -26,12 +27,14 @@ mod stat_cache;
 mod storage;
 mod store;
 mod target;
+mod verify;
 mod windows;
 mod wire;
 mod writer;
 
 pub use base::{Base, BaseCache, BaseCacheOptions, BaseError};
 pub use crypt::KeyProvider;
+pub use diff::{Change, ChangeKind};
 pub use directory::{DirectoryOptions, DirectorySource, DirectoryTarget, TargetOptions};
 pub use durable::DurableLocal;
 pub use error::SnapshotError;
@@ -49,3 +52,4 @@ pub use source::{
 pub use storage::StorageRetry;
 pub use store::{Parent, SnapshotOptions, SnapshotStore, StoreOptions};
 pub use target::{RestorePlan, Target, TargetEntry, TargetError};
+pub use verify::{Problem, VerifyReport};
