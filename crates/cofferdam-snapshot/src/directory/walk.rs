@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     path::{Name, TreePath},
+    reader::MAX_DEPTH,
     source::{Listing, SkipReason, SourceEntry, SourceError, SourceKind},
     stat_cache::{CacheReader, CachedFile, Fingerprint},
 };
@@ -244,6 +245,10 @@ impl Walker {
                 let link_group = (found.links > 1).then(|| self.link_group(&found));
                 let kind = SourceKind::File { size: found.size, unchanged: false, link_group };
                 Fate::Kept(kind, found, None)
+            }
+            FileType::Directory if path.names().count() >= MAX_DEPTH => {
+                let why = format!("it is deeper than {MAX_DEPTH} directories");
+                Fate::Skipped(SkipReason::Unsupported(why))
             }
             FileType::Directory => {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NONBLOCK;
