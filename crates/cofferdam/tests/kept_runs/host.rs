@@ -3,16 +3,18 @@
 use std::{
     fs,
     path::Path,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use cofferdam::{
     Agent, AgentBuilder, StateDirectory,
     core::{RunId, WorkspacePath},
-    journal::{Journal as _, Record, RecordBody, Seq},
+    journal::{Record, Seq},
     manifest::{Entry, Manifest},
     model::ScriptedModel,
     sandbox::Sandbox,
+    sandbox_linux::LinuxBackend,
 };
 use futures::TryStreamExt;
 
@@ -40,8 +42,10 @@ pub(crate) fn agent(state: &Path, model: ScriptedModel) -> AgentBuilder {
         .entry("notes/today.txt", Entry::file("buy milk\n"))
         .build()
         .expect("a manifest");
+    let sandboxes = LinuxBackend::default().with_state_directory(state.join("sandboxes"));
     Agent::builder("kept")
         .model(model)
+        .backend(Arc::new(sandboxes))
         .workspace(workspace, ".")
         .state(StateDirectory::open(state).expect("a state directory"))
 }
@@ -66,18 +70,6 @@ pub(crate) fn kinds(records: &[Record]) -> Vec<String> {
 /// Counts the records of a kind.
 pub(crate) fn count(records: &[Record], kind: &str) -> usize {
     kinds(records).iter().filter(|found| *found == kind).count()
-}
-
-/// Returns what the model was told of each call, in order.
-pub(crate) fn outputs(records: &[Record]) -> Vec<String> {
-    records
-        .iter()
-        .filter_map(|record| match &record.body {
-            RecordBody::ToolFinished { output: Some(output), .. }
-            | RecordBody::ToolResolved { output: Some(output), .. } => Some(format!("{output:?}")),
-            _ => None,
-        })
-        .collect()
 }
 
 /// Reads a text of the workspace.
