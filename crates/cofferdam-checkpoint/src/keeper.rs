@@ -16,8 +16,8 @@ use futures::FutureExt;
 use serde_json::Value;
 
 use crate::{
-    Checkpoint, CheckpointError, CheckpointId, CheckpointStore, FORMAT_VERSION, LiveWorkspace,
-    WorkspaceError, Workspaces,
+    Checkpoint, CheckpointId, CheckpointStore, FORMAT_VERSION, LiveWorkspace, WorkspaceError,
+    Workspaces,
 };
 
 /// How long a sandbox may take to answer before it counts as lost.
