@@ -10,7 +10,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use cofferdam_core::{BoxError, WorkspacePath};
 use cofferdam_sandbox::{
     DownloadOptions, FileMetadata, Sandbox, SandboxError, ScanEntry, ScanEvent, ScanKind,
