@@ -31,7 +31,7 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(5);
 
 /// A blow falls within so many records after the last one, and up to so many milliseconds later.
-const RECORDS: u64 = 6;
+const RECORDS: u64 = 10;
 const DELAY_MS: u64 = 150;
 
 /// Processes that are started at most: those that are killed, and as many again that may end by themselves.

@@ -128,13 +128,25 @@ impl Prepared {
     pub(crate) async fn conclude(&self, played: Played) -> Result<Exit, Failure> {
         let Played { run, session, result } = played;
         // A fork that was made because the agent had changed has a name of its own.
-        let run = result.as_ref().map_or(run, |report| report.run.clone());
+        let run = match &result {
+            Ok(report) => report.run.clone(),
+            Err(AgentError::Run(failure)) => failure.run.clone(),
+            Err(_) => run,
+        };
         if let Some(reason) = paused(&result) {
             session.close().await.map_err(failure)?;
             return Err(Failure::new(Exit::Paused, waiting(&run, &reason)));
         }
+        if let Err(error) = result
+            && is_refused(&error)
+        {
+            // Nothing of the run has changed; its sandbox waits as it did before.
+            session.leave();
+            return Err(failure(error));
+        }
         // What the agent wrote is kept however the run ended: half a result is better than none.
         let directory = self.arguments.out.join(run.as_str());
+        set_aside(&directory)?;
         let outputs = self.collect(&session, &directory).await;
         session.close().await.map_err(failure)?;
 
@@ -163,6 +175,39 @@ impl Prepared {
             let _ = writeln!(std::io::stderr().lock(), "{line}");
         }
     }
+}
+
+/// Whether a run was not driven at all.
+fn is_refused(error: &AgentError) -> bool {
+    match error {
+        AgentError::Run(failure) => matches!(
+            failure.error,
+            RunError::Changed { .. }
+                | RunError::Exists { .. }
+                | RunError::Finished { .. }
+                | RunError::NoSuchRun { .. }
+                | RunError::NotAwaited { .. }
+        ),
+        AgentError::Answer(_) | AgentError::Journal(JournalError::Leased { .. }) => true,
+        _ => false,
+    }
+}
+
+/// Makes room for the outputs of a run that has been ended before: what is there gets another name.
+fn set_aside(directory: &Path) -> Result<(), Failure> {
+    if !directory.exists() {
+        return Ok(());
+    }
+    let mut other = directory.to_owned();
+    let mut number = 0;
+    while other.exists() {
+        number += 1;
+        other = directory.with_extension(number.to_string());
+    }
+    std::fs::rename(directory, &other).with_context(|| {
+        format!("cannot rename {}, the outputs of an earlier end", directory.display())
+    })?;
+    Ok(())
 }
 
 /// Cancels a run at Ctrl-C, until the task is aborted.
@@ -318,18 +363,10 @@ pub(super) fn failure(error: AgentError) -> Failure {
         AgentError::Sandbox(
             SandboxError::HostUnable { .. } | SandboxError::Unenforceable { .. },
         ) => Exit::HostUnable,
-        AgentError::Run(run)
-            if matches!(
-                run.error,
-                RunError::Changed { .. } | RunError::NotAwaited { .. } | RunError::NoSuchRun { .. }
-            ) =>
-        {
+        error if is_refused(error) => Exit::Usage,
+        AgentError::Workspace(_) | AgentError::Tools(_) | AgentError::NoSuchRun { .. } => {
             Exit::Usage
         }
-        AgentError::Workspace(_)
-        | AgentError::Tools(_)
-        | AgentError::NoSuchRun { .. }
-        | AgentError::Journal(JournalError::Leased { .. }) => Exit::Usage,
         _ => Exit::Failed,
     };
     Failure::new(exit, error)
