@@ -61,11 +61,9 @@ impl Calls<'_> {
     fn prepare(&self, place: u32, call: ToolCall) -> Prepared {
         let step = StepId { turn: self.turn, call: place };
         let context = ToolContext {
-            run: self.journal.run().clone(),
-            step,
-            call_id: call.call_id.clone(),
             cancel: self.request.cancel.child_token(),
             progress: Some(Arc::new(Progress(Arc::clone(&self.request.observer)))),
+            ..ToolContext::new(self.journal.run().clone(), step, call.call_id.clone())
         };
         match self.tools.prepare(call.clone(), context) {
             Ok(request) => Prepared::Ready(Box::new(request)),

@@ -6,7 +6,7 @@ use cofferdam_core::{Clock, Entropy, RunId};
 use cofferdam_journal::{Journal, JournalWriter};
 use cofferdam_tool::ToolSet;
 
-use crate::{RunFailure, RunReport, RunRequest, Stacks, run::Run};
+use crate::{RunFailure, RunReport, RunRequest, Stacks, WorkspaceKeeper, run::Run};
 
 /// What a harness is made of.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub struct HarnessParts {
     pub entropy: Arc<dyn Entropy>,
     /// Who drives the runs, as other processes see it in the lease.
     pub owner: String,
+    /// Who keeps the workspace; `None`: a lost sandbox ends the run.
+    pub keeper: Option<Arc<dyn WorkspaceKeeper>>,
 }
 
 /// Runs agents. Cheap to clone; any number of runs may go on at once.

@@ -4,6 +4,7 @@
 //! - [`stacks`]: the closed tower stacks that it is given; it knows no layer, no provider and no backend.
 //! - [`request`]: [`RunRequest`] and [`RunOptions`].
 //! - [`event`]: [`RunEvent`], [`RunObserver`] and [`RunStream`].
+//! - [`keeper`]: [`WorkspaceKeeper`], who takes checkpoints of what a run works in, and makes it anew when it is lost.
 //! - [`error`]: the failures, [`RunFailure`] and [`RunError`].
 //!
 //! What the loop promises:
@@ -20,12 +21,17 @@ mod calls;
 pub mod error;
 pub mod event;
 pub mod harness;
+pub mod keeper;
 pub mod request;
 mod run;
 pub mod stacks;
 
-pub use error::{RunError, RunFailure};
+pub use error::{Difference, RunError, RunFailure};
 pub use event::{NoObserver, RunDelta, RunEvent, RunObserver, RunStream, StreamItem};
 pub use harness::{Harness, HarnessParts};
-pub use request::{RunOptions, RunReport, RunRequest};
+pub use keeper::{CheckpointPoint, CheckpointTaken, KeeperError, Recovered, WorkspaceKeeper};
+pub use request::{
+    CheckpointTrigger, Checkpoints, GivenDecision, OnChanged, OnUnknown, ResumeRequest, RunOptions,
+    RunReport, RunRequest,
+};
 pub use stacks::{ModelStack, RunScope, Stacks, ToolStack};

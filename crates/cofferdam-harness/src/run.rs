@@ -138,6 +138,9 @@ impl<'a> Run<'a> {
             agent: request.agent.clone(),
             fingerprints,
             input: request.input.clone(),
+            texts: BTreeMap::new(),
+            parent: None,
+            options: serde_json::Value::Null,
         };
         self.journal.append(started).await?;
         request
@@ -181,6 +184,7 @@ impl<'a> Run<'a> {
                 response_id: response.id.clone(),
                 items: response.items.clone(),
                 usage: response.usage,
+                cut: None,
             })
             .await?;
         self.turns = turn;

@@ -13,8 +13,9 @@ use bollard::{
 };
 use cofferdam_core::SandboxId;
 use cofferdam_sandbox::{
-    Enforcement, Guarantees, GuestClient, GuestOptions, ListedSandbox, RootFilesystem, Sandbox,
-    SandboxBackend, SandboxError, SandboxSpec, SandboxState, SessionOptions, SessionToken, Wall,
+    Capabilities, Enforcement, Guarantees, GuestClient, GuestOptions, ListedSandbox,
+    RootFilesystem, Sandbox, SandboxBackend, SandboxError, SandboxSpec, SandboxState,
+    SessionOptions, SessionToken, Wall,
 };
 use serde_json::json;
 use tokio::sync::{Mutex, OnceCell};
@@ -206,6 +207,12 @@ impl SandboxBackend for DockerBackend {
         self.inner.guarantees().await.cloned()
     }
 
+    async fn capabilities(&self) -> Result<Capabilities, SandboxError> {
+        let mut capabilities = Capabilities::default();
+        capabilities.linger = true;
+        Ok(capabilities)
+    }
+
     async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
         check(spec)?;
         self.inner.demand_walls(spec).await?;
@@ -258,6 +265,10 @@ impl SandboxBackend for DockerBackend {
 /// Refuses what makes no sense, and what this backend never does.
 fn check(spec: &SandboxSpec) -> Result<(), SandboxError> {
     spec.check()?;
+    if spec.base.is_some() {
+        let operation = "a base of the workspace; begin with an empty one and fill it";
+        return Err(SandboxError::Unsupported { backend: BACKEND, operation });
+    }
     if let Some(path) = spec.read_only.first() {
         return Err(unenforceable(
             Wall::Filesystem,

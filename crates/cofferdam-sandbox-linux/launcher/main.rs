@@ -39,6 +39,7 @@ mod stack;
 mod step;
 mod sys;
 mod template;
+mod workspace;
 
 use std::{
     fs::File,

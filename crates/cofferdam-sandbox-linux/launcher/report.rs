@@ -16,12 +16,20 @@ pub(crate) const ENDED: u8 = 3;
 
 /// How it stands with a sandbox that lingers, told to whoever connects to its supervisor: code is 1 if a host is attached, else
 /// 0, detail the milliseconds that it has left, in decimal digits.
-pub(crate) const STATUS: u8 = 4;
+pub(crate) const STATUS: u8 = 5;
 
 /// What a host says to the supervisor of a sandbox that lingers: it is attached to it, which its closing ends.
 pub(crate) const ATTACH: u8 = b'a';
 /// It wants the end.
 pub(crate) const END: u8 = b'e';
+
+/// The directory of the workspace comes with this report, as a descriptor: code 1 if it is the whole workspace, 2 if it is
+/// what lies above its base.
+pub(crate) const WORKSPACE: u8 = 4;
+/// [`WORKSPACE`]: all of it.
+pub(crate) const WHOLE: u8 = 1;
+/// [`WORKSPACE`]: what lies above the base.
+pub(crate) const UPPER: u8 = 2;
 
 /// Declares the steps once, for both programs.
 macro_rules! steps {
@@ -43,6 +51,8 @@ macro_rules! steps {
 steps! {
     ReadPlan,
     DropGroups,
+    OpenBase,
+    MapBase,
     CreateNamespaces,
     PrivateMounts,
     StackLayers,
@@ -61,6 +71,7 @@ steps! {
     Loopback,
     BecomeUser,
     MountScratch,
+    MountWorkspace,
     MountTerminals,
     MaskPath,
     ResourceLimit,

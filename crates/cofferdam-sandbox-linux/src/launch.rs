@@ -17,7 +17,7 @@ use std::{
 
 use cofferdam_sandbox::{LossReason, SandboxError};
 use rustix::fs::{MemfdFlags, memfd_create};
-use tokio::{io::AsyncReadExt, net::UnixStream, sync::watch};
+use tokio::{net::UnixStream, sync::watch};
 
 use crate::{
     cgroups::Group,
@@ -25,8 +25,10 @@ use crate::{
     launcher::{Launcher, Launchers, Supervisor},
     plan::Plan,
     report::{self, EndCause, Step},
+    report_stream::{Report, ReportStream},
     setup::{self, HostSettings},
     state_directory::{Entry, Made},
+    workspace::LinuxWorkspace,
 };
 
 /// How long a killed sandbox may take to leave its cgroups.
@@ -83,6 +85,7 @@ impl SetupFailure {
 pub(crate) struct Launched {
     control: Arc<StdStream>,
     stage: watch::Receiver<Stage>,
+    workspace: LinuxWorkspace,
     maker: Maker,
 }
 
@@ -175,14 +178,15 @@ impl Launched {
     fn follow(control: StdStream, group: Group, maker: Maker) -> io::Result<Self> {
         let report = control.try_clone()?;
         report.set_nonblocking(true)?;
-        let report = UnixStream::from_std(report)?;
+        let reports = ReportStream::new(UnixStream::from_std(report)?);
+        let workspace = LinuxWorkspace::default();
         let (publish, stage) = watch::channel(Stage::Building);
         let lingering = match &maker {
             Maker::Launcher { .. } => None,
             Maker::Supervisor(lingering) => Some(Arc::clone(lingering)),
         };
-        tokio::spawn(follow(report, group, publish, lingering));
-        Ok(Self { control: Arc::new(control), stage, maker })
+        tokio::spawn(follow(reports, group, workspace.clone(), publish, lingering));
+        Ok(Self { control: Arc::new(control), stage, workspace, maker })
     }
 
     /// Returns what is known of the sandbox if it lingers.
@@ -204,6 +208,11 @@ impl Launched {
     /// Returns a handle that waits for the launcher without keeping the sandbox alive.
     pub(crate) fn watch(&self) -> Watch {
         Watch(self.stage.clone())
+    }
+
+    /// Returns the workspace as the host sees it, from [`Stage::Ready`] on.
+    pub(crate) fn workspace(&self) -> &LinuxWorkspace {
+        &self.workspace
     }
 
     /// Asks the launcher to end the sandbox. Idempotent.
@@ -299,15 +308,21 @@ fn launcher_died() -> SandboxError {
 /// Reads reports until the launcher has closed its end, which it does when nothing of the sandbox is left, or dies; or until
 /// this process has turned away.
 async fn follow(
-    mut report: UnixStream,
+    mut reports: ReportStream,
     group: Group,
+    workspace: LinuxWorkspace,
     publish: watch::Sender<Stage>,
     lingering: Option<Arc<Lingering>>,
 ) {
     let mut failure = None;
     let mut told = false;
-    while let Ok(message) = read_report(&mut report).await {
+    while let Some(mut message) = reports.next().await {
         match message.kind {
+            report::WORKSPACE => {
+                if let Some(directory) = message.descriptor.take() {
+                    workspace.take(message.code, directory);
+                }
+            }
             report::READY | report::STATUS => {
                 publish.send_replace(Stage::Ready { landlock_abi: message.number });
             }
@@ -352,49 +367,6 @@ async fn follow(
             Stage::Ended(LossReason::GuestEnded { detail: "its launcher was killed".to_owned() })
         }
     });
-}
-
-/// What a launcher has said.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Report {
-    pub(crate) kind: u8,
-    pub(crate) code: u8,
-    number: i32,
-    pub(crate) detail: String,
-}
-
-impl Report {
-    /// Reads one from where it was written down.
-    pub(crate) fn read(mut from: impl io::Read) -> io::Result<Self> {
-        let mut header = [0; report::HEADER_LENGTH];
-        from.read_exact(&mut header)?;
-        let mut detail = vec![0; Self::detail_length(header)];
-        from.read_exact(&mut detail)?;
-        Ok(Self::new(header, &detail))
-    }
-
-    fn detail_length(header: [u8; report::HEADER_LENGTH]) -> usize {
-        let [.., low, high] = header;
-        usize::from(u16::from_le_bytes([low, high]))
-    }
-
-    fn new(header: [u8; report::HEADER_LENGTH], detail: &[u8]) -> Self {
-        let [kind, code, n0, n1, n2, n3, ..] = header;
-        Self {
-            kind,
-            code,
-            number: i32::from_le_bytes([n0, n1, n2, n3]),
-            detail: String::from_utf8_lossy(detail).into_owned(),
-        }
-    }
-}
-
-async fn read_report(stream: &mut UnixStream) -> io::Result<Report> {
-    let mut header = [0; report::HEADER_LENGTH];
-    stream.read_exact(&mut header).await?;
-    let mut detail = vec![0; Report::detail_length(header)];
-    stream.read_exact(&mut detail).await?;
-    Ok(Report::new(header, &detail))
 }
 
 /// Returns why a sandbox has ended.

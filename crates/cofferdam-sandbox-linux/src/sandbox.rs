@@ -7,15 +7,16 @@ use std::{
 use async_trait::async_trait;
 use cofferdam_core::SandboxId;
 use cofferdam_sandbox::{
-    ExecEvent, ExecRequest, ExitStatus, Files, GuestClient, GuestOptions, LossReason, Ports,
-    Process, Sandbox, SandboxError, SandboxSpec, SandboxState, Sessions, Tree, Watcher,
-    exec::ExceededLimit,
+    ExecEvent, ExecRequest, ExitStatus, Files, Freezer, GuestClient, GuestOptions, HostWorkspace,
+    LossReason, Ports, Process, Sandbox, SandboxError, SandboxSpec, SandboxState, Sessions, Tree,
+    Watcher, exec::ExceededLimit,
 };
 use futures::{FutureExt, StreamExt};
 use tokio::net::UnixStream;
 
 use crate::{
     cgroups::Group,
+    freeze::LinuxFreezer,
     idle::{EndOfUse, is_end},
     launch::{Launched, REMOVE_TIMEOUT, Watch},
     layout::{HOME, WORKSPACE},
@@ -30,6 +31,7 @@ pub(crate) struct LinuxSandbox {
     client: GuestClient,
     launched: Launched,
     group: Arc<Group>,
+    freezer: Option<LinuxFreezer>,
     _end: EndOfUse,
     /// The image that its root is from.
     _image: Option<ImageLease>,
@@ -54,25 +56,30 @@ impl LinuxSandbox {
     pub(crate) async fn connect(started: Started) -> Result<Self, SandboxError> {
         let Started { state, options, launched, stream, group } = started;
         let stream = UnixStream::from_std(stream).map_err(host("use the guest's stream"))?;
-        match GuestClient::connect(stream, options).await {
-            Ok(client) => Ok(Self::new(state, client, launched, group)),
+        let client = match GuestClient::connect(stream, options).await {
+            Ok(client) => client,
             // A step that failed has also ended the stream; its name is the better answer.
             Err(error) if error.is_loss() => {
                 launched.stop();
-                Err(better_reason(error, launched.watch()).await)
+                return Err(better_reason(error, launched.watch()).await);
             }
-            Err(error) => Err(error),
-        }
+            Err(error) => return Err(error),
+        };
+        // Said before the guest was started, but it may not have been read yet.
+        launched.watch().ready().await?;
+        Ok(Self::new(state, client, launched, group))
     }
 
     /// Greets the guest of a sandbox that lingers. If this fails or is dropped, the sandbox is left.
     pub(crate) async fn resume(started: Started) -> Result<Self, SandboxError> {
         let Started { state, options, launched, stream, group } = started;
         let stream = UnixStream::from_std(stream).map_err(host("use the guest's stream"))?;
-        match GuestClient::resume(stream, options).await {
-            Ok(client) => Ok(Self::new(state, client, launched, group)),
-            Err(error) => Err(better_reason(error, launched.watch()).await),
-        }
+        let client = match GuestClient::resume(stream, options).await {
+            Ok(client) => client,
+            Err(error) => return Err(better_reason(error, launched.watch()).await),
+        };
+        launched.watch().ready().await?;
+        Ok(Self::new(state, client, launched, group))
     }
 
     fn new(state: SandboxState, client: GuestClient, launched: Launched, group: Group) -> Self {
@@ -81,7 +88,9 @@ impl LinuxSandbox {
         let reason = async move { better_reason(lost.await, watch).await };
         let lingers = launched.lingering().is_some();
         let end = EndOfUse::watch(reason, lingers, launched.stopper());
-        Self { state, client, launched, group: Arc::new(group), _image: None, _end: end }
+        let group = Arc::new(group);
+        let freezer = LinuxFreezer::of(&group);
+        Self { state, client, launched, group, freezer, _image: None, _end: end }
     }
 
     /// From now on it goes on without this process, if it lingers.
@@ -181,6 +190,14 @@ impl Sandbox for LinuxSandbox {
         Some(&self.client)
     }
 
+    fn host_workspace(&self) -> Option<&dyn HostWorkspace> {
+        Some(self.launched.workspace())
+    }
+
+    fn freezer(&self) -> Option<&dyn Freezer> {
+        self.freezer.as_ref().map(|freezer| freezer as &dyn Freezer)
+    }
+
     async fn lost(&self) -> SandboxError {
         tokio::select! {
             ended = self.launched.watch().failed_or_ended() => {
@@ -208,6 +225,7 @@ impl Sandbox for LinuxSandbox {
     async fn close(&self) -> Result<(), SandboxError> {
         self.client.end(LossReason::Closed);
         self.launched.stop();
+        self.launched.workspace().release();
         self.launched.watch().ended().await?;
         let removed = self.group.remove_when_empty(REMOVE_TIMEOUT).await;
         removed.map_err(|source| cleanup(self.group.to_string(), source))?;

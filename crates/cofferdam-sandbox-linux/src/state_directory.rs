@@ -370,7 +370,7 @@ mod tests {
     #[test]
     fn the_state_file_keeps_its_form() {
         let text = serde_json::to_string(&example("a")).expect("JSON");
-        insta::assert_snapshot!(text, @r#"{"version":1,"id":"a","created":1000,"labels":{"run":"1"},"supervisor":7,"wall_time":{"secs":60,"nanos":0},"linger":{"secs":5,"nanos":0},"environment":{"LANG":"C"},"output_bytes":9,"idle_time":null,"token":"0000000000000000000000000000000000000000000000000000000000000000","group":{"directories":[],"oom_counter":null,"tree":null}}"#);
+        insta::assert_snapshot!(text, @r#"{"version":1,"id":"a","created":1000,"labels":{"run":"1"},"supervisor":7,"wall_time":{"secs":60,"nanos":0},"linger":{"secs":5,"nanos":0},"environment":{"LANG":"C"},"output_bytes":9,"idle_time":null,"token":"0000000000000000000000000000000000000000000000000000000000000000","group":{"directories":[],"oom_counter":null,"tree":null,"freezer":null}}"#);
         assert_eq!(serde_json::from_str::<StateFile>(&text).expect("read"), example("a"));
         assert!(!example("a").state().data.to_string().contains("token"));
     }

@@ -4,18 +4,11 @@ use std::collections::BTreeSet;
 
 use cofferdam_core::{CallId, RunId, StepId};
 use cofferdam_testkit::{MemoryFiles, ScriptedSandbox};
-use tokio_util::sync::CancellationToken;
 
 use super::*;
 
 fn context() -> ToolContext {
-    ToolContext {
-        run: RunId::new("run"),
-        step: StepId { turn: 3, call: 1 },
-        call_id: CallId::new("c"),
-        cancel: CancellationToken::new(),
-        progress: None,
-    }
+    ToolContext::new(RunId::new("run"), StepId { turn: 3, call: 1 }, CallId::new("c"))
 }
 
 fn files() -> MemoryFiles {

@@ -55,6 +55,7 @@ pub(crate) fn bench(model: Arc<dyn Model>, tools: Vec<Arc<dyn Tool>>) -> Bench {
         clock,
         entropy: Arc::new(CountingEntropy::default()),
         owner: "test".into(),
+        keeper: None,
     });
     Bench { harness, journal }
 }

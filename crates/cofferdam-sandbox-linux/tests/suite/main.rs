@@ -18,3 +18,4 @@ mod linger;
 mod no_user_namespaces;
 mod ordinary_user;
 mod profiles;
+mod workspace;
