@@ -71,7 +71,8 @@ pub fn default_backend() -> Option<Arc<dyn SandboxBackend>> {
     BACKENDS.first().and_then(|(_, open)| open().ok())
 }
 
-/// The backend without a daemon, with a place for the images that sandboxes are made from.
+/// The backend without a daemon, with a place for the images that sandboxes are made from, and one for those that outlive this
+/// process.
 #[cfg(all(feature = "linux", target_os = "linux"))]
 mod linux {
     use std::{path::PathBuf, sync::Arc};
@@ -82,9 +83,10 @@ mod linux {
     use super::variable;
 
     /// Returns the backend, which unpacks images below `COFFERDAM_CACHE`, else below the user's cache directory. Without
-    /// either it refuses images by name.
+    /// either it refuses images by name. Sandboxes that linger are found again below `XDG_RUNTIME_DIR`, else below the user's
+    /// directory in `/run/user` or `/tmp`.
     pub(super) fn open() -> Arc<dyn SandboxBackend> {
-        let backend = LinuxBackend::default();
+        let backend = LinuxBackend::default().with_state_directory(state_directory());
         let Some(cache) = cache_directory() else { return Arc::new(backend) };
         let backend = backend.with_image_cache(&cache, ImageCacheOptions::default());
         #[cfg(feature = "registry")]
@@ -92,8 +94,26 @@ mod linux {
         Arc::new(backend)
     }
 
+    /// A place that does not outlive a boot where there is one. The backend refuses one that others can use.
+    fn state_directory() -> PathBuf {
+        let user = rustix::process::geteuid().as_raw();
+        let of_session = || {
+            let directory = PathBuf::from(format!("/run/user/{user}"));
+            directory.is_dir().then_some(directory)
+        };
+        let runtime = directory("XDG_RUNTIME_DIR").filter(|directory| directory.is_absolute());
+        match runtime.or_else(of_session) {
+            Some(runtime) => runtime.join("cofferdam/sandboxes"),
+            // Directly there: what is above it must be of somebody who is trusted.
+            None => PathBuf::from(format!("/tmp/cofferdam-{user}")),
+        }
+    }
+
+    fn directory(name: &str) -> Option<PathBuf> {
+        variable(name).map(PathBuf::from)
+    }
+
     fn cache_directory() -> Option<PathBuf> {
-        let directory = |name: &str| variable(name).map(PathBuf::from);
         let of_the_user = || {
             let shared = directory("XDG_CACHE_HOME")
                 .or_else(|| directory("HOME").map(|home| home.join(".cache")));
