@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
+    os::fd::AsRawFd as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::Arc,
@@ -11,8 +12,9 @@ use std::{
 
 use cofferdam_core::{SandboxId, SandboxLimits};
 use cofferdam_sandbox::{
-    CommandState, ExecEvent, ExecRequest, ExitStatus, LossReason, OutputPosition, Process, Sandbox,
-    SandboxBackend, SandboxError, SandboxExt as _, SandboxSpec, SandboxState, exec::ExceededLimit,
+    CommandState, ExecEvent, ExecRequest, ExitStatus, HostLayerKind, LossReason, OutputPosition,
+    Process, Sandbox, SandboxBackend, SandboxError, SandboxExt as _, SandboxSpec, SandboxState,
+    WorkspaceBase, exec::ExceededLimit,
 };
 use cofferdam_sandbox_linux::LinuxBackend;
 use futures::StreamExt as _;
@@ -357,6 +359,53 @@ async fn one_that_does_not_linger_is_not_found_by_others() {
     assert!(matches!(lost, LossReason::Removed { .. }), "{lost}");
     assert_eq!(backend.list().await.expect("a list"), Vec::new());
     sandbox.close().await.expect("closes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_host_sees_the_workspace_and_may_stop_it_also_after_attaching() {
+    let place = Place::new();
+    let base = tempfile::Builder::new()
+        .prefix("cofferdam-base-")
+        .tempdir_in("/var/tmp")
+        .expect("a directory");
+    fs::write(base.path().join("below"), "below").expect("a file");
+    let backend = place.backend();
+    let capable = backend.capabilities().await.expect("capabilities");
+    assert!(capable.linger);
+    let on_base =
+        SandboxSpec { base: Some(WorkspaceBase { directory: base.path().to_owned() }), ..long() };
+    for (spec, kind, can) in [
+        (long(), HostLayerKind::Whole, capable.host_workspace),
+        (on_base, HostLayerKind::Upper, capable.workspace_base),
+    ] {
+        if !can {
+            cofferdam_testkit::skip(
+                "the_host_sees_the_workspace_and_may_stop_it_also_after_attaching",
+                &format!("{kind:?}: {:?}", capable.notes),
+            );
+            continue;
+        }
+        let sandbox = backend.create(&spec).await.expect("a sandbox");
+        run(&*sandbox, "echo above > above").await;
+        let state = sandbox.state();
+        drop(sandbox);
+        let sandbox = place.backend().attach(&state).await.expect("found");
+        let layer = sandbox.host_workspace().expect("it is seen").layer().expect("a layer");
+        assert_eq!(layer.kind, kind);
+        let names = fs::read_dir(format!("/proc/self/fd/{}", layer.directory.as_raw_fd()));
+        let names: Vec<_> =
+            names.expect("listed").map(|entry| entry.expect("an entry").file_name()).collect();
+        assert_eq!(names, ["above"], "{kind:?}");
+        if let Some(freezer) = sandbox.freezer() {
+            let frozen = freezer.freeze(Duration::from_secs(60)).await.expect("it stands still");
+            // As one does that is killed: the supervisor lets it go on.
+            std::mem::forget(frozen);
+            drop(sandbox);
+        }
+        let sandbox = backend.attach(&state).await.expect("it goes on");
+        assert_eq!(run(&*sandbox, "cat above").await.stdout.to_text(), "above\n");
+        sandbox.close().await.expect("closes");
+    }
 }
 
 /// Twenty handles to sandboxes of one backend, each left and attached to again, all at the same time.
