@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use cofferdam_core::{NetworkAccess, SandboxId, SandboxLimits, Timestamp, WorkspacePath};
 use serde::{Deserialize, Serialize};
 
-use crate::{Guarantees, Sandbox, SandboxError, SandboxState, Wall};
+use crate::{Capabilities, Guarantees, Sandbox, SandboxError, SandboxState, Wall};
 
 /// What a backend must do: report its walls, make a box, find a box again, tell which there are.
 #[async_trait]
@@ -27,11 +27,22 @@ pub trait SandboxBackend: Debug + Send + Sync + 'static {
     /// Fails only if probing itself is impossible; a wall that is missing is reported, not an error.
     async fn guarantees(&self) -> Result<Guarantees, SandboxError>;
 
-    /// Makes a sandbox with an empty workspace.
+    /// Looks what sandboxes of this backend can do on this host beyond what every sandbox does; nothing is assumed. Default:
+    /// nothing.
     ///
     /// # Errors
     ///
-    /// [`SandboxError::Unenforceable`] names what was asked and cannot be enforced here.
+    /// Fails only if looking itself is impossible; what cannot be done is reported, not an error.
+    async fn capabilities(&self) -> Result<Capabilities, SandboxError> {
+        Ok(Capabilities::default())
+    }
+
+    /// Makes a sandbox, with an empty workspace unless the specification has a [`SandboxSpec::base`].
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::Unenforceable`] names what was asked and cannot be enforced here, [`SandboxError::Base`] why a
+    /// workspace cannot begin with a directory.
     ///
     /// # Cancel safety
     ///
@@ -124,6 +135,27 @@ pub struct SandboxSpec {
     pub linger: Duration,
     /// Workspace paths that commands can read and not write.
     pub read_only: Vec<WorkspacePath>,
+    /// What the workspace begins with. Default: nothing, it is empty. A backend whose [`Capabilities::workspace_base`] is
+    /// false refuses one.
+    pub base: Option<WorkspaceBase>,
+}
+
+/// A directory of the host whose content a workspace begins with, without a copy of it.
+///
+/// Any number of sandboxes may have the same one at the same time: each sees its own changes alone, and none changes the
+/// directory. Its files appear as those of the sandbox's user, if they belong to the user of the process that makes the
+/// sandbox, as those of nobody otherwise. Only what is written counts against the limits of a sandbox; a file of the base that
+/// is changed counts as a whole.
+///
+/// What a name of the base is, a command may notice in three ways: to rename a directory of it fails with `EXDEV`, as between
+/// file systems, and programs copy instead; the names of a hard link part when one of them is written; and what is mounted
+/// below it is not seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkspaceBase {
+    /// An absolute path. What is in it must not change while a sandbox uses it. It is not trusted: nothing in it is run or
+    /// interpreted outside of a sandbox.
+    pub directory: PathBuf,
 }
 
 /// A named set of system calls.

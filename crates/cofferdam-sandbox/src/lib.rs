@@ -6,12 +6,16 @@
 //!
 //! - [`backend`]: [`SandboxBackend`], [`SandboxSpec`], [`ListedSandbox`].
 //! - [`sandbox`]: [`Sandbox`] and [`SandboxExt`].
+//! - [`replaceable`]: [`ReplaceableSandbox`], in whose place another can come.
 //! - [`exec`]: [`ExecRequest`], [`ExecEvent`], [`Process`].
 //! - [`files`]: [`Files`] and its options.
 //! - [`tree`]: [`Tree`]: many files in one stream.
 //! - [`sessions`]: [`Sessions`]: commands that outlive a connection.
 //! - [`ports`]: [`Ports`]: connections in and out.
 //! - [`watch`]: [`Watcher`]: changes of files.
+//! - [`capabilities`]: [`Capabilities`]: what sandboxes can do here beyond what every one does.
+//! - [`host_workspace`]: [`HostWorkspace`]: the workspace as files of the host.
+//! - [`freezer`]: [`Freezer`]: a sandbox that stands still for a moment.
 //! - [`guest_client`]: [`GuestClient`], the host's side of the guest protocol.
 //! - [`guarantees`]: what a host truly enforces.
 //! - [`error`]: the one error, [`SandboxError`].
@@ -25,14 +29,18 @@
 #![forbid(unsafe_code)]
 
 pub mod backend;
+pub mod capabilities;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod error;
 pub mod exec;
 pub mod files;
+pub mod freezer;
 pub mod guarantees;
 pub mod guest_client;
+pub mod host_workspace;
 pub mod ports;
+pub mod replaceable;
 pub mod sandbox;
 pub mod sessions;
 mod spec_check;
@@ -41,15 +49,20 @@ pub mod watch;
 
 pub use backend::{
     ImageSource, ListedSandbox, RootFilesystem, SandboxBackend, SandboxSpec, SystemCallProfile,
+    WorkspaceBase,
 };
+pub use capabilities::Capabilities;
 pub use error::{LossReason, SandboxError};
 pub use exec::{
     ExecEvent, ExecOutput, ExecRequest, ExitStatus, Process, ProcessControl, Signal, TerminalSize,
 };
 pub use files::{FileKind, FileMetadata, Files, ListOptions, Listing, ListingEntry, WriteOptions};
+pub use freezer::{DEFAULT_FREEZE, Freezer, Frozen};
 pub use guarantees::{Enforcement, Guarantee, Guarantees, Wall};
 pub use guest_client::{GuestClient, GuestOptions, SessionOptions, SessionToken};
+pub use host_workspace::{HostLayer, HostLayerKind, HostWorkspace};
 pub use ports::{PortAddress, PortListener, PortStream, Ports};
+pub use replaceable::ReplaceableSandbox;
 pub use sandbox::{Sandbox, SandboxExt, SandboxState};
 pub use sessions::{CommandInfo, CommandState, OutputPosition, Sessions};
 pub use tree::{DownloadOptions, SkippedEntry, Tree, TreeEntry, TreeEntryKind, TreeEvent};
