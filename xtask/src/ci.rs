@@ -96,6 +96,10 @@ fn fmt(context: &Context, packages: &[String], report: &mut Report) -> Result<()
         command.args(["-p", package]);
     }
     report.check("fmt", run_command(command.args(["--", "--check"]))?);
+    if packages.is_empty() {
+        let mut fuzz = cargo_in(&context.path("fuzz"));
+        report.check("fmt of fuzz", run_command(fuzz.args(["fmt", "--", "--check"]))?);
+    }
     Ok(())
 }
 

@@ -3,8 +3,10 @@
 //! To add one, write the file with its `SUITE` and name it in [`SUITES`].
 
 mod chaos;
+mod crash;
 mod docker;
 mod example;
+mod fuzz;
 mod local_model;
 mod openai_python;
 mod sandbox_linux;
@@ -35,10 +37,12 @@ const SUITES: &[Suite] = &[
     sandbox_linux::ISOLATION,
     docker::SUITE,
     chaos::SUITE,
+    crash::SUITE,
     security::SUITE,
     openai_python::SUITE,
     local_model::SUITE,
     example::SUITE,
+    fuzz::SUITE,
 ];
 
 impl Suite {

@@ -85,12 +85,6 @@ impl WorkspacePath {
         if path.starts_with('/') {
             return Err(WorkspacePathError::Absolute { path: given() });
         }
-        let drive = path.as_bytes();
-        if drive.len() >= 2 && drive[0].is_ascii_alphabetic() && drive[1] == b':'
-            || path.contains('\\')
-        {
-            return Err(WorkspacePathError::Windows { path: given() });
-        }
         let mut components = Vec::new();
         for component in path.split('/') {
             match component {
@@ -104,6 +98,13 @@ impl WorkspacePath {
         }
         if path.len() > MAX_PATH_BYTES {
             return Err(WorkspacePathError::TooLong { path: given() });
+        }
+        // What is kept is looked at, not what was written: `./c:` is kept as `c:`.
+        let drive = components.first().map_or(&[][..], |first| first.as_bytes());
+        if drive.len() >= 2 && drive[0].is_ascii_alphabetic() && drive[1] == b':'
+            || path.contains('\\')
+        {
+            return Err(WorkspacePathError::Windows { path: given() });
         }
         if components.is_empty() { Ok(Self::root()) } else { Ok(Self(components.join("/").into())) }
     }
@@ -230,6 +231,9 @@ mod tests {
         check("a\0b", "Nul");
         check("C:", "Windows");
         check("c:/x", "Windows");
+        // What is kept would be read as a drive the next time.
+        check("./c:/", "Windows");
+        check("a/c:", "a/c:");
         check("a\\b", "Windows");
         check("\\\\host\\share", "Windows");
         check(&"x".repeat(256), "TooLong");

@@ -15,8 +15,9 @@ use std::{
 use async_trait::async_trait;
 use cofferdam_core::SandboxId;
 use cofferdam_sandbox::{
-    Enforcement, ExecRequest, Files, Guarantee, Guarantees, GuestClient, GuestOptions, LossReason,
-    Process, Sandbox, SandboxBackend, SandboxError, SandboxSpec, SandboxState, Tree, Wall,
+    Enforcement, ExecRequest, Files, Guarantee, Guarantees, GuestClient, GuestOptions,
+    ListedSandbox, LossReason, Process, Sandbox, SandboxBackend, SandboxError, SandboxSpec,
+    SandboxState, Tree, Wall,
 };
 use tokio::net::UnixStream;
 
@@ -93,6 +94,14 @@ impl SandboxBackend for PlainBackend {
 
     async fn attach(&self, _state: &SandboxState) -> Result<Arc<dyn Sandbox>, SandboxError> {
         Err(SandboxError::Unsupported { backend: NAME, operation: "attaching" })
+    }
+
+    async fn list(&self) -> Result<Vec<ListedSandbox>, SandboxError> {
+        Ok(Vec::new())
+    }
+
+    async fn remove(&self, _id: &SandboxId) -> Result<(), SandboxError> {
+        Ok(())
     }
 }
 

@@ -39,7 +39,9 @@ pub use error::JournalError;
 pub use journal::{Journal, Seq};
 pub use lease::{Epoch, Lease};
 pub use memory::MemoryJournal;
-pub use record::{RecordBody, RunOutcome};
+pub use record::{
+    ApprovalVerdict, Decision, Fork, PauseReason, RecordBody, Resolution, RunOutcome,
+};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteJournal;
 pub use summary::{Holder, RunFilter, RunStatus, RunSummary};

@@ -1,4 +1,7 @@
 //! [`JournalLayer`]: the intent of a tool call is durable before it starts, its result before anybody hears of it.
+//!
+//! A call that ends with its sandbox or with the run has no result: what became of it is found out later, from what the tool
+//! said with the intent.
 
 use std::{
     sync::Arc,
@@ -57,30 +60,35 @@ where
         let writer = Arc::clone(&self.writer);
         Box::pin(async move {
             let step = request.context.step;
+            let (tool, context) = (Arc::clone(&request.tool), request.context.clone());
             let intent = RecordBody::ToolIntended {
                 step,
                 tool: request.call.name.clone(),
                 input_hash: cofferdam_journal::content_hash(request.call.input.as_bytes()),
                 effects: request.effects,
-                idempotency_key: format!("{}/{step}", request.context.run),
+                idempotency_key: context.idempotency_key.to_string(),
+                probe: tool.intend(&context, &request.input).await?,
             };
             append(&writer, intent).await?;
             let result = match service.ready().await {
                 Ok(ready) => ready.call(request).await,
                 Err(error) => Err(error),
             };
-            let finished = match &result {
-                Ok(output) => {
-                    RecordBody::ToolFinished { step, output: Some(output.clone()), error: None }
-                }
-                Err(error) => {
-                    RecordBody::ToolFinished { step, output: None, error: Some(error.to_string()) }
-                }
+            let (output, error) = match &result {
+                Ok(output) => (Some(output.clone()), None),
+                Err(error) if leaves_outcome_open(error) => return result,
+                Err(error) => (None, Some(error.to_string())),
             };
-            append(&writer, finished).await?;
+            append(&writer, RecordBody::ToolFinished { step, output, error }).await?;
+            tool.settled(&context).await;
             result
         })
     }
+}
+
+/// Whether nobody knows what became of a call that failed like this: the journal then keeps the intent without a result.
+fn leaves_outcome_open(error: &ToolError) -> bool {
+    matches!(error, ToolError::Cancelled | ToolError::SandboxLost(_) | ToolError::Layer(_))
 }
 
 async fn append(writer: &JournalWriter, body: RecordBody) -> Result<(), ToolError> {

@@ -22,7 +22,6 @@ use cofferdam_model::{ModelCall, ModelError, ModelResponse};
 use cofferdam_policy::{Rule, RulePolicy};
 use cofferdam_testkit::{CountingEntropy, FixedClock, FunctionTool};
 use cofferdam_tool::{Tool, ToolContext, ToolError, ToolRequest, ToolSet};
-use tokio_util::sync::CancellationToken;
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 
 const WRITES: Effects = Effects { class: EffectClass::Unknown, writes: true, network: false };
@@ -182,13 +181,7 @@ async fn call(
     let mut results = Vec::new();
     for place in 0..calls {
         let step = StepId { turn: 1, call: place };
-        let context = ToolContext {
-            run: run.clone(),
-            step,
-            call_id: CallId::new("c"),
-            cancel: CancellationToken::new(),
-            progress: None,
-        };
+        let context = ToolContext::new(run.clone(), step, CallId::new("c"));
         let model_call = ToolCall {
             call_id: CallId::new("c"),
             name: "act".into(),

@@ -99,10 +99,7 @@ impl Connected {
             ..GuestOptions::default()
         };
         match GuestClient::resume(guest_stream(attached, said.clone()), options).await {
-            Ok(client) => {
-                let id = state.id.clone();
-                Ok(DockerSandbox::new(id, state, client, said, container, wall_time))
-            }
+            Ok(client) => Ok(DockerSandbox::new(state, client, said, container, wall_time)),
             Err(error) => Err(better_reason(error, container.following(), &said).await),
         }
     }
@@ -154,7 +151,7 @@ impl Connected {
     }
 }
 
-fn label<'a>(inspected: &'a ContainerInspectResponse, name: &str) -> Option<&'a String> {
+pub(crate) fn label<'a>(inspected: &'a ContainerInspectResponse, name: &str) -> Option<&'a String> {
     inspected.config.as_ref()?.labels.as_ref()?.get(name)
 }
 

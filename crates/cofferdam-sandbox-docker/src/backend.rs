@@ -13,8 +13,8 @@ use bollard::{
 };
 use cofferdam_core::SandboxId;
 use cofferdam_sandbox::{
-    Enforcement, Guarantees, GuestClient, GuestOptions, RootFilesystem, Sandbox, SandboxBackend,
-    SandboxError, SandboxSpec, SandboxState, SessionOptions, SessionToken, Wall,
+    Enforcement, Guarantees, GuestClient, GuestOptions, ListedSandbox, RootFilesystem, Sandbox,
+    SandboxBackend, SandboxError, SandboxSpec, SandboxState, SessionOptions, SessionToken, Wall,
 };
 use serde_json::json;
 use tokio::sync::{Mutex, OnceCell};
@@ -70,7 +70,7 @@ struct Inner {
 pub(crate) struct Connected {
     pub(crate) engine: Engine,
     info: SystemInfo,
-    labels: Labels,
+    pub(crate) labels: Labels,
     pub(crate) events: Arc<Events>,
     users: Users,
     turn: AtomicU32,
@@ -237,6 +237,19 @@ impl SandboxBackend for DockerBackend {
         });
         attached.await.map_err(|error| SandboxError::Host {
             operation: "find a container again",
+            source: Box::new(error),
+        })?
+    }
+
+    async fn list(&self) -> Result<Vec<ListedSandbox>, SandboxError> {
+        self.inner.connected().await?.list().await
+    }
+
+    async fn remove(&self, id: &SandboxId) -> Result<(), SandboxError> {
+        let (inner, id) = (Arc::clone(&self.inner), id.clone());
+        let removed = tokio::spawn(async move { inner.connected().await?.remove(&id).await });
+        removed.await.map_err(|error| SandboxError::Host {
+            operation: "remove a container",
             source: Box::new(error),
         })?
     }
@@ -414,30 +427,29 @@ impl Connected {
         );
         let lingers = !spec.linger.is_zero();
         let token = if lingers { Some(new_token()?) } else { None };
-        self.make(spec, image, &id, &name, token).await?;
-        let said = Said::default();
         let environment = container::environment(&image.environment, spec);
+        let mut data = json!({ "container": name, "labels": spec.labels });
+        if lingers {
+            data["lingering"] = json!(Lingering {
+                environment: environment.clone(),
+                output_bytes: spec.limits.output_bytes,
+                idle_time: spec.limits.idle_time,
+                linger: spec.linger,
+            });
+        }
+        let state = SandboxState { version: 1, backend: BACKEND.to_owned(), id, data };
+        self.make(spec, image, &state, &name, token).await?;
+        let said = Said::default();
         let options = GuestOptions {
             workspace: WORKSPACE.to_owned(),
-            environment: environment.clone(),
+            environment,
             max_output_bytes: spec.limits.output_bytes,
             idle_time: spec.limits.idle_time,
             session: token.map(|token| SessionOptions::new(token, spec.linger)),
             ..GuestOptions::default()
         };
         let client = self.start(options, &container, &said).await?;
-        let mut data = json!({ "container": name, "labels": spec.labels });
-        if lingers {
-            data["lingering"] = json!(Lingering {
-                environment,
-                output_bytes: spec.limits.output_bytes,
-                idle_time: spec.limits.idle_time,
-                linger: spec.linger,
-            });
-        }
-        let state = SandboxState { version: 1, backend: BACKEND.to_owned(), id: id.clone(), data };
-        let wall_time = spec.limits.wall_time;
-        Ok(DockerSandbox::new(id, state, client, said, container, wall_time))
+        Ok(DockerSandbox::new(state, client, said, container, spec.limits.wall_time))
     }
 
     /// Asks the engine for the container.
@@ -445,11 +457,12 @@ impl Connected {
         &self,
         spec: &SandboxSpec,
         image: &Image,
-        id: &SandboxId,
+        state: &SandboxState,
         name: &str,
         token: Option<SessionToken>,
     ) -> Result<(), SandboxError> {
-        let mut labels = self.labels.for_sandbox(id.as_str(), spec);
+        let mut labels = self.labels.for_sandbox(state.id.as_str(), spec);
+        labels.insert(labels::STATE.to_owned(), state.data.to_string());
         if let Some(token) = token {
             labels.insert(labels::SESSION.to_owned(), attach::token_text(token));
         }

@@ -1,6 +1,10 @@
 //! What is written on containers and images, so that whoever comes later knows whose they are and until when.
 
-use std::{collections::HashMap, fs, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    time::Duration,
+};
 
 use cofferdam_sandbox::SandboxSpec;
 
@@ -13,6 +17,10 @@ pub(crate) const SECONDS: &str = "cofferdam.seconds";
 /// What a host proves itself with to a guest that lingers, in hexadecimal digits. Whoever may read labels may do all with a
 /// container.
 pub(crate) const SESSION: &str = "cofferdam.session";
+/// The process that made a sandbox which outlives it: [`Owner`] as text.
+pub(crate) const MAKER: &str = "cofferdam.maker";
+/// [`SandboxState::data`](cofferdam_sandbox::SandboxState::data) as JSON, for who finds a sandbox in a list.
+pub(crate) const STATE: &str = "cofferdam.state";
 /// The image that a prepared image was made of.
 pub(crate) const BASE_IMAGE: &str = "cofferdam.base-image";
 /// Before the names of the specification's own labels.
@@ -40,8 +48,17 @@ impl Labels {
         if !spec.linger.is_zero() {
             // It outlives its process, so that says nothing of it.
             labels.insert(OWNER.to_owned(), Owner::default().to_string());
+            labels.insert(MAKER.to_owned(), self.owner.to_string());
         }
         labels
+    }
+
+    /// Returns the labels of the specification among those of a container.
+    pub(crate) fn of_spec(labels: &HashMap<String, String>) -> BTreeMap<String, String> {
+        let own = labels.iter().filter_map(|(name, value)| {
+            Some((name.strip_prefix(OF_SPEC)?.to_owned(), value.clone()))
+        });
+        own.collect()
     }
 
     pub(crate) fn for_helper(&self) -> HashMap<String, String> {
@@ -75,6 +92,12 @@ impl Owner {
             return Self::default();
         };
         Self { place, process, started }
+    }
+
+    /// Returns whether this is a process of this host that lives.
+    pub(crate) fn is_alive(&self) -> bool {
+        place().is_some_and(|here| here == self.place)
+            && start_time(self.process) == Some(self.started)
     }
 
     /// Returns whether this is a process of this host, and is no more.
@@ -135,7 +158,7 @@ mod tests {
     #[test]
     fn only_a_process_of_this_host_is_known_to_be_dead() {
         let this = Owner::this();
-        assert!(!this.is_dead());
+        assert!(this.is_alive() && !this.is_dead());
         assert!(
             Owner { started: this.started + 1, ..this.clone() }.is_dead(),
             "another of that id"

@@ -60,6 +60,8 @@
 //! - It shares the kernel of the engine's machine, and trusts the engine, which is usually root there.
 //! - A sandbox ends with the process that made it, unless [`SandboxSpec::linger`] says otherwise; then
 //!   [`SandboxBackend::attach`] finds it, by a relay that the engine starts beside the guest.
+//! - [`SandboxBackend::list`] says of a sandbox that somebody is connected while the process that made it lives on this host
+//!   or a relay runs in it: an engine does not tell who is at the other end of a container's streams.
 //! - Images with the guest, and roots that were imported for them, stay on the engine: the 16 that were used last, for a week
 //!   ([`DockerBackendBuilder::keep_images`]). `docker image ls 'cofferdam/*'` lists them, and they can be removed at any time.
 //!   Images that were pulled, and the names that an image file brings, are the engine's and stay.
@@ -68,6 +70,7 @@
 //! [`SandboxBackend::guarantees`]: cofferdam_sandbox::SandboxBackend::guarantees
 //! [`SandboxSpec::linger`]: cofferdam_sandbox::SandboxSpec::linger
 //! [`SandboxBackend::attach`]: cofferdam_sandbox::SandboxBackend::attach
+//! [`SandboxBackend::list`]: cofferdam_sandbox::SandboxBackend::list
 #![forbid(unsafe_code)]
 
 mod archive;
@@ -77,9 +80,11 @@ mod container;
 mod endpoint;
 mod engine;
 mod events;
+mod held;
 mod image;
 mod labels;
 mod layout;
+mod list;
 mod prepare;
 mod prepared;
 mod sandbox;

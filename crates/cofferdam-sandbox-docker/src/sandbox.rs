@@ -20,6 +20,7 @@ use futures::StreamExt as _;
 use crate::{
     engine::{Engine, refusal},
     events::Following,
+    held::Held,
     stream::Said,
 };
 
@@ -128,10 +129,10 @@ async fn is_gone(engine: &Engine, name: &str) {
 /// A live sandbox of [`crate::DockerBackend`].
 #[derive(Debug)]
 pub(crate) struct DockerSandbox {
-    id: SandboxId,
     state: SandboxState,
     inside: Arc<Inside>,
     wall_time: tokio::task::JoinHandle<()>,
+    _held: Held,
 }
 
 /// What commands under way need of their sandbox.
@@ -146,7 +147,6 @@ struct Inside {
 impl DockerSandbox {
     /// Wraps a container whose guest has answered.
     pub(crate) fn new(
-        id: SandboxId,
         state: SandboxState,
         client: GuestClient,
         said: Said,
@@ -164,7 +164,8 @@ impl DockerSandbox {
                 }
             }
         });
-        Self { id, state, inside, wall_time }
+        let held = Held::new(&state.id);
+        Self { state, inside, wall_time, _held: held }
     }
 }
 
@@ -222,7 +223,7 @@ pub(crate) async fn better_reason(
 #[async_trait]
 impl Sandbox for DockerSandbox {
     fn id(&self) -> &SandboxId {
-        &self.id
+        &self.state.id
     }
 
     fn state(&self) -> SandboxState {

@@ -7,7 +7,7 @@
 use std::{
     fs::File,
     io::{self, Read, Write},
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
 };
 
 use crate::{
@@ -19,6 +19,10 @@ use crate::{
     sys,
 };
 
+/// Where a guest that lingers finds the socket at which its host comes back. A launcher that makes such a guest keeps the
+/// number free.
+pub(crate) const DOOR: RawFd = 3;
+
 /// What the child takes from the launcher; all else is closed.
 pub(crate) struct Descriptors<'a> {
     /// The stream that becomes the guest's descriptor 0.
@@ -29,6 +33,8 @@ pub(crate) struct Descriptors<'a> {
     pub(crate) said: BorrowedFd<'a>,
     /// The report socket.
     pub(crate) report: &'a File,
+    /// The listening socket that becomes the guest's descriptor [`DOOR`], if it lingers.
+    pub(crate) door: Option<BorrowedFd<'a>>,
     /// Files of cgroups to write itself to.
     pub(crate) joins: &'a [File],
 }
@@ -46,7 +52,7 @@ fn build(
     steps: &Steps,
     descriptors: &Descriptors<'_>,
 ) -> Result<std::convert::Infallible, Failure> {
-    let &Descriptors { stream, guest, said, report, joins } = descriptors;
+    let &Descriptors { stream, guest, said, report, door, joins } = descriptors;
     // The streams of other sandboxes are not for this one, not even for a moment.
     steps.run(Step::Descriptors, b"of others", || close_others(descriptors))?;
     // If the launcher dies from here on, this process dies with it, and with this process the whole pid namespace. If
@@ -100,7 +106,13 @@ fn build(
         sys::set_standard(stream, 0)?;
         sys::set_standard(null.as_fd(), 1)?;
         sys::set_standard(said, 2)?;
-        sys::close_on_exec_from(3)
+        match door {
+            None => sys::close_on_exec_from(3),
+            Some(door) => {
+                sys::set_standard(door, DOOR)?;
+                sys::close_on_exec_from(4)
+            }
+        }
     })?;
     for filter in &plan.filters {
         steps.run(Step::Seccomp, b"", || sys::install_filter(filter))?;
@@ -114,10 +126,13 @@ fn build(
 
 /// Closes every descriptor that is not for this child.
 fn close_others(descriptors: &Descriptors<'_>) -> io::Result<()> {
-    let Descriptors { stream, guest, said, report, joins } = descriptors;
+    let Descriptors { stream, guest, said, report, door, joins } = descriptors;
     let ours = [stream.as_raw_fd(), guest.as_raw_fd(), said.as_raw_fd(), report.as_raw_fd()];
+    // What holds the place of the door stays, so that nothing else is opened there.
+    let door = door.iter().flat_map(|door| [DOOR, door.as_raw_fd()]);
     let mut kept: Vec<u32> = ours
         .into_iter()
+        .chain(door)
         .chain(joins.iter().map(AsRawFd::as_raw_fd))
         .map(i32::cast_unsigned)
         .collect();

@@ -3,7 +3,7 @@
 use std::ffi::CString;
 
 use crate::{
-    plan::{Entry, HostTree, Identity, LandlockAccess, LandlockRule, Plan, Root, Scratch},
+    plan::{Entry, HostTree, Identity, LandlockAccess, LandlockRule, Linger, Plan, Root, Scratch},
     report::Step,
 };
 
@@ -35,6 +35,9 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Plan> {
         cgroup_directories: r.list(Reader::bytes)?,
         oom_counter: r.option(Reader::bytes)?,
         wall_time_ms: r.u64()?,
+        linger: r.option(|r| {
+            Ok(Linger { time_ms: r.u64()?, directory: r.bytes()?, ended: r.bytes()? })
+        })?,
         root: Root {
             staging: r.text()?,
             layers: r.list(Reader::text)?,

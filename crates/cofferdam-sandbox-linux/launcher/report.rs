@@ -14,6 +14,15 @@ pub(crate) const READY: u8 = 2;
 /// The sandbox has ended: code is an [`EndCause`], number the exit code or signal, detail what the guest said last.
 pub(crate) const ENDED: u8 = 3;
 
+/// How it stands with a sandbox that lingers, told to whoever connects to its supervisor: code is 1 if a host is attached, else
+/// 0, detail the milliseconds that it has left, in decimal digits.
+pub(crate) const STATUS: u8 = 4;
+
+/// What a host says to the supervisor of a sandbox that lingers: it is attached to it, which its closing ends.
+pub(crate) const ATTACH: u8 = b'a';
+/// It wants the end.
+pub(crate) const END: u8 = b'e';
+
 /// Declares the steps once, for both programs.
 macro_rules! steps {
     ($($step:ident),* $(,)?) => {
@@ -89,4 +98,6 @@ pub(crate) enum EndCause {
     HostClosed = 4,
     /// The kernel killed the guest for memory.
     OutOfMemory = 5,
+    /// The supervisor killed it because no host was attached for its linger time.
+    Left = 6,
 }

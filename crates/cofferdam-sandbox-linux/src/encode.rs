@@ -20,6 +20,11 @@ pub(crate) fn encode(plan: &Plan) -> Vec<u8> {
     w.list(&plan.cgroup_directories, |w, path| w.bytes(path));
     w.option(plan.oom_counter.as_ref(), |w, path| w.bytes(path));
     w.u64(plan.wall_time_ms);
+    w.option(plan.linger.as_ref(), |w, linger| {
+        w.u64(linger.time_ms);
+        w.bytes(&linger.directory);
+        w.bytes(&linger.ended);
+    });
     w.bytes(plan.root.staging.to_bytes());
     w.list(&plan.root.layers, |w, path| w.bytes(path.to_bytes()));
     w.list(&plan.root.trees, |w, tree| {
@@ -109,7 +114,7 @@ mod tests {
     use super::*;
     use crate::{
         decode::{BadPlan, decode},
-        plan::{HostTree, Identity, LandlockAccess, LandlockRule, Root, Scratch},
+        plan::{HostTree, Identity, LandlockAccess, LandlockRule, Linger, Root, Scratch},
         report::Step,
     };
 
@@ -125,6 +130,11 @@ mod tests {
             cgroup_directories: vec![b"/cg".to_vec()],
             oom_counter: Some(b"/cg/memory.events".to_vec()),
             wall_time_ms: u64::MAX,
+            linger: Some(Linger {
+                time_ms: 60_000,
+                directory: b"/run/1".to_vec(),
+                ended: b"/run/1.ended".to_vec(),
+            }),
             root: Root {
                 staging: c"/tmp".into(),
                 layers: vec![c"/cache/2".into(), c"/cache/1".into()],

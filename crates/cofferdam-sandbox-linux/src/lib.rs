@@ -117,11 +117,13 @@ mod idle;
 mod launch;
 mod launcher;
 mod layout;
+mod linger;
 mod mode;
 mod programs;
 mod rootfs;
 mod sandbox;
 mod setup;
+mod state_directory;
 mod walls;
 
 // The contract with the launcher, which is a program of its own and compiles the same files.

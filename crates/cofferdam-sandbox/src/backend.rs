@@ -9,12 +9,12 @@ use std::{
 };
 
 use async_trait::async_trait;
-use cofferdam_core::{NetworkAccess, SandboxLimits, WorkspacePath};
+use cofferdam_core::{NetworkAccess, SandboxId, SandboxLimits, Timestamp, WorkspacePath};
 use serde::{Deserialize, Serialize};
 
-use crate::{Guarantees, Sandbox, SandboxError, SandboxState, Wall};
+use crate::{Capabilities, Guarantees, Sandbox, SandboxError, SandboxState, Wall};
 
-/// What a backend must do: report its walls, make a box, find a box again.
+/// What a backend must do: report its walls, make a box, find a box again, tell which there are.
 #[async_trait]
 pub trait SandboxBackend: Debug + Send + Sync + 'static {
     /// Returns the backend's name as written in states and reports, such as `linux`.
@@ -27,11 +27,22 @@ pub trait SandboxBackend: Debug + Send + Sync + 'static {
     /// Fails only if probing itself is impossible; a wall that is missing is reported, not an error.
     async fn guarantees(&self) -> Result<Guarantees, SandboxError>;
 
-    /// Makes a sandbox with an empty workspace.
+    /// Looks what sandboxes of this backend can do on this host beyond what every sandbox does; nothing is assumed. Default:
+    /// nothing.
     ///
     /// # Errors
     ///
-    /// [`SandboxError::Unenforceable`] names what was asked and cannot be enforced here.
+    /// Fails only if looking itself is impossible; what cannot be done is reported, not an error.
+    async fn capabilities(&self) -> Result<Capabilities, SandboxError> {
+        Ok(Capabilities::default())
+    }
+
+    /// Makes a sandbox, with an empty workspace unless the specification has a [`SandboxSpec::base`].
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::Unenforceable`] names what was asked and cannot be enforced here, [`SandboxError::Base`] why a
+    /// workspace cannot begin with a directory.
     ///
     /// # Cancel safety
     ///
@@ -44,7 +55,54 @@ pub trait SandboxBackend: Debug + Send + Sync + 'static {
     ///
     /// [`SandboxError::Lost`] if it is gone, [`SandboxError::Unsupported`] if this backend's sandboxes end with the
     /// process that made them.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the sandbox goes on as if nobody had attached. An earlier connection may be closed.
     async fn attach(&self, state: &SandboxState) -> Result<Arc<dyn Sandbox>, SandboxError>;
+
+    /// Lists the sandboxes of this backend that are on this host or engine, also those of processes that have died.
+    ///
+    /// All that linger are there. One that ends with the process that made it may be left out, if only that process knows
+    /// it. What ends meanwhile may still be listed; the order is not defined.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::Unavailable`] if what the backend stands on does not answer. A single sandbox that cannot be read is
+    /// left out, not an error.
+    async fn list(&self) -> Result<Vec<ListedSandbox>, SandboxError>;
+
+    /// Ends a sandbox that [`list`](Self::list) names, whoever is connected to it, and removes everything of it from the
+    /// host or engine. Idempotent: a name that nobody has, or has any more, is `Ok`.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::Cleanup`] names what is left; calling again retries.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the sandbox ends all the same, or goes on as before; calling again removes it.
+    async fn remove(&self, id: &SandboxId) -> Result<(), SandboxError>;
+}
+
+/// A sandbox as [`SandboxBackend::list`] finds it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ListedSandbox {
+    /// Its name.
+    pub id: SandboxId,
+    /// [`SandboxBackend::name`] of the backend that made it.
+    pub backend: String,
+    /// [`SandboxSpec::labels`] that it was made with.
+    pub labels: BTreeMap<String, String>,
+    /// When it was made, by the clock of the host or engine.
+    pub created: Timestamp,
+    /// When it ends at the latest if nobody does anything: at the end of its wall time, or of its linger time where the backend
+    /// knows since when nobody is connected. `None` if neither is known.
+    pub expires: Option<Timestamp>,
+    /// Whether a process is connected to it. A backend that cannot know it for certain says that one may be.
+    pub connected: bool,
+    /// What [`SandboxBackend::attach`] finds it with. It holds no secret.
+    pub state: SandboxState,
 }
 
 /// What a sandbox is to be.
@@ -72,11 +130,32 @@ pub struct SandboxSpec {
     pub require: BTreeSet<Wall>,
     /// Which system calls commands may make.
     pub system_calls: SystemCallProfile,
-    /// How long the sandbox outlives its last connection, so that [`SandboxBackend::attach`] finds it. Default zero: it ends
-    /// with the connection or the process that made it.
+    /// How long the sandbox outlives its last connection, so that [`SandboxBackend::attach`] finds it, within its wall time.
+    /// Default zero: it ends with the connection or the process that made it.
     pub linger: Duration,
     /// Workspace paths that commands can read and not write.
     pub read_only: Vec<WorkspacePath>,
+    /// What the workspace begins with. Default: nothing, it is empty. A backend whose [`Capabilities::workspace_base`] is
+    /// false refuses one.
+    pub base: Option<WorkspaceBase>,
+}
+
+/// A directory of the host whose content a workspace begins with, without a copy of it.
+///
+/// Any number of sandboxes may have the same one at the same time: each sees its own changes alone, and none changes the
+/// directory. Its files appear as those of the sandbox's user, if they belong to the user of the process that makes the
+/// sandbox, as those of nobody otherwise. Only what is written counts against the limits of a sandbox; a file of the base that
+/// is changed counts as a whole.
+///
+/// What a name of the base is, a command may notice in three ways: to rename a directory of it fails with `EXDEV`, as between
+/// file systems, and programs copy instead; the names of a hard link part when one of them is written; and what is mounted
+/// below it is not seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkspaceBase {
+    /// An absolute path. What is in it must not change while a sandbox uses it. It is not trusted: nothing in it is run or
+    /// interpreted outside of a sandbox.
+    pub directory: PathBuf,
 }
 
 /// A named set of system calls.

@@ -23,7 +23,7 @@
 //!
 //! - [`cases`]: the table. Commands are in the groups `exec`, `start`, `streams`, `signals`, `terminals`, `processes` and
 //!   `clock`, the workspace in `files`, `paths`, `tree`, `generated` and `races`, what only some can in `capabilities`, and the
-//!   rest in `cancel`, `lifecycle` and `limits`.
+//!   rest in `cancel`, `lifecycle`, `listing` and `limits`.
 //! - [`run`]: runs those that match [`Options::filter`].
 //! - [`Report`]: what came of each.
 
@@ -36,6 +36,7 @@ mod generated;
 mod layout;
 mod lifecycle;
 mod limits;
+mod listing;
 mod model;
 mod paths;
 mod processes;
@@ -136,6 +137,7 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
         cancel::CASES,
         capabilities::CASES,
         lifecycle::CASES,
+        listing::CASES,
         limits::CASES,
     ]
     .into_iter()

@@ -53,6 +53,22 @@ pub enum SandboxError {
         /// What to do about it.
         remedy: String,
     },
+    /// A workspace cannot begin with this directory here: begin with an empty one and fill it.
+    #[error("a workspace cannot begin with {directory}: {reason}; {remedy}")]
+    Base {
+        /// The directory, as it was asked for.
+        directory: String,
+        /// What stands in the way, such as a file system that does not show files as another user's.
+        reason: String,
+        /// What to do about it.
+        remedy: String,
+    },
+    /// The sandbox did not stand still in time, and goes on: read it as it is, or try again.
+    #[error("the sandbox did not stand still within {} ms", .max.as_millis())]
+    FreezeTimeout {
+        /// The bound.
+        max: std::time::Duration,
+    },
     /// The request makes no sense: correct it.
     #[error("invalid sandbox request: {reason}")]
     InvalidRequest {
@@ -199,7 +215,10 @@ impl SandboxError {
     #[must_use]
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Host { .. } | Self::Cleanup { .. } | Self::Unavailable { .. } => Retry::Backoff,
+            Self::Host { .. }
+            | Self::Cleanup { .. }
+            | Self::Unavailable { .. }
+            | Self::FreezeTimeout { .. } => Retry::Backoff,
             _ => Retry::Never,
         }
     }

@@ -4,14 +4,18 @@
 //! stream of the guest that runs inside. Everything else (exec, files, trees) is the guest's, so it is the same on
 //! every backend.
 //!
-//! - [`backend`]: [`SandboxBackend`], [`SandboxSpec`].
+//! - [`backend`]: [`SandboxBackend`], [`SandboxSpec`], [`ListedSandbox`].
 //! - [`sandbox`]: [`Sandbox`] and [`SandboxExt`].
+//! - [`replaceable`]: [`ReplaceableSandbox`], in whose place another can come.
 //! - [`exec`]: [`ExecRequest`], [`ExecEvent`], [`Process`].
 //! - [`files`]: [`Files`] and its options.
 //! - [`tree`]: [`Tree`]: many files in one stream.
 //! - [`sessions`]: [`Sessions`]: commands that outlive a connection.
 //! - [`ports`]: [`Ports`]: connections in and out.
 //! - [`watch`]: [`Watcher`]: changes of files.
+//! - [`capabilities`]: [`Capabilities`]: what sandboxes can do here beyond what every one does.
+//! - [`host_workspace`]: [`HostWorkspace`]: the workspace as files of the host.
+//! - [`freezer`]: [`Freezer`]: a sandbox that stands still for a moment.
 //! - [`guest_client`]: [`GuestClient`], the host's side of the guest protocol.
 //! - [`guarantees`]: what a host truly enforces.
 //! - [`error`]: the one error, [`SandboxError`].
@@ -25,29 +29,40 @@
 #![forbid(unsafe_code)]
 
 pub mod backend;
+pub mod capabilities;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod error;
 pub mod exec;
 pub mod files;
+pub mod freezer;
 pub mod guarantees;
 pub mod guest_client;
+pub mod host_workspace;
 pub mod ports;
+pub mod replaceable;
 pub mod sandbox;
 pub mod sessions;
 mod spec_check;
 pub mod tree;
 pub mod watch;
 
-pub use backend::{ImageSource, RootFilesystem, SandboxBackend, SandboxSpec, SystemCallProfile};
+pub use backend::{
+    ImageSource, ListedSandbox, RootFilesystem, SandboxBackend, SandboxSpec, SystemCallProfile,
+    WorkspaceBase,
+};
+pub use capabilities::Capabilities;
 pub use error::{LossReason, SandboxError};
 pub use exec::{
     ExecEvent, ExecOutput, ExecRequest, ExitStatus, Process, ProcessControl, Signal, TerminalSize,
 };
 pub use files::{FileKind, FileMetadata, Files, ListOptions, Listing, ListingEntry, WriteOptions};
+pub use freezer::{DEFAULT_FREEZE, Freezer, Frozen};
 pub use guarantees::{Enforcement, Guarantee, Guarantees, Wall};
 pub use guest_client::{GuestClient, GuestOptions, SessionOptions, SessionToken};
+pub use host_workspace::{HostLayer, HostLayerKind, HostWorkspace};
 pub use ports::{PortAddress, PortListener, PortStream, Ports};
+pub use replaceable::ReplaceableSandbox;
 pub use sandbox::{Sandbox, SandboxExt, SandboxState};
 pub use sessions::{CommandInfo, CommandState, OutputPosition, Sessions};
 pub use tree::{DownloadOptions, SkippedEntry, Tree, TreeEntry, TreeEntryKind, TreeEvent};

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    ExecEvent, ExecOutput, ExecRequest, Files, Ports, Process, SandboxError, Sessions, Tree,
-    Watcher,
+    ExecEvent, ExecOutput, ExecRequest, Files, Freezer, HostWorkspace, Ports, Process,
+    SandboxError, Sessions, Tree, Watcher,
 };
 
 /// A live sandbox. All methods may be called at the same time from many tasks.
@@ -54,6 +54,16 @@ pub trait Sandbox: Debug + Send + Sync + 'static {
 
     /// Returns the watching of files, if there is one.
     fn watcher(&self) -> Option<&dyn Watcher> {
+        None
+    }
+
+    /// Returns the workspace as files of the host, if the host can see it. It can be read also after the sandbox was lost.
+    fn host_workspace(&self) -> Option<&dyn HostWorkspace> {
+        None
+    }
+
+    /// Returns what stops the sandbox for a moment, if something can.
+    fn freezer(&self) -> Option<&dyn Freezer> {
         None
     }
 

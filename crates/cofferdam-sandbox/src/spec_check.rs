@@ -42,6 +42,14 @@ impl SandboxSpec {
         if limits.cpu_weight.is_some_and(|weight| !(1..=10_000).contains(&weight)) {
             return Err(invalid("the limit cpu_weight is not between 1 and 10000"));
         }
+        if let Some(base) = &self.base
+            && !base.directory.is_absolute()
+        {
+            return Err(invalid(format!(
+                "the base {} is not an absolute path",
+                base.directory.display()
+            )));
+        }
         check_variables(&self.environment)
     }
 }

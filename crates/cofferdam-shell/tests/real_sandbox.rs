@@ -2,7 +2,13 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use cofferdam_apply_patch::tool::ApplyPatchTool;
 use cofferdam_core::{CallId, RunId, StepId, ToolOutput, WorkspacePath};
@@ -15,7 +21,6 @@ use cofferdam_shell::{
 };
 use cofferdam_tool::{Tool, ToolContext, ToolError, ToolInput};
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 
 /// A sandbox with the command tools.
 struct Bench {
@@ -72,13 +77,10 @@ impl Bench {
 }
 
 fn context() -> ToolContext {
-    ToolContext {
-        run: RunId::new("r"),
-        step: StepId { turn: 1, call: 0 },
-        call_id: CallId::new("c"),
-        cancel: CancellationToken::new(),
-        progress: None,
-    }
+    // Each call has a place of its own, as in a run: its command is named by it.
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    ToolContext::new(RunId::new("r"), StepId { turn: 1, call }, CallId::new("c"))
 }
 
 #[tokio::test]

@@ -16,8 +16,8 @@ use std::sync::{
 use async_trait::async_trait;
 use cofferdam_core::{NetworkAccess, SandboxId};
 use cofferdam_sandbox::{
-    Enforcement, ExecRequest, Files, Guarantees, LossReason, Process, Sandbox, SandboxBackend,
-    SandboxError, SandboxSpec, SandboxState, Tree,
+    Enforcement, ExecRequest, Files, Guarantees, ListedSandbox, LossReason, Process, Sandbox,
+    SandboxBackend, SandboxError, SandboxSpec, SandboxState, Tree,
 };
 use tokio::sync::{OnceCell, Semaphore};
 
@@ -113,6 +113,37 @@ impl SandboxBackend for FaultyBackend {
                 Ok(self.wrap(self.inner.create(&SandboxSpec::default()).await?))
             }
             attached => attached,
+        }
+    }
+
+    async fn list(&self) -> Result<Vec<ListedSandbox>, SandboxError> {
+        let mut found = self.inner.list().await?;
+        match self.defect {
+            Defect::ListForgetsLabels => {
+                for listed in &mut found {
+                    listed.labels.clear();
+                }
+            }
+            Defect::ListNamesAnother => {
+                for listed in &mut found {
+                    listed.state.id = SandboxId::new("another");
+                }
+            }
+            _ => {}
+        }
+        Ok(found)
+    }
+
+    async fn remove(&self, id: &SandboxId) -> Result<(), SandboxError> {
+        match self.defect {
+            Defect::RemoveDoesNothing => Ok(()),
+            Defect::RemoveOfNobodyFails
+                if self.inner.list().await?.iter().all(|listed| listed.id != *id) =>
+            {
+                let source = "there is no such sandbox".into();
+                Err(SandboxError::Cleanup { what: id.to_string(), source })
+            }
+            _ => self.inner.remove(id).await,
         }
     }
 }

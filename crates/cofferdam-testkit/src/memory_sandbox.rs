@@ -47,8 +47,8 @@ use std::{
 use async_trait::async_trait;
 use cofferdam_core::{NetworkAccess, SandboxId};
 use cofferdam_sandbox::{
-    Enforcement, Guarantee, Guarantees, LossReason, RootFilesystem, Sandbox, SandboxBackend,
-    SandboxError, SandboxSpec, SandboxState, SystemCallProfile, Wall,
+    Enforcement, Guarantee, Guarantees, ListedSandbox, LossReason, RootFilesystem, Sandbox,
+    SandboxBackend, SandboxError, SandboxSpec, SandboxState, SystemCallProfile, Wall,
 };
 
 pub use self::live::OPERATIONS;
@@ -77,9 +77,13 @@ impl MemoryBackend {
     /// Returns how many sandboxes have neither ended nor been dropped.
     #[must_use]
     pub fn open_sandboxes(&self) -> usize {
-        let made = self.made();
-        let open = made.sandboxes.values().filter_map(Weak::upgrade);
-        open.filter(|sandbox| sandbox.loss().is_none()).count()
+        self.open().len()
+    }
+
+    fn open(&self) -> Vec<Arc<MemorySandbox>> {
+        // Collected first: what is dropped here for the last time must not find the table locked.
+        let made: Vec<_> = self.made().sandboxes.values().filter_map(Weak::upgrade).collect();
+        made.into_iter().filter(|sandbox| sandbox.loss().is_none()).collect()
     }
 }
 
@@ -122,6 +126,22 @@ impl SandboxBackend for MemoryBackend {
                 .ok_or(SandboxError::Lost { reason: LossReason::Closed }),
             Some(Some(reason)) => Err(SandboxError::Lost { reason }),
             None => Err(SandboxError::Lost { reason: LossReason::Closed }),
+        }
+    }
+
+    async fn list(&self) -> Result<Vec<ListedSandbox>, SandboxError> {
+        tokio::task::yield_now().await;
+        let listed = self.open().iter().map(|sandbox| sandbox.listed()).collect();
+        tokio::task::yield_now().await;
+        Ok(listed)
+    }
+
+    async fn remove(&self, id: &SandboxId) -> Result<(), SandboxError> {
+        tokio::task::yield_now().await;
+        let found = self.made().sandboxes.get(id).and_then(Weak::upgrade);
+        match found {
+            Some(sandbox) => sandbox.close().await,
+            None => Ok(()),
         }
     }
 }

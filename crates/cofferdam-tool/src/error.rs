@@ -44,6 +44,12 @@ pub enum ToolError {
         /// What the model is told.
         message: String,
     },
+    /// Somebody was asked and will answer later: the run pauses.
+    #[error("the call waits for approval ({})", reasons.join("; "))]
+    AwaitingApproval {
+        /// Why it needs approval.
+        reasons: Vec<String>,
+    },
     /// A budget of the run is used up: the run ends.
     #[error("the budget of {what} is used up ({used} of {limit})")]
     BudgetExhausted {

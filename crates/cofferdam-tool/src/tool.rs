@@ -1,4 +1,11 @@
 //! [`Tool`], what it is given ([`ToolInput`], [`ToolContext`]) and how it shows progress.
+//!
+//! # What becomes of a call when the harness dies
+//!
+//! Before a call starts, its intent is in the journal, with what [`Tool::intend`] returned. If there is no result after a
+//! restart, the class of its [`Effects`] decides: what may be run twice is run again, and a call of class
+//! [`Probe`](cofferdam_core::EffectClass::Probe) is asked about with [`Tool::probe`]. Nothing is ever guessed: a tool that
+//! cannot tell says [`ProbeOutcome::Unknown`], and a person or a policy decides.
 
 use std::{fmt::Debug, sync::Arc};
 
@@ -36,6 +43,70 @@ pub trait Tool: Debug + Send + Sync + 'static {
     /// The future is dropped on a timeout: whatever it started must end with it. Before that, `context.cancel` is
     /// cancelled when the run is, so that a tool can end softly.
     async fn call(&self, context: &ToolContext, input: ToolInput) -> Result<ToolOutput, ToolError>;
+
+    /// Returns the facts that [`Tool::probe`] will need to find out what became of this call. Called before the call, after
+    /// it was allowed; what it returns is journaled with the intent. It changes nothing and is bounded by the tool.
+    ///
+    /// The default has none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tool::call`], which is then not made.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    async fn intend(&self, context: &ToolContext, input: &ToolInput) -> Result<Value, ToolError> {
+        let _ = (context, input);
+        Ok(Value::Null)
+    }
+
+    /// Finds out what became of a call that was intended and has no result. `intended` is what [`Tool::intend`] returned
+    /// then. If the call still goes on, this waits for its end as the call itself would have.
+    ///
+    /// The default cannot tell.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tool::call`]; the call's outcome stays unknown.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Tool::call`].
+    async fn probe(
+        &self,
+        context: &ToolContext,
+        input: &ToolInput,
+        intended: &Value,
+    ) -> Result<ProbeOutcome, ToolError> {
+        let _ = (context, input, intended);
+        Ok(ProbeOutcome::Unknown { why: "the tool cannot find out what became of it".into() })
+    }
+
+    /// Called when the result of a call is durable, so that what was kept to find it out can be given up. The default does
+    /// nothing.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, something may be kept longer than needed.
+    async fn settled(&self, context: &ToolContext) {
+        let _ = context;
+    }
+}
+
+/// What became of a call that was intended and has no result.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum ProbeOutcome {
+    /// It was carried out, and this is what it returned or would have returned.
+    Finished(ToolOutput),
+    /// It was not carried out, not even in part: it may be run.
+    NotStarted,
+    /// Nobody can tell.
+    Unknown {
+        /// What is known and what is not, for a person.
+        why: String,
+    },
 }
 
 /// The input of a call, decoded as the tool's specification says.
@@ -89,10 +160,48 @@ pub struct ToolContext {
     pub step: StepId,
     /// The model's name of the call.
     pub call_id: CallId,
+    /// `RUN/TURN.CALL`: the same each time that this call is made, also after a resume, and never another call's.
+    pub idempotency_key: Arc<str>,
+    /// Whether somebody was asked about this call, and what the answer was.
+    pub approval: ApprovalState,
     /// Cancelled when the run is.
     pub cancel: CancellationToken,
     /// Who is shown output as it appears.
     pub progress: Option<Arc<dyn ToolProgress>>,
+}
+
+impl ToolContext {
+    /// Makes the context of a call that nobody was asked about, cancels or watches.
+    #[must_use]
+    pub fn new(run: RunId, step: StepId, call_id: CallId) -> Self {
+        let idempotency_key = format!("{run}/{step}").into();
+        Self {
+            run,
+            step,
+            call_id,
+            idempotency_key,
+            approval: ApprovalState::default(),
+            cancel: CancellationToken::new(),
+            progress: None,
+        }
+    }
+}
+
+/// Whether somebody was asked about a call, as the journal tells.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum ApprovalState {
+    /// Nobody was asked.
+    #[default]
+    Unasked,
+    /// Somebody was asked and has not answered.
+    Asked,
+    /// Somebody said yes.
+    Approved,
+    /// Somebody said no.
+    Refused {
+        /// Why; told to the model.
+        reason: String,
+    },
 }
 
 /// Someone who is shown what a tool does while it does it, such as a display.

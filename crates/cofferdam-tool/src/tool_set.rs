@@ -43,6 +43,8 @@ pub struct ToolRequest {
     pub effects: Effects,
     /// What surrounds it.
     pub context: ToolContext,
+    /// The tool.
+    pub tool: Arc<dyn Tool>,
 }
 
 impl ToolSet {
@@ -94,7 +96,7 @@ impl ToolSet {
         })?;
         let input = decode(&tool.spec().input, &call.input)?;
         let effects = tool.effects(&input);
-        Ok(ToolRequest { call, input, effects, context })
+        Ok(ToolRequest { call, input, effects, context, tool: Arc::clone(tool) })
     }
 }
 
@@ -124,7 +126,6 @@ mod tests {
     use async_trait::async_trait;
     use cofferdam_core::{CallId, RunId, StepId, ToolCallKind, ToolOutput};
     use serde_json::json;
-    use tokio_util::sync::CancellationToken;
 
     use super::*;
 
@@ -162,13 +163,8 @@ mod tests {
             input: input.into(),
             extra: serde_json::Map::new(),
         };
-        let context = ToolContext {
-            run: RunId::new("r"),
-            step: StepId { turn: 1, call: 0 },
-            call_id: CallId::new("c"),
-            cancel: CancellationToken::new(),
-            progress: None,
-        };
+        let step = StepId { turn: 1, call: 0 };
+        let context = ToolContext::new(RunId::new("r"), step, CallId::new("c"));
         let got = match set().prepare(call, context) {
             Ok(request) => format!("{:?}", request.input),
             Err(error) => error.to_string(),

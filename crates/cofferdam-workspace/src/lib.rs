@@ -2,6 +2,7 @@
 //!
 //! - [`Materializer`]: resolves the manifest's sources on the host, refuses what is not allowed, and uploads all entries
 //!   as one stream. Nothing is uploaded before every entry has been checked.
+//! - [`HostTree`]: a directory of the host that takes the same stream, for workspaces to begin with.
 //! - [`Collector`]: copies declared outputs to a directory of the host, distrusting the sandbox that sends them.
 //! - [`Materialized`], [`Collected`]: receipts of what was done.
 //! - [`MaterializeError`], [`CollectError`]: what can go wrong, each with the entry or output and what to do.
@@ -22,6 +23,7 @@ mod collect_error;
 mod collector;
 mod git;
 mod host_file;
+mod host_tree;
 mod links;
 mod local_tree;
 mod materialize_error;
@@ -33,6 +35,7 @@ mod receipt;
 pub use collect_error::CollectError;
 pub use collector::{CollectLimits, Collector};
 pub use host_file::HostFileError;
+pub use host_tree::{HostTree, HostTreeLimits};
 pub use materialize_error::MaterializeError;
 pub use materializer::{Materializer, SecretResolver};
 pub use receipt::{Collected, Materialized, MaterializedEntry, SkippedOutput};

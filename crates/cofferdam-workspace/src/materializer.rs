@@ -12,7 +12,7 @@ use cofferdam_core::{BoxError, Secret, SecretRef, WorkspacePath};
 use cofferdam_manifest::{
     ByteSize, Entry, EntrySource, GitSource, LocalDir, LocalFile, Manifest, Mode, RootSource,
 };
-use cofferdam_sandbox::{ImageSource, RootFilesystem, Sandbox, SandboxError, SandboxSpec};
+use cofferdam_sandbox::{ImageSource, RootFilesystem, Sandbox, SandboxError, SandboxSpec, Tree};
 use futures::StreamExt;
 use rustix::{fs::FileType, io::Errno};
 use tokio::sync::mpsc;
@@ -165,6 +165,23 @@ impl Materializer {
         manifest: &Manifest,
         sandbox: &dyn Sandbox,
     ) -> Result<Materialized, MaterializeError> {
+        self.materialize_into(manifest, sandbox.tree()).await
+    }
+
+    /// As [`Materializer::materialize`], into anything that takes trees, such as a directory from which workspaces begin.
+    ///
+    /// # Errors
+    ///
+    /// As [`Materializer::materialize`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Materializer::materialize`].
+    pub async fn materialize_into(
+        &self,
+        manifest: &Manifest,
+        tree: &dyn Tree,
+    ) -> Result<Materialized, MaterializeError> {
         let mut clones = Vec::new();
         for (path, entry) in &manifest.entries {
             if let EntrySource::Git(source) = &entry.source {
@@ -183,7 +200,7 @@ impl Materializer {
         })
         .await?;
         // The clones live until everything is sent.
-        upload(plan, clones, sandbox).await
+        upload(plan, clones, tree).await
     }
 
     fn add_entry(
@@ -478,11 +495,11 @@ fn bytes_cap(bytes: Option<ByteSize>) -> u64 {
     bytes.unwrap_or(Entry::DEFAULT_MAX_BYTES).bytes()
 }
 
-/// Sends a plan to a sandbox; reading runs on a thread of its own and is held back by a slow sandbox.
+/// Sends a plan to a tree; reading runs on a thread of its own and is held back by a slow tree.
 async fn upload(
     plan: Plan,
     clones: Vec<(WorkspacePath, GitClone)>,
-    sandbox: &dyn Sandbox,
+    tree: &dyn Tree,
 ) -> Result<Materialized, MaterializeError> {
     let (sender, mut receiver) = mpsc::channel(WAITING_PIECES);
     let reading = tokio::task::spawn_blocking(move || {
@@ -497,7 +514,7 @@ async fn upload(
         sent
     });
     let events = futures::stream::poll_fn(move |context| receiver.poll_recv(context)).boxed();
-    let uploaded = sandbox.tree().upload(&WorkspacePath::root(), events).await;
+    let uploaded = tree.upload(&WorkspacePath::root(), events).await;
     let entries = joined(reading.await)?;
     let uploaded = uploaded.map_err(MaterializeError::Sandbox)?;
     Ok(Materialized { entries, uploaded })

@@ -96,6 +96,7 @@ fn harness(url: &str, tool: Arc<dyn Tool>) -> Result<Harness, Failure> {
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
         owner: "bench".into(),
+        keeper: None,
     }))
 }
 

@@ -45,6 +45,7 @@ impl Session {
             clock: Arc::new(SystemClock),
             entropy,
             owner: format!("process {}", std::process::id()),
+            keeper: None,
         });
         Ok(Self { setup, sandbox, materialized, harness })
     }

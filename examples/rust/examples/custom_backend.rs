@@ -14,8 +14,11 @@ use std::sync::{
 use async_trait::async_trait;
 use cofferdam::{
     Agent,
+    core::SandboxId,
     model::ScriptedModel,
-    sandbox::{Guarantees, Sandbox, SandboxBackend, SandboxError, SandboxSpec, SandboxState},
+    sandbox::{
+        Guarantees, ListedSandbox, Sandbox, SandboxBackend, SandboxError, SandboxSpec, SandboxState,
+    },
     sandbox_linux::LinuxBackend,
 };
 
@@ -45,6 +48,14 @@ impl SandboxBackend for Counting {
 
     async fn attach(&self, state: &SandboxState) -> Result<Arc<dyn Sandbox>, SandboxError> {
         self.inner.attach(state).await
+    }
+
+    async fn list(&self) -> Result<Vec<ListedSandbox>, SandboxError> {
+        self.inner.list().await
+    }
+
+    async fn remove(&self, id: &SandboxId) -> Result<(), SandboxError> {
+        self.inner.remove(id).await
     }
 }
 

@@ -47,6 +47,7 @@ async fn main() -> anyhow::Result<()> {
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
         owner: "example".into(),
+        keeper: None,
     });
     let report = harness.run(RunRequest::new("demo", "greet me")).await?;
     println!("{}", report.output);

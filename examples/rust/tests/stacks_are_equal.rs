@@ -59,6 +59,7 @@ async fn observe(
         clock,
         entropy: Arc::new(CountingEntropy::default()),
         owner: "test".into(),
+        keeper: None,
     });
     let report = harness.run_as(RunId::new("r"), RunRequest::new("a", "go")).await.unwrap();
     assert_eq!(report.output, "done");

@@ -38,6 +38,12 @@ const NEEDS: &[Need] = &[
         present: has_static_libc,
     },
     Need {
+        what: "a C++ compiler",
+        package: "g++",
+        without: "the suite `fuzz`",
+        present: || find_program("c++").is_some(),
+    },
+    Need {
         what: "dockerd",
         package: "docker.io",
         without: "the tests of the Docker backend",

@@ -8,8 +8,8 @@ use std::{
     ptr,
 };
 
-/// The most descriptors of one message.
-const MAX_DESCRIPTORS: usize = 4;
+/// The most descriptors of one message, which is the kernel's own bound.
+const MAX_DESCRIPTORS: usize = 253;
 
 #[repr(C)]
 struct IoVector {

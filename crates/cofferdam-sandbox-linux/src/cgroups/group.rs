@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     time::Instant,
@@ -17,13 +18,14 @@ use super::{Version, path_bytes, settings::write_file};
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// The cgroups of one sandbox: at most one directory of version 2, and of version 1 one for each controller.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Group {
     /// All directories, in the order in which they were made.
     pub(crate) directories: Vec<PathBuf>,
     /// The file whose `oom_kill` line counts the kills for memory.
     pub(crate) oom_counter: Option<PathBuf>,
     /// The files of version 1 to which the first process writes itself.
+    #[serde(skip)]
     joins: Vec<PathBuf>,
     /// The directory of version 2.
     tree: Option<PathBuf>,
@@ -140,7 +142,6 @@ impl Group {
 }
 
 /// What a version 2 directory can do with all processes at once.
-#[cfg_attr(not(test), expect(dead_code, reason = "for consistent snapshots, which come next"))]
 impl Group {
     /// Kills every process in it. Idempotent; the processes leave it a moment later.
     pub(crate) fn kill(&self) -> io::Result<()> {
@@ -149,7 +150,11 @@ impl Group {
             (None, None) => Ok(()),
         }
     }
+}
 
+/// Stopping all processes at once, which a version 2 directory can do.
+#[cfg_attr(not(test), expect(dead_code, reason = "for consistent snapshots, which come next"))]
+impl Group {
     /// Stops every process in it until [`Group::thaw`]. Takes effect a moment later.
     ///
     /// # Errors

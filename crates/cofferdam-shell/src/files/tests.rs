@@ -6,18 +6,11 @@ use cofferdam_core::{CallId, Content, Effects, RunId, StepId};
 use cofferdam_testkit::{MemoryFiles, ScriptedSandbox};
 use cofferdam_tool::{Tool, ToolContext, ToolInput};
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 
 use super::*;
 
 async fn call(tool: &dyn Tool, arguments: Value) -> String {
-    let context = ToolContext {
-        run: RunId::new("r"),
-        step: StepId { turn: 1, call: 0 },
-        call_id: CallId::new("c"),
-        cancel: CancellationToken::new(),
-        progress: None,
-    };
+    let context = ToolContext::new(RunId::new("r"), StepId { turn: 1, call: 0 }, CallId::new("c"));
     let input = ToolInput::Json(arguments);
     assert_eq!(tool.effects(&input), Effects::PURE);
     match tool.call(&context, input).await {

@@ -129,10 +129,18 @@ pub enum Defect {
     GuaranteesAreUnsorted,
     /// All sandboxes have one name.
     IdsRepeat,
+    /// A list has no labels.
+    ListForgetsLabels,
+    /// The states in a list are of another sandbox.
+    ListNamesAnother,
     /// Each loss has the same reason.
     LossHasNoReason,
     /// All sandboxes are one.
     OneWorkspaceForAll,
+    /// Removing by name does nothing.
+    RemoveDoesNothing,
+    /// Removing what is not there fails.
+    RemoveOfNobodyFails,
     /// The second close fails.
     SecondCloseFails,
     /// The state names another backend.

@@ -160,7 +160,7 @@ pub(super) fn check_variable(name: &str, value: &str) -> Result<(), SandboxError
 }
 
 /// Nanoseconds since the Unix epoch, as files are stamped.
-fn now() -> i64 {
+pub(super) fn now() -> i64 {
     let time = clock_gettime(ClockId::Realtime);
     time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec)
 }

@@ -1,13 +1,14 @@
 //! [`MemorySandbox`]: the seams over a sandbox in memory.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cofferdam_core::{SandboxId, WorkspacePath};
+use cofferdam_core::{SandboxId, Timestamp, WorkspacePath};
 use cofferdam_sandbox::{
-    DownloadOptions, ExecRequest, FileMetadata, Files, ListOptions, Listing, LossReason, Process,
-    Sandbox, SandboxError, SandboxSpec, SandboxState, Tree, TreeEvent, WriteOptions,
+    DownloadOptions, ExecRequest, FileMetadata, Files, ListOptions, ListedSandbox, Listing,
+    LossReason, Process, Sandbox, SandboxError, SandboxSpec, SandboxState, Tree, TreeEvent,
+    WriteOptions,
 };
 use futures::{
     StreamExt,
@@ -18,7 +19,7 @@ use tokio::task::JoinHandle;
 
 use super::{
     BACKEND, invalid,
-    live::{Live, file_error},
+    live::{Live, file_error, now},
     process,
 };
 use crate::tree_stream;
@@ -28,6 +29,8 @@ use crate::tree_stream;
 pub(super) struct MemorySandbox {
     id: SandboxId,
     live: Arc<Live>,
+    labels: BTreeMap<String, String>,
+    created: Timestamp,
     timer: JoinHandle<()>,
 }
 
@@ -41,11 +44,26 @@ impl MemorySandbox {
                 live.end(LossReason::WallTime);
             }
         });
-        Self { id, live, timer }
+        let created = Timestamp(u64::try_from(now() / 1_000_000).unwrap_or(0));
+        Self { id, live, labels: spec.labels.clone(), created, timer }
     }
 
     pub(super) fn loss(&self) -> Option<LossReason> {
         self.live.loss()
+    }
+
+    pub(super) fn listed(&self) -> ListedSandbox {
+        let wall_time = self.live.limits.wall_time.as_millis();
+        let wall_time = u64::try_from(wall_time).unwrap_or(u64::MAX);
+        ListedSandbox {
+            id: self.id.clone(),
+            backend: BACKEND.to_owned(),
+            labels: self.labels.clone(),
+            created: self.created,
+            expires: Some(Timestamp(self.created.as_millis().saturating_add(wall_time))),
+            connected: true,
+            state: self.state(),
+        }
     }
 }
 

@@ -4,4 +4,5 @@
 mod collect;
 mod fake;
 mod git;
+mod host_tree;
 mod materialize;

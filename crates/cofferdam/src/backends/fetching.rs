@@ -6,11 +6,12 @@
 use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
+use cofferdam_core::SandboxId;
 use cofferdam_image::{ImageCache, ImageCacheOptions, ImageError, Reference};
 use cofferdam_registry::{Registry, RegistryOptions};
 use cofferdam_sandbox::{
-    Guarantees, ImageSource, RootFilesystem, Sandbox, SandboxBackend, SandboxError, SandboxSpec,
-    SandboxState,
+    Guarantees, ImageSource, ListedSandbox, RootFilesystem, Sandbox, SandboxBackend, SandboxError,
+    SandboxSpec, SandboxState,
 };
 
 /// A backend that finds images in a cache, and the cache.
@@ -40,6 +41,14 @@ impl<B: SandboxBackend> SandboxBackend for FetchingBackend<B> {
 
     async fn attach(&self, state: &SandboxState) -> Result<Arc<dyn Sandbox>, SandboxError> {
         self.inner.attach(state).await
+    }
+
+    async fn list(&self) -> Result<Vec<ListedSandbox>, SandboxError> {
+        self.inner.list().await
+    }
+
+    async fn remove(&self, id: &SandboxId) -> Result<(), SandboxError> {
+        self.inner.remove(id).await
     }
 }
 

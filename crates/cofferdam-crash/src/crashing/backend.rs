@@ -1,0 +1,50 @@
+//! [`CrashingBackend`]: any sandbox backend, with points.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use cofferdam_sandbox::{
+    Guarantees, Sandbox, SandboxBackend, SandboxError, SandboxSpec, SandboxState,
+};
+
+use super::sandbox::CrashingSandbox;
+use crate::point::Points;
+
+/// A backend whose process may die when a sandbox is made or found again, and at the calls on its sandboxes.
+#[derive(Debug)]
+pub struct CrashingBackend {
+    inner: Arc<dyn SandboxBackend>,
+    points: Arc<Points>,
+}
+
+impl CrashingBackend {
+    /// Puts points around a backend.
+    pub fn new(inner: Arc<dyn SandboxBackend>, points: Arc<Points>) -> Self {
+        Self { inner, points }
+    }
+
+    fn decorate(&self, sandbox: Arc<dyn Sandbox>) -> Arc<dyn Sandbox> {
+        Arc::new(CrashingSandbox::new(sandbox, Arc::clone(&self.points)))
+    }
+}
+
+#[async_trait]
+impl SandboxBackend for CrashingBackend {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    async fn guarantees(&self) -> Result<Guarantees, SandboxError> {
+        self.inner.guarantees().await
+    }
+
+    async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        let made = self.points.around("sandbox.create", self.inner.create(spec)).await?;
+        Ok(self.decorate(made))
+    }
+
+    async fn attach(&self, state: &SandboxState) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        let found = self.points.around("sandbox.attach", self.inner.attach(state)).await?;
+        Ok(self.decorate(found))
+    }
+}

@@ -1,0 +1,71 @@
+//! `CrashingSandbox`: any sandbox, with points.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use cofferdam_core::SandboxId;
+use cofferdam_sandbox::{
+    ExecRequest, Files, Ports, Process, Sandbox, SandboxError, SandboxState, Sessions, Tree,
+    Watcher,
+};
+
+use super::tree::CrashingTree;
+use crate::point::Points;
+
+/// A sandbox whose process may die when a command is started, a tree is sent, or the sandbox is closed.
+#[derive(Debug)]
+pub(super) struct CrashingSandbox {
+    inner: Arc<dyn Sandbox>,
+    points: Arc<Points>,
+    tree: CrashingTree,
+}
+
+impl CrashingSandbox {
+    pub(super) fn new(inner: Arc<dyn Sandbox>, points: Arc<Points>) -> Self {
+        let tree = CrashingTree::new(Arc::clone(&inner), Arc::clone(&points));
+        Self { inner, points, tree }
+    }
+}
+
+#[async_trait]
+impl Sandbox for CrashingSandbox {
+    fn id(&self) -> &SandboxId {
+        self.inner.id()
+    }
+
+    fn state(&self) -> SandboxState {
+        self.inner.state()
+    }
+
+    async fn exec(&self, request: ExecRequest) -> Result<Process, SandboxError> {
+        self.points.around("sandbox.exec", self.inner.exec(request)).await
+    }
+
+    fn files(&self) -> &dyn Files {
+        self.inner.files()
+    }
+
+    fn tree(&self) -> &dyn Tree {
+        &self.tree
+    }
+
+    fn sessions(&self) -> Option<&dyn Sessions> {
+        self.inner.sessions()
+    }
+
+    fn ports(&self) -> Option<&dyn Ports> {
+        self.inner.ports()
+    }
+
+    fn watcher(&self) -> Option<&dyn Watcher> {
+        self.inner.watcher()
+    }
+
+    async fn lost(&self) -> SandboxError {
+        self.inner.lost().await
+    }
+
+    async fn close(&self) -> Result<(), SandboxError> {
+        self.points.around("sandbox.close", self.inner.close()).await
+    }
+}

@@ -1,0 +1,162 @@
+//! [`Scenario`]: one run of the agent, from its first process to the one that ends it, with those between that were killed.
+
+use std::{collections::BTreeMap, path::Path};
+
+use anyhow::{Context as _, Result};
+use cofferdam_core::RunId;
+use cofferdam_core::StepId;
+use cofferdam_journal::{Decision, PauseReason};
+use crate::{
+    tools::names,
+    defect::Defect,
+    drive,
+    ending::{Ending, Final, State},
+    judge::{self, Expected, Judge},
+    ledger::{Deed, Ledger, Line},
+    process::{Blow, End, Process},
+    world::World,
+};
+
+/// Processes of one scenario at most; one that needs more goes round in circles.
+const MAX_PROCESSES: u32 = 40;
+
+/// A run to be disturbed.
+#[derive(Debug, Clone, Copy)]
+pub struct Scenario<'a> {
+    /// The program of this suite.
+    pub program: &'a Path,
+    /// Where directories of scenarios are made.
+    pub places: &'a Path,
+    /// What the run works in.
+    pub world: World,
+    /// What is broken on purpose.
+    pub defect: Option<Defect>,
+}
+
+/// What came of a scenario.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// What killed its processes, in order.
+    pub blows: Vec<Blow>,
+    /// Steps that the run reported as of unknown outcome, with the number of blows by then.
+    pub ambiguous: Vec<(usize, String)>,
+    /// What must not be.
+    pub wrong: Vec<String>,
+    /// How often each point was passed by the first process, if it was not killed.
+    pub points_from_start: BTreeMap<String, u64>,
+    /// The most often that a point was passed by a later process that was not killed.
+    pub points_from_resume: BTreeMap<String, u64>,
+    /// What the run left.
+    pub end: Option<Final>,
+    /// The ledger.
+    pub lines: Vec<Line>,
+}
+
+impl Scenario<'_> {
+    /// Plays it. `next` says what is to kill the process of this number; `None`: nothing more is.
+    ///
+    /// # Errors
+    ///
+    /// If the suite itself fails; what the run does wrong is in the outcome.
+    pub fn play(
+        &self,
+        expected: Option<&Expected>,
+        mut next: impl FnMut(u32) -> Option<Blow>,
+    ) -> Result<Outcome> {
+        let place = tempfile::Builder::new().prefix("scenario-").tempdir_in(self.places)?;
+        let place = place.path();
+        let mut outcome = Outcome::default();
+        let mut judge = Judge::default();
+        let (mut calm, mut decision) = (false, None);
+        for number in 0..MAX_PROCESSES {
+            let blow = if calm { None } else { next(number) };
+            calm |= blow.is_none();
+            let process = Process {
+                program: self.program,
+                place,
+                world: self.world,
+                number,
+                blow: blow.as_ref(),
+                decision: decision.take().as_ref(),
+                defect: self.defect,
+            }
+            .run()?;
+            let records = drive::records(place)?;
+            outcome.lines = Ledger::new(drive::ledger(place), number).read()?;
+            outcome.wrong.extend(judge.after(number, &outcome.lines, &records));
+            match process {
+                End::Killed => outcome.blows.extend(blow),
+                End::Broken(why) => outcome.wrong.push(format!("process {number}: {why}")),
+                End::Done => {
+                    let ending = Ending::take(place).context("a process left no ending")?;
+                    outcome.note_points(number, ending.points);
+                    match ending.state {
+                        State::Paused { reason } => {
+                            decision = outcome.decide(&reason);
+                        }
+                        State::Failed { why } => outcome.wrong.push(format!("the run failed: {why}")),
+                        State::Finished(end) => {
+                            if let Some(expected) = expected {
+                                let told = judge::told(&records);
+                                let lines = &outcome.lines;
+                                outcome.wrong.extend(judge::at_the_end(expected, &end, lines, &told));
+                            }
+                            outcome.end = Some(end);
+                            return Ok(outcome);
+                        }
+                    }
+                }
+            }
+            if !outcome.wrong.is_empty() {
+                return Ok(outcome);
+            }
+        }
+        outcome.wrong.push(format!("the run is not done after {MAX_PROCESSES} processes"));
+        Ok(outcome)
+    }
+}
+
+impl Outcome {
+    fn note_points(&mut self, process: u32, points: BTreeMap<String, u64>) {
+        if process == 0 {
+            self.points_from_start = points;
+            return;
+        }
+        for (point, times) in points {
+            let most = self.points_from_resume.entry(point).or_default();
+            *most = times.max(*most);
+        }
+    }
+
+    /// Decides as a person would who can look at the ledger: what happened is not done again.
+    fn decide(&mut self, reason: &PauseReason) -> Option<Decided> {
+        match reason {
+            PauseReason::Decision { step, tool, why } => {
+                let known = names::SEND != tool;
+                if known {
+                    self.wrong.push(format!("what became of step {step} can be known: {why}"));
+                }
+                let (of, step) = (*step, step.to_string());
+                let happened = self.lines.iter().any(
+                    |line| matches!(&line.deed, Deed::Effect { step: it, .. } if *it == step),
+                );
+                self.ambiguous.push((self.blows.len(), step));
+                let decision = if happened { Decision::TellModel } else { Decision::RunAgain };
+                Some((Some(of), decision))
+            }
+            other => {
+                self.wrong.push(format!("the run waits for {other}"));
+                None
+            }
+        }
+    }
+}
+
+/// A decision, and the step that it is about.
+pub type Decided = (Option<StepId>, Decision);
+
+/// The run of every scenario.
+#[must_use]
+pub fn run() -> RunId {
+    RunId::new("accounts")
+}

@@ -1,0 +1,79 @@
+//! [`World`]: what a run works in, and what is left of that when its process dies.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use anyhow::bail;
+use cofferdam_core::SandboxLimits;
+use cofferdam_sandbox::SandboxSpec;
+use serde::{Deserialize, Serialize};
+
+/// What a run works in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum World {
+    /// No sandbox: tools that reach outside, and the journal.
+    Bare,
+    /// A Linux sandbox that ends with the process; its workspace comes back from the last snapshot.
+    Sealed,
+    /// A Linux sandbox that outlives the process, and is found again.
+    Lingering,
+}
+
+impl World {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Bare, Self::Sealed, Self::Lingering];
+
+    /// Returns true if there is a sandbox.
+    #[must_use]
+    pub fn has_sandbox(self) -> bool {
+        self != Self::Bare
+    }
+
+    /// Returns why runs cannot work in it here, if they cannot.
+    #[must_use]
+    pub fn missing(self) -> Option<String> {
+        None
+    }
+
+    /// Returns what its sandboxes are made of.
+    #[must_use]
+    pub fn spec(self) -> SandboxSpec {
+        SandboxSpec {
+            limits: SandboxLimits {
+                memory_bytes: 64 << 20,
+                disk_bytes: 8 << 20,
+                ..SandboxLimits::default()
+            },
+            linger: match self {
+                Self::Lingering => LINGER,
+                Self::Bare | Self::Sealed => Duration::ZERO,
+            },
+            ..SandboxSpec::default()
+        }
+    }
+}
+
+/// How long a lingering sandbox waits for the next process: longer than that takes to start on a loaded machine, and no longer,
+/// since one that is never found again stays for so long.
+const LINGER: Duration = Duration::from_secs(20);
+
+impl fmt::Display for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Bare => "bare",
+            Self::Sealed => "sealed",
+            Self::Lingering => "lingering",
+        })
+    }
+}
+
+impl FromStr for World {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let Some(world) = Self::ALL.into_iter().find(|world| world.to_string() == text) else {
+            bail!("no world {text:?}; there are bare, sealed and lingering");
+        };
+        Ok(world)
+    }
+}

@@ -1,0 +1,621 @@
+//! Nodes: directories, pages of large directories, and lists of the chunks of large files.
+//!
+//! A node is two byte strings. The *canonical* one says what is in it, and its hash is the node's id. The *places* say where
+//! the things lie that it names, in the order in which it names them; they are no part of the id, so the same tree has the
+//! same id wherever it is stored, and finding something takes no index.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{ChunkId, PackName, TreeId},
+    path::Name,
+    wire::{Decoder, Encoder, Malformed},
+};
+
+/// The version of nodes that is written.
+const VERSION: u8 = 1;
+const LEAF: u8 = 1;
+const BRANCH: u8 = 2;
+const EXTENTS: u8 = 3;
+
+/// Files up to this size lie in the node of their directory.
+pub(crate) const MAX_INLINE_FILE: usize = 256;
+/// Files with more pieces have them in nodes of their own.
+pub(crate) const MAX_ENTRY_EXTENTS: usize = 64;
+/// Pieces in one such node.
+pub(crate) const MAX_NODE_EXTENTS: usize = 8192;
+/// A directory with more entries is cut into pages.
+const MAX_LEAF_ENTRIES: usize = 512;
+/// A directory that takes more bytes is cut into pages.
+const MAX_LEAF_BYTES: usize = 256 << 10;
+/// The most entries of a page.
+const MAX_PAGE_ENTRIES: usize = 1024;
+/// The most bytes of the canonical form of a node.
+pub(crate) const MAX_NODE_BYTES: usize = 16 << 20;
+/// The longest target of a symbolic link, as Linux has it.
+pub(crate) const MAX_TARGET_BYTES: usize = 4095;
+const MAX_XATTRS: usize = 64;
+const MAX_XATTR_NAME: usize = 255;
+/// The most bytes that the attributes of one file have, names and values together.
+pub(crate) const MAX_XATTR_BYTES: usize = 64 << 10;
+const ID: usize = 32;
+
+/// The mode, time and attributes of a file, directory or link. Owners are not kept: a sandbox has one user.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Metadata {
+    /// Permission bits, set-id and sticky bits: the lower twelve.
+    pub mode: u16,
+    /// When the content was last changed, in nanoseconds since the Unix epoch.
+    pub modified_ns: i64,
+    /// Extended attributes, in ascending order of their names; which are kept, the source decides.
+    pub xattrs: Vec<Xattr>,
+}
+
+/// An extended attribute.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Xattr {
+    /// Its whole name, such as `user.comment`; at most 255 bytes.
+    pub name: Vec<u8>,
+    /// Its value.
+    pub value: Vec<u8>,
+}
+
+/// How much is in a tree. The root directory is not counted; each name of a file with several is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Totals {
+    /// Names of regular files.
+    pub files: u64,
+    /// Directories below the root.
+    pub directories: u64,
+    /// Symbolic links.
+    pub symbolic_links: u64,
+    /// Bytes of content, holes included, counted for each name.
+    pub bytes: u64,
+}
+
+impl Totals {
+    /// Adds what one entry counts for.
+    pub(crate) fn add(&mut self, kind: &EntryKind) {
+        match kind {
+            EntryKind::File { size, .. } => {
+                self.files += 1;
+                self.bytes = self.bytes.saturating_add(*size);
+            }
+            EntryKind::Directory { totals, .. } => {
+                self.directories = self.directories.saturating_add(totals.directories + 1);
+                self.files = self.files.saturating_add(totals.files);
+                self.symbolic_links = self.symbolic_links.saturating_add(totals.symbolic_links);
+                self.bytes = self.bytes.saturating_add(totals.bytes);
+            }
+            EntryKind::SymbolicLink { .. } => self.symbolic_links += 1,
+        }
+    }
+}
+
+/// Where something lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Place {
+    /// In the head of the snapshot that is read.
+    Head,
+    /// In a pack.
+    Pack { pack: PackName, offset: u32, length: u32 },
+}
+
+/// Something by its id, and where it lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Stored<I> {
+    pub(crate) id: I,
+    pub(crate) place: Place,
+}
+
+/// A piece of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Extent {
+    Data { chunk: Stored<ChunkId>, length: u32 },
+    Hole { length: u64 },
+}
+
+impl Extent {
+    pub(crate) fn length(&self) -> u64 {
+        match self {
+            Self::Data { length, .. } => u64::from(*length),
+            Self::Hole { length } => *length,
+        }
+    }
+}
+
+/// What a file holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum FileContent {
+    Inline(Vec<u8>),
+    Extents(Vec<Extent>),
+    /// Nodes of extents, and how many bytes each covers.
+    Lists(Vec<(Stored<TreeId>, u64)>),
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum EntryKind {
+    File { size: u64, link_group: Option<u64>, content: FileContent },
+    Directory { node: Stored<TreeId>, totals: Totals },
+    SymbolicLink { target: Vec<u8> },
+}
+
+/// An entry of a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) name: Name,
+    pub(crate) metadata: Metadata,
+    pub(crate) kind: EntryKind,
+}
+
+/// A page of a large directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Page {
+    pub(crate) first: Name,
+    pub(crate) node: Stored<TreeId>,
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Node {
+    /// A directory, or a page of one: entries in ascending order of names.
+    Leaf(Vec<Entry>),
+    /// A directory in pages.
+    Branch(Vec<Page>),
+    /// A part of a file.
+    Extents(Vec<Extent>),
+}
+
+/// The two byte strings of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NodeBytes {
+    pub(crate) canonical: Vec<u8>,
+    pub(crate) places: Vec<u8>,
+}
+
+impl NodeBytes {
+    /// Returns what is stored: the length of the canonical string, then both.
+    pub(crate) fn join(&self) -> Vec<u8> {
+        let mut encoder = Encoder::default();
+        encoder.text(&self.canonical);
+        encoder.raw(&self.places);
+        encoder.into_bytes()
+    }
+
+    /// Takes apart what is stored.
+    pub(crate) fn split(stored: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+        let mut decoder = Decoder::new(stored);
+        let canonical = decoder.text(MAX_NODE_BYTES)?;
+        Ok((canonical, decoder.rest()))
+    }
+}
+
+impl Node {
+    /// Encodes it; each place goes through `resolve`, which may know a newer one.
+    pub(crate) fn encode(&self, resolve: impl Fn(&[u8; ID], Place) -> Place) -> NodeBytes {
+        let mut writer = NodeWriter { canonical: Encoder::default(), places: Vec::new(), resolve };
+        let canonical = &mut writer.canonical;
+        canonical.byte(VERSION);
+        match self {
+            Self::Leaf(entries) => {
+                canonical.byte(LEAF);
+                canonical.count(entries.len());
+                entries.iter().for_each(|entry| writer.entry(entry));
+            }
+            Self::Branch(pages) => {
+                canonical.byte(BRANCH);
+                canonical.count(pages.len());
+                for page in pages {
+                    writer.canonical.text(page.first.as_bytes());
+                    writer.reference(page.node.id.as_bytes(), page.node.place);
+                }
+            }
+            Self::Extents(extents) => {
+                canonical.byte(EXTENTS);
+                canonical.count(extents.len());
+                extents.iter().for_each(|extent| writer.extent(extent));
+            }
+        }
+        NodeBytes {
+            canonical: writer.canonical.into_bytes(),
+            places: encode_places(&writer.places),
+        }
+    }
+
+    /// Decodes what [`Self::encode`] has written, and nothing else.
+    pub(crate) fn decode(canonical: &[u8], places: &[u8]) -> Result<Self, Malformed> {
+        let mut reader =
+            NodeReader { canonical: Decoder::new(canonical), places: Places::decode(places)? };
+        if reader.canonical.byte()? != VERSION {
+            return Err(Malformed("it is a node of another version"));
+        }
+        let node = match reader.canonical.byte()? {
+            LEAF => Self::Leaf(reader.entries()?),
+            BRANCH => Self::Branch(reader.pages()?),
+            EXTENTS => Self::Extents(reader.extents(MAX_NODE_EXTENTS)?),
+            _ => return Err(Malformed("it is a node of an unknown kind")),
+        };
+        reader.canonical.end()?;
+        reader.places.end()?;
+        Ok(node)
+    }
+}
+
+/// Cuts the entries of a directory into pages; one page if it is not large.
+///
+/// Where a page begins depends on the names alone, so that a change leaves most pages as they were.
+pub(crate) fn pages(entries: Vec<Entry>) -> Vec<Vec<Entry>> {
+    let total: usize = entries.iter().map(estimate).sum();
+    if entries.len() <= MAX_LEAF_ENTRIES && total <= MAX_LEAF_BYTES {
+        return vec![entries];
+    }
+    let mut pages = Vec::new();
+    let mut page = Vec::new();
+    let mut bytes = 0;
+    for entry in entries {
+        let begins = blake3::hash(entry.name.as_bytes()).as_bytes()[0] == 0;
+        let full = page.len() >= MAX_PAGE_ENTRIES || bytes >= MAX_LEAF_BYTES;
+        if (begins || full) && !page.is_empty() {
+            pages.push(std::mem::take(&mut page));
+            bytes = 0;
+        }
+        bytes += estimate(&entry);
+        page.push(entry);
+    }
+    pages.push(page);
+    pages
+}
+
+/// About how many bytes an entry takes, by what is canonical of it.
+fn estimate(entry: &Entry) -> usize {
+    let xattrs: usize =
+        entry.metadata.xattrs.iter().map(|xattr| xattr.name.len() + xattr.value.len()).sum();
+    let kind = match &entry.kind {
+        EntryKind::File { content: FileContent::Inline(bytes), .. } => bytes.len(),
+        EntryKind::File { content: FileContent::Extents(extents), .. } => extents.len() * 36,
+        EntryKind::File { content: FileContent::Lists(lists), .. } => lists.len() * 38,
+        EntryKind::Directory { .. } => 48,
+        EntryKind::SymbolicLink { target } => target.len(),
+    };
+    24 + entry.name.as_bytes().len() + xattrs + kind
+}
+
+struct NodeWriter<F> {
+    canonical: Encoder,
+    places: Vec<Place>,
+    resolve: F,
+}
+
+impl<F: Fn(&[u8; ID], Place) -> Place> NodeWriter<F> {
+    fn reference(&mut self, id: &[u8; ID], place: Place) {
+        self.canonical.raw(id);
+        self.places.push((self.resolve)(id, place));
+    }
+
+    fn extent(&mut self, extent: &Extent) {
+        match extent {
+            Extent::Data { chunk, length } => {
+                self.canonical.byte(0);
+                self.canonical.number(u64::from(*length));
+                self.reference(chunk.id.as_bytes(), chunk.place);
+            }
+            Extent::Hole { length } => {
+                self.canonical.byte(1);
+                self.canonical.number(*length);
+            }
+        }
+    }
+
+    fn entry(&mut self, entry: &Entry) {
+        self.canonical.text(entry.name.as_bytes());
+        encode_metadata(&mut self.canonical, &entry.metadata);
+        match &entry.kind {
+            EntryKind::File { size, link_group, content } => {
+                self.canonical.byte(1);
+                self.canonical.number(*size);
+                self.canonical.byte(u8::from(link_group.is_some()));
+                if let Some(group) = link_group {
+                    self.canonical.raw(&group.to_le_bytes());
+                }
+                self.content(content);
+            }
+            EntryKind::Directory { node, totals } => {
+                self.canonical.byte(2);
+                self.reference(node.id.as_bytes(), node.place);
+                encode_totals(&mut self.canonical, totals);
+            }
+            EntryKind::SymbolicLink { target } => {
+                self.canonical.byte(3);
+                self.canonical.text(target);
+            }
+        }
+    }
+
+    fn content(&mut self, content: &FileContent) {
+        match content {
+            FileContent::Inline(bytes) => {
+                self.canonical.byte(0);
+                self.canonical.raw(bytes);
+            }
+            FileContent::Extents(extents) => {
+                self.canonical.byte(1);
+                self.canonical.count(extents.len());
+                extents.iter().for_each(|extent| self.extent(extent));
+            }
+            FileContent::Lists(lists) => {
+                self.canonical.byte(2);
+                self.canonical.count(lists.len());
+                for (list, length) in lists {
+                    self.reference(list.id.as_bytes(), list.place);
+                    self.canonical.number(*length);
+                }
+            }
+        }
+    }
+}
+
+pub(crate) fn encode_metadata(encoder: &mut Encoder, metadata: &Metadata) {
+    encoder.number(u64::from(metadata.mode));
+    encoder.signed(metadata.modified_ns);
+    encoder.count(metadata.xattrs.len());
+    for xattr in &metadata.xattrs {
+        encoder.text(&xattr.name);
+        encoder.text(&xattr.value);
+    }
+}
+
+pub(crate) fn decode_metadata(decoder: &mut Decoder<'_>) -> Result<Metadata, Malformed> {
+    let mode = u16::try_from(decoder.number()?).map_err(|_| Malformed("a mode is too large"))?;
+    let modified_ns = decoder.signed()?;
+    let count = decoder.count(2)?;
+    let xattrs = (0..count)
+        .map(|_| {
+            let name = decoder.text(MAX_XATTR_NAME)?.to_vec();
+            Ok(Xattr { name, value: decoder.text(MAX_XATTR_BYTES)?.to_vec() })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let metadata = Metadata { mode, modified_ns, xattrs };
+    match metadata.problem() {
+        Some(problem) => Err(Malformed(problem)),
+        None => Ok(metadata),
+    }
+}
+
+impl Metadata {
+    /// Says what keeps it from being stored.
+    pub(crate) fn problem(&self) -> Option<&'static str> {
+        let bytes: usize = self.xattrs.iter().map(|x| x.name.len() + x.value.len()).sum();
+        if self.mode > 0o7777 {
+            Some("a mode has more than permission bits")
+        } else if self.xattrs.len() > MAX_XATTRS || bytes > MAX_XATTR_BYTES {
+            Some("there are too many attributes")
+        } else if self
+            .xattrs
+            .iter()
+            .any(|x| x.name.is_empty() || x.name.len() > MAX_XATTR_NAME || x.name.contains(&0))
+        {
+            Some("an attribute has an unusable name")
+        } else if !self.xattrs.windows(2).all(|pair| pair[0].name < pair[1].name) {
+            Some("attributes are not in order")
+        } else {
+            None
+        }
+    }
+}
+
+pub(crate) fn encode_totals(encoder: &mut Encoder, totals: &Totals) {
+    for number in [totals.files, totals.directories, totals.symbolic_links, totals.bytes] {
+        encoder.number(number);
+    }
+}
+
+pub(crate) fn decode_totals(decoder: &mut Decoder<'_>) -> Result<Totals, Malformed> {
+    /// No tree has so many entries; sums of many stay far from the end of the numbers.
+    const MOST: u64 = 1 << 48;
+    let totals = Totals {
+        files: decoder.number()?,
+        directories: decoder.number()?,
+        symbolic_links: decoder.number()?,
+        bytes: decoder.number()?,
+    };
+    if totals.files.max(totals.directories).max(totals.symbolic_links) > MOST {
+        return Err(Malformed("a count is too large"));
+    }
+    Ok(totals)
+}
+
+struct NodeReader<'a> {
+    canonical: Decoder<'a>,
+    places: Places<'a>,
+}
+
+impl NodeReader<'_> {
+    fn tree(&mut self) -> Result<Stored<TreeId>, Malformed> {
+        let id = TreeId::from_bytes(self.canonical.array()?);
+        Ok(Stored { id, place: self.places.next()? })
+    }
+
+    fn extents(&mut self, most: usize) -> Result<Vec<Extent>, Malformed> {
+        let count = self.canonical.count(2)?;
+        if count == 0 || count > most {
+            return Err(Malformed("a list of pieces is empty or too long"));
+        }
+        let mut extents: Vec<Extent> = Vec::with_capacity(count);
+        for _ in 0..count {
+            let extent = match self.canonical.byte()? {
+                0 => {
+                    let length = self.canonical.number_u32()?;
+                    let id = ChunkId::from_bytes(self.canonical.array()?);
+                    Extent::Data { chunk: Stored { id, place: self.places.next()? }, length }
+                }
+                1 => Extent::Hole { length: self.canonical.number()? },
+                _ => return Err(Malformed("a piece is of an unknown kind")),
+            };
+            let again = matches!(
+                (extents.last(), &extent),
+                (Some(Extent::Hole { .. }), Extent::Hole { .. })
+            );
+            if extent.length() == 0 || again {
+                return Err(Malformed("a piece is empty, or a hole follows a hole"));
+            }
+            extents.push(extent);
+        }
+        Ok(extents)
+    }
+
+    fn entries(&mut self) -> Result<Vec<Entry>, Malformed> {
+        let count = self.canonical.count(6)?;
+        let mut entries: Vec<Entry> = Vec::with_capacity(count);
+        for _ in 0..count {
+            let entry = self.entry()?;
+            if entries.last().is_some_and(|last| last.name >= entry.name) {
+                return Err(Malformed("names are not in ascending order"));
+            }
+            entries.push(entry);
+        }
+        Ok(entries)
+    }
+
+    fn name(&mut self) -> Result<Name, Malformed> {
+        Name::new(self.canonical.text(Name::MAX_BYTES)?)
+            .map_err(|_| Malformed("a name cannot be one"))
+    }
+
+    fn entry(&mut self) -> Result<Entry, Malformed> {
+        let name = self.name()?;
+        let metadata = decode_metadata(&mut self.canonical)?;
+        let kind = match self.canonical.byte()? {
+            1 => {
+                let size = self.canonical.number()?;
+                let link_group = match self.canonical.flag()? {
+                    true => Some(u64::from_le_bytes(self.canonical.array()?)),
+                    false => None,
+                };
+                EntryKind::File { size, link_group, content: self.content(size)? }
+            }
+            2 => {
+                let node = self.tree()?;
+                EntryKind::Directory { node, totals: decode_totals(&mut self.canonical)? }
+            }
+            3 => {
+                let target = self.canonical.text(MAX_TARGET_BYTES)?.to_vec();
+                if target.is_empty() || target.contains(&0) {
+                    return Err(Malformed("a link leads nowhere"));
+                }
+                EntryKind::SymbolicLink { target }
+            }
+            _ => return Err(Malformed("an entry is of an unknown kind")),
+        };
+        Ok(Entry { name, metadata, kind })
+    }
+
+    fn content(&mut self, size: u64) -> Result<FileContent, Malformed> {
+        let form = self.canonical.byte()?;
+        if form == 0 {
+            let length = usize::try_from(size).ok().filter(|length| *length <= MAX_INLINE_FILE);
+            let length = length.ok_or(Malformed("a file is too large to lie in its directory"))?;
+            return Ok(FileContent::Inline(self.canonical.raw(length)?.to_vec()));
+        }
+        if size <= MAX_INLINE_FILE as u64 {
+            return Err(Malformed("a file is too small not to lie in its directory"));
+        }
+        let (content, lengths) = match form {
+            1 => {
+                let extents = self.extents(MAX_ENTRY_EXTENTS)?;
+                let lengths = sum(extents.iter().map(Extent::length));
+                (FileContent::Extents(extents), lengths)
+            }
+            2 => {
+                let count = self.canonical.count(ID + 1)?;
+                let lists = (0..count)
+                    .map(|_| Ok((self.tree()?, self.canonical.number()?)))
+                    .collect::<Result<Vec<_>, Malformed>>()?;
+                let lengths = sum(lists.iter().map(|(_, length)| *length));
+                (FileContent::Lists(lists), lengths)
+            }
+            _ => return Err(Malformed("content is of an unknown form")),
+        };
+        if lengths == Some(size) {
+            Ok(content)
+        } else {
+            Err(Malformed("the pieces of a file are not its size"))
+        }
+    }
+
+    fn pages(&mut self) -> Result<Vec<Page>, Malformed> {
+        let count = self.canonical.count(ID + 2)?;
+        let mut pages: Vec<Page> = Vec::with_capacity(count);
+        for _ in 0..count {
+            let page = Page { first: self.name()?, node: self.tree()? };
+            if pages.last().is_some_and(|last| last.first >= page.first) {
+                return Err(Malformed("pages are not in ascending order"));
+            }
+            pages.push(page);
+        }
+        if pages.len() < 2 {
+            Err(Malformed("a directory of one page is in pages"))
+        } else {
+            Ok(pages)
+        }
+    }
+}
+
+fn sum(mut lengths: impl Iterator<Item = u64>) -> Option<u64> {
+    lengths.try_fold(0_u64, u64::checked_add)
+}
+
+/// Writes places: the packs, then for each place 0 for the head, or the number of its pack, offset and length.
+fn encode_places(places: &[Place]) -> Vec<u8> {
+    let mut packs: Vec<PackName> = Vec::new();
+    let mut body = Encoder::default();
+    for place in places {
+        match place {
+            Place::Head => body.byte(0),
+            Place::Pack { pack, offset, length } => {
+                // Neighbours lie in the same pack: the last is the first to look at.
+                let known = packs.iter().rposition(|known| known == pack);
+                let index = known.unwrap_or_else(|| {
+                    packs.push(*pack);
+                    packs.len() - 1
+                });
+                body.count(index + 1);
+                body.number(u64::from(*offset));
+                body.number(u64::from(*length));
+            }
+        }
+    }
+    let mut encoder = Encoder::default();
+    encoder.count(packs.len());
+    packs.iter().for_each(|pack| encoder.raw(pack.as_bytes()));
+    encoder.raw(&body.into_bytes());
+    encoder.into_bytes()
+}
+
+struct Places<'a> {
+    packs: Vec<PackName>,
+    body: Decoder<'a>,
+}
+
+impl<'a> Places<'a> {
+    fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let mut body = Decoder::new(bytes);
+        let count = body.count(PackName::BYTES)?;
+        let packs =
+            (0..count).map(|_| body.array().map(PackName::from_bytes)).collect::<Result<_, _>>()?;
+        Ok(Self { packs, body })
+    }
+
+    fn next(&mut self) -> Result<Place, Malformed> {
+        let index = match self.body.number_u32()? {
+            0 => return Ok(Place::Head),
+            index => index as usize - 1,
+        };
+        let pack = *self.packs.get(index).ok_or(Malformed("a place is in no pack"))?;
+        Ok(Place::Pack { pack, offset: self.body.number_u32()?, length: self.body.number_u32()? })
+    }
+
+    fn end(&self) -> Result<(), Malformed> {
+        self.body.end()
+    }
+}
