@@ -4,25 +4,43 @@
 //! happened, what did not, and what is unknown.
 //!
 //! - [`journal`]: [`Journal`], what a store must do.
-//! - [`record`]: [`Record`] and [`Entry`]; records are chained by hash.
+//! - [`lease`]: [`Lease`], the right to write; its rules.
+//! - [`record`]: [`RecordBody`], what a record says.
+//! - [`chain`]: [`Record`], numbered and chained by hash; [`Chain`], which verifies.
 //! - [`memory`]: [`MemoryJournal`], for tests and for runs that need not survive their process.
+//! - [`sqlite`]: [`SqliteJournal`], durable, for many runs. Feature `sqlite`, on by default.
 //! - [`writer`]: [`JournalWriter`], one run's way of writing, shared by its loop and its layers.
+//! - [`summary`]: [`RunSummary`], what a list of runs tells.
+//! - `conformance`: what every store must do, as cases. Feature `conformance`.
 //! - [`error`]: the failures, [`JournalError`].
 //!
 //! Two processes can never drive one run: a [`Lease`] carries an epoch that rises with each holder, and a store refuses
 //! an append of a former one.
 #![forbid(unsafe_code)]
 
+pub mod chain;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod error;
 pub mod journal;
+pub mod lease;
 pub mod memory;
 pub mod record;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+pub mod summary;
 pub mod writer;
 
-pub use error::JournalError;
-pub use journal::{Epoch, Journal, Lease, Seq};
-pub use memory::MemoryJournal;
-pub use record::{
-    Entry, FORMAT_VERSION, Record, RecordBody, RecordHash, RunOutcome, content_hash, verify_chain,
+pub use chain::{
+    Chain, Entry, FORMAT_VERSION, MAX_RECORD_BYTES, Record, RecordHash, RecordParts, content_hash,
+    verify_chain,
 };
+pub use error::JournalError;
+pub use journal::{Journal, Seq};
+pub use lease::{Epoch, Lease};
+pub use memory::MemoryJournal;
+pub use record::{RecordBody, RunOutcome};
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteJournal;
+pub use summary::{Holder, RunFilter, RunStatus, RunSummary};
 pub use writer::JournalWriter;

@@ -1,8 +1,9 @@
 //! [`MemoryJournal`]: a journal that lives as long as its process.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    collections::BTreeMap,
+    ops::Bound,
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
@@ -10,32 +11,97 @@ use async_trait::async_trait;
 use cofferdam_core::{Clock, RunId, Timestamp};
 use futures::{StreamExt, stream, stream::BoxStream};
 
-use crate::{Entry, Epoch, Journal, JournalError, Lease, Record, Seq};
+use crate::{
+    Entry, Epoch, Holder, Journal, JournalError, Lease, Record, RunFilter, RunSummary, Seq,
+    lease::expiry,
+};
 
 /// Journals in memory, for tests and for runs that need not survive their process.
 #[derive(Debug)]
 pub struct MemoryJournal {
     clock: Arc<dyn Clock>,
-    runs: Mutex<HashMap<RunId, Run>>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    runs: BTreeMap<RunId, Run>,
+    /// The newest lease of all.
+    epoch: Epoch,
 }
 
 #[derive(Debug, Default)]
 struct Run {
     records: Vec<Record>,
+    holder: Option<HolderOf>,
+}
+
+#[derive(Debug)]
+struct HolderOf {
+    owner: String,
     epoch: Epoch,
-    holder: Option<(String, Timestamp)>,
+    expires: Timestamp,
+    hold: Weak<()>,
+}
+
+impl HolderOf {
+    fn lives(&self, now: Timestamp) -> bool {
+        self.expires > now && self.hold.strong_count() > 0
+    }
+}
+
+impl Run {
+    fn last(&self) -> Seq {
+        Seq(self.records.len() as u64)
+    }
+
+    fn refuse_if_leased(&self, run: &RunId, now: Timestamp) -> Result<(), JournalError> {
+        match &self.holder {
+            Some(holder) if holder.lives(now) => Err(JournalError::Leased {
+                run: run.clone(),
+                owner: holder.owner.clone(),
+                expires: holder.expires,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn summary(&self, run: &RunId, now: Timestamp) -> RunSummary {
+        let first = self.records.first().map(|record| (record.time, record.text()));
+        let last =
+            self.records.last().map(|last| (last.seq, last.time, Some(last.hash), last.text()));
+        let holder = self.holder.as_ref().map(|holder| {
+            Holder::new(holder.owner.clone(), holder.epoch, holder.expires, holder.lives(now))
+        });
+        RunSummary::of(run.clone(), first, last, holder)
+    }
 }
 
 impl MemoryJournal {
     /// Makes an empty store.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, runs: Mutex::default() }
+        Self { clock, state: Arc::default() }
     }
 
-    fn with_run<T>(&self, run: &RunId, act: impl FnOnce(&mut Run) -> T) -> T {
-        // A panic in `act` cannot leave a run half changed: each changes it in one last step.
-        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        act(runs.entry(run.clone()).or_default())
+    /// Every change of the state is one last step after all that can fail, so a panic elsewhere leaves it whole.
+    fn with<T>(&self, act: impl FnOnce(&mut State, Timestamp) -> T) -> T {
+        let now = self.clock.now();
+        act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner), now)
+    }
+}
+
+impl State {
+    /// Returns the run of a lease that is the newest on it.
+    fn held(&mut self, lease: &Lease) -> Result<&mut Run, JournalError> {
+        let newest = self.epoch;
+        self.runs
+            .get_mut(&lease.run)
+            .filter(|run| run.holder.as_ref().is_some_and(|holder| holder.epoch == lease.epoch))
+            .ok_or_else(|| JournalError::Fenced {
+                run: lease.run.clone(),
+                held: lease.epoch,
+                newest,
+            })
     }
 }
 
@@ -47,28 +113,27 @@ impl Journal for MemoryJournal {
         owner: &str,
         duration: Duration,
     ) -> Result<Lease, JournalError> {
-        let now = self.clock.now();
-        let duration = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let expires = Timestamp(now.as_millis().saturating_add(duration));
-        self.with_run(run, |state| {
-            match &state.holder {
-                Some((holder, until)) if holder != owner && *until > now => {
-                    return Err(JournalError::Leased {
-                        run: run.clone(),
-                        owner: holder.clone(),
-                        expires: *until,
-                    });
-                }
-                Some((holder, until)) if holder == owner && *until > now => {}
-                _ => state.epoch.0 += 1,
+        self.with(|state, now| {
+            if let Some(existing) = state.runs.get(run) {
+                existing.refuse_if_leased(run, now)?;
             }
-            state.holder = Some((owner.to_owned(), expires));
-            Ok(Lease {
-                run: run.clone(),
-                epoch: state.epoch,
-                expires,
-                last: Seq(state.records.len() as u64),
-            })
+            state.epoch.0 += 1;
+            let (epoch, expires, hold) = (state.epoch, expiry(now, duration), Arc::new(()));
+            let entry = state.runs.entry(run.clone()).or_default();
+            let owner = owner.to_owned();
+            entry.holder = Some(HolderOf { owner, epoch, expires, hold: Arc::downgrade(&hold) });
+            Ok(Lease::new(run.clone(), epoch, expires, entry.last()).with_hold(hold))
+        })
+    }
+
+    async fn renew(&self, lease: &Lease, duration: Duration) -> Result<Lease, JournalError> {
+        self.with(|state, now| {
+            let run = state.held(lease)?;
+            let expires = expiry(now, duration);
+            if let Some(holder) = &mut run.holder {
+                holder.expires = expires;
+            }
+            Ok(lease.extended(expires, run.last()))
         })
     }
 
@@ -78,104 +143,70 @@ impl Journal for MemoryJournal {
         expected: Seq,
         entries: Vec<Entry>,
     ) -> Result<Seq, JournalError> {
-        self.with_run(&lease.run, |state| {
-            if lease.epoch != state.epoch {
-                return Err(JournalError::Fenced {
-                    run: lease.run.clone(),
-                    held: lease.epoch,
-                    newest: state.epoch,
-                });
+        self.with(|state, now| {
+            let run = state.held(lease)?;
+            let expired = run.holder.as_ref().map(|holder| holder.expires);
+            if let Some(expired) = expired.filter(|expires| *expires <= now) {
+                let (run, held) = (lease.run.clone(), lease.epoch);
+                return Err(JournalError::Expired { run, held, expired });
             }
-            let actual = Seq(state.records.len() as u64);
+            let actual = run.last();
             if expected != actual {
                 return Err(JournalError::Conflict { run: lease.run.clone(), expected, actual });
             }
+            let mut added: Vec<Record> = Vec::with_capacity(entries.len());
             for entry in entries {
-                let record = Record::following(state.records.last(), entry);
-                state.records.push(record);
+                let previous = added.last().or(run.records.last());
+                added.push(Record::following(&lease.run, previous, entry)?);
             }
-            Ok(Seq(state.records.len() as u64))
+            run.records.append(&mut added);
+            Ok(run.last())
         })
     }
 
     fn read(&self, run: &RunId, from: Seq) -> BoxStream<'static, Result<Record, JournalError>> {
-        let skip = usize::try_from(from.0.saturating_sub(1)).unwrap_or(usize::MAX);
-        let records: Vec<_> =
-            self.with_run(run, |state| state.records.iter().skip(skip).cloned().collect());
-        stream::iter(records.into_iter().map(Ok)).boxed()
+        let (state, run) = (Arc::clone(&self.state), run.clone());
+        let mut next = usize::try_from(from.0.saturating_sub(1)).unwrap_or(usize::MAX);
+        stream::iter(std::iter::from_fn(move || {
+            let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            let record = state.runs.get(&run)?.records.get(next)?.clone();
+            next += 1;
+            Some(Ok(record))
+        }))
+        .boxed()
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), JournalError> {
-        self.with_run(&lease.run, |state| {
-            if state.epoch == lease.epoch {
-                state.holder = None;
+        self.with(|state, _| {
+            if let Ok(run) = state.held(lease) {
+                run.holder = None;
+                // A number that nobody holds, so that the former holder is told apart.
+                state.epoch.0 += 1;
             }
         });
         Ok(())
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    use futures::{TryStreamExt, executor::block_on};
-
-    use super::*;
-    use crate::{RecordBody, verify_chain};
-
-    #[derive(Debug, Default)]
-    struct Hand(AtomicU64);
-
-    impl Clock for Hand {
-        fn now(&self) -> Timestamp {
-            Timestamp(self.0.load(Ordering::Relaxed))
-        }
+    async fn runs(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, JournalError> {
+        let from = filter.after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        Ok(self.with(|state, now| {
+            state
+                .runs
+                .range((from, Bound::Unbounded))
+                .map(|(id, run)| run.summary(id, now))
+                .filter(|summary| filter.allows(summary.status))
+                .take(filter.bounded_limit())
+                .collect()
+        }))
     }
 
-    fn entry(turn: u32) -> Entry {
-        Entry { time: Timestamp(0), body: RecordBody::ModelRequested { turn, items: 0 } }
-    }
-
-    #[test]
-    fn leases_fence_and_appends_are_ordered() {
-        let clock = Arc::new(Hand::default());
-        let journal = MemoryJournal::new(clock.clone());
-        let run = RunId::new("r");
-        let second = Duration::from_secs(1);
-        block_on(async {
-            let first = journal.lease(&run, "a", second).await.unwrap();
-            assert_eq!(
-                journal.append(&first, Seq(0), vec![entry(1), entry(2)]).await.unwrap(),
-                Seq(2)
-            );
-            assert!(matches!(
-                journal.append(&first, Seq(1), vec![entry(3)]).await,
-                Err(JournalError::Conflict { actual: Seq(2), .. })
-            ));
-            assert!(matches!(
-                journal.lease(&run, "b", second).await,
-                Err(JournalError::Leased { .. })
-            ));
-            let renewed = journal.lease(&run, "a", second).await.unwrap();
-            assert_eq!(renewed.epoch, first.epoch);
-
-            clock.0.store(5_000, Ordering::Relaxed);
-            let taken = journal.lease(&run, "b", second).await.unwrap();
-            assert!(taken.epoch > first.epoch);
-            assert!(matches!(
-                journal.append(&first, Seq(2), vec![entry(3)]).await,
-                Err(JournalError::Fenced { .. })
-            ));
-            journal.append(&taken, taken.last, vec![entry(3)]).await.unwrap();
-            journal.release(&taken).await.unwrap();
-            journal.lease(&run, "c", second).await.unwrap();
-
-            let records: Vec<_> = journal.read(&run, Seq(1)).try_collect().await.unwrap();
-            assert_eq!(records.len(), 3);
-            verify_chain(&run, None, &records).unwrap();
-            let tail: Vec<_> = journal.read(&run, Seq(3)).try_collect().await.unwrap();
-            assert_eq!(tail[..], records[2..]);
-        });
+    async fn remove(&self, run: &RunId) -> Result<(), JournalError> {
+        self.with(|state, now| {
+            if let Some(existing) = state.runs.get(run) {
+                existing.refuse_if_leased(run, now)?;
+            }
+            state.runs.remove(run);
+            Ok(())
+        })
     }
 }
