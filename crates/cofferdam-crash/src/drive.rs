@@ -1,6 +1,9 @@
 //! A process of a scenario: begins the run or goes on with it, until it is done, waits for somebody, or this process is killed.
 
 mod bare;
+mod stub;
+mod workspace;
+use stub::SqliteJournal;
 
 use std::{
     path::{Path, PathBuf},
@@ -12,7 +15,7 @@ use anyhow::{Context as _, Result, bail};
 use async_trait::async_trait;
 use cofferdam::SystemClock;
 use cofferdam_harness::{GivenDecision, RunError, RunFailure, RunReport};
-use cofferdam_journal::{Journal, Record, Seq, SqliteJournal};
+use cofferdam_journal::{Journal, Record, Seq};
 use cofferdam_layers::{Approval, Approver, AuditEvent, AuditSink};
 use cofferdam_model::Model;
 use cofferdam_policy::{Rule, RulePolicy, Verdict};
@@ -73,7 +76,9 @@ impl Drive {
             match option {
                 [name, value] if name == "--strike" => drive.strike = Some(value.parse()?),
                 [name, value] if name == "--decide" => drive.decision = Some(decision(value)?),
-                [name, value] if name == "--defect" => drive.defect = Some(Defect::from_str(value)?),
+                [name, value] if name == "--defect" => {
+                    drive.defect = Some(Defect::from_str(value)?)
+                }
                 other => bail!("unknown option {other:?}"),
             }
         }

@@ -153,3 +153,6 @@ pub fn at_the_end(
 pub fn told(records: &[Record]) -> BTreeSet<String> {
     Story::read(records).told
 }
+
+#[cfg(test)]
+mod tests;

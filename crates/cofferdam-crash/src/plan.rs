@@ -6,13 +6,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::{
-    point::Strike,
-    process::Blow,
-    random::Random,
-    scenario::Outcome,
-    world::World,
-};
+use crate::{point::Strike, process::Blow, random::Random, scenario::Outcome, world::World};
 
 /// One in so many blows comes at a random time.
 const ONE_IN_RANDOM: u64 = 8;
@@ -124,7 +118,8 @@ impl Plan {
         }
         let struck = |point: &String| known.struck.get(point).copied().unwrap_or(0);
         let least = points.keys().map(struck).min()?;
-        let candidates: Vec<_> = points.iter().filter(|(point, _)| struck(point) == least).collect();
+        let candidates: Vec<_> =
+            points.iter().filter(|(point, _)| struck(point) == least).collect();
         let at = self.random.below(candidates.len() as u64);
         let (point, times) = *candidates.get(usize::try_from(at).ok()?)?;
         // Early times are met by more of the runs that are resumed somewhere in the middle.
@@ -159,5 +154,51 @@ impl Plan {
         all.sort_unstable();
         all.dedup();
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, time::Duration};
+
+    use super::Plan;
+    use crate::{process::Blow, scenario::Outcome, world::World};
+
+    fn points(known: &[(&str, u64)]) -> BTreeMap<String, u64> {
+        known.iter().map(|&(point, times)| (point.to_owned(), times)).collect()
+    }
+
+    fn plan() -> Plan {
+        let mut plan = Plan::new(1);
+        plan.undisturbed(World::Bare, &points(&[("a", 3), ("b", 1)]), Duration::from_millis(9));
+        plan
+    }
+
+    #[test]
+    fn each_passage_of_an_undisturbed_run_is_struck_once() {
+        let mut plan = plan();
+        let mut strikes = Vec::new();
+        while plan.left() > 0 {
+            let opening = plan.open().unwrap();
+            assert_eq!(opening.world, World::Bare);
+            if let Blow::Strike(strike) = opening.blow {
+                strikes.push(strike.to_string());
+            }
+        }
+        // Each point before any point a second time.
+        strikes[..2].sort_unstable();
+        strikes[2..].sort_unstable();
+        assert_eq!(strikes, ["a#1", "b#1", "a#2", "a#3"]);
+    }
+
+    #[test]
+    fn points_of_resumed_runs_are_learned() {
+        let mut plan = plan();
+        let outcome = Outcome { points_from_resume: points(&[("c", 2)]), ..Outcome::default() };
+        plan.learn(World::Bare, &outcome);
+        assert_eq!(plan.points(), [(World::Bare, "a"), (World::Bare, "b"), (World::Bare, "c")]);
+        let blows: Vec<_> = (0..20).filter_map(|_| plan.resumed(World::Bare)).collect();
+        assert!(blows.iter().any(|blow| blow.name() == "c"), "{blows:?}");
+        assert!(blows.iter().all(|blow| ["c", "at a random time"].contains(&blow.name())));
     }
 }

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use cofferdam_core::SandboxId;
 use cofferdam_sandbox::{
-    Guarantees, Sandbox, SandboxBackend, SandboxError, SandboxSpec, SandboxState,
+    Capabilities, Guarantees, ListedSandbox, Sandbox, SandboxBackend, SandboxError, SandboxSpec,
+    SandboxState,
 };
 
 use super::sandbox::CrashingSandbox;
@@ -38,6 +40,10 @@ impl SandboxBackend for CrashingBackend {
         self.inner.guarantees().await
     }
 
+    async fn capabilities(&self) -> Result<Capabilities, SandboxError> {
+        self.inner.capabilities().await
+    }
+
     async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
         let made = self.points.around("sandbox.create", self.inner.create(spec)).await?;
         Ok(self.decorate(made))
@@ -46,5 +52,13 @@ impl SandboxBackend for CrashingBackend {
     async fn attach(&self, state: &SandboxState) -> Result<Arc<dyn Sandbox>, SandboxError> {
         let found = self.points.around("sandbox.attach", self.inner.attach(state)).await?;
         Ok(self.decorate(found))
+    }
+
+    async fn list(&self) -> Result<Vec<ListedSandbox>, SandboxError> {
+        self.points.around("sandbox.list", self.inner.list()).await
+    }
+
+    async fn remove(&self, id: &SandboxId) -> Result<(), SandboxError> {
+        self.points.around("sandbox.remove", self.inner.remove(id)).await
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use cofferdam_core::SandboxId;
 use cofferdam_sandbox::{
-    ExecRequest, Files, Ports, Process, Sandbox, SandboxError, SandboxState, Sessions, Tree,
-    Watcher,
+    ExecRequest, Files, Freezer, HostWorkspace, Ports, Process, Sandbox, SandboxError,
+    SandboxState, Sessions, Tree, Watcher,
 };
 
 use super::tree::CrashingTree;
@@ -59,6 +59,14 @@ impl Sandbox for CrashingSandbox {
 
     fn watcher(&self) -> Option<&dyn Watcher> {
         self.inner.watcher()
+    }
+
+    fn host_workspace(&self) -> Option<&dyn HostWorkspace> {
+        self.inner.host_workspace()
+    }
+
+    fn freezer(&self) -> Option<&dyn Freezer> {
+        self.inner.freezer()
     }
 
     async fn lost(&self) -> SandboxError {
