@@ -24,6 +24,13 @@ pub struct RunFailure {
     pub error: RunError,
 }
 
+impl RunFailure {
+    /// A run that was not driven.
+    pub(crate) fn before(run: RunId, error: RunError) -> Self {
+        Self { run, turns: 0, usage: Usage::default(), error }
+    }
+}
+
 /// Why a run ended early.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -82,6 +89,12 @@ pub enum RunError {
     /// There is no such run: look at its name and at the journal.
     #[error("there is no run {run} in this journal")]
     NoSuchRun {
+        /// The name.
+        run: RunId,
+    },
+    /// There is a run of this name: resume it, or choose another name.
+    #[error("there is a run {run} already; resume it, or choose another name")]
+    Exists {
         /// The name.
         run: RunId,
     },

@@ -8,6 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use cofferdam_core::{RunId, StepId, ToolOutput, Usage};
+use cofferdam_journal::{PauseReason, Seq};
 use futures::Stream;
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -17,7 +18,7 @@ use tokio::sync::mpsc;
 #[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RunEvent {
-    /// The run began. Always first.
+    /// The run began. First in a fresh run.
     RunStarted {
         /// The run.
         run: RunId,
@@ -25,6 +26,19 @@ pub enum RunEvent {
         agent: String,
         /// The model.
         model: String,
+    },
+    /// The run goes on after another process had driven it. First in a resumed run.
+    RunResumed {
+        /// The run.
+        run: RunId,
+        /// The agent.
+        agent: String,
+        /// The model.
+        model: String,
+        /// Answers of the model so far.
+        turns: u32,
+        /// The last record that was there.
+        records: Seq,
     },
     /// The model is asked.
     TurnStarted {
@@ -62,7 +76,36 @@ pub enum RunEvent {
         /// How long it took, in milliseconds.
         duration_ms: u64,
     },
-    /// The run ended. Always last.
+    /// A checkpoint of the workspace was taken.
+    CheckpointTaken {
+        /// Its name.
+        checkpoint: String,
+        /// Answers of the model by then.
+        turn: u32,
+    },
+    /// The sandbox is gone.
+    SandboxLost {
+        /// What ended it.
+        reason: String,
+    },
+    /// A fresh sandbox is in its place.
+    SandboxReplaced {
+        /// The checkpoint that its workspace was restored from; `None`: it was filled as at the run's start.
+        checkpoint: Option<String>,
+    },
+    /// What came after a record did not happen in the restored workspace: the conversation goes back to it.
+    RunRewound {
+        /// The last record that holds.
+        to: Seq,
+    },
+    /// The run stands still until somebody acts. Last, if it does.
+    RunPaused {
+        /// The run.
+        run: RunId,
+        /// What it waits for.
+        reason: PauseReason,
+    },
+    /// The run ended. Last, unless it was paused.
     RunFinished {
         /// The run.
         run: RunId,

@@ -1,12 +1,16 @@
 //! [`Harness`]: everything that runs of an agent share.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use cofferdam_core::{Clock, Entropy, RunId};
-use cofferdam_journal::{Journal, JournalWriter};
+use cofferdam_journal::{Fork, Journal, JournalError, JournalWriter, Seq};
 use cofferdam_tool::ToolSet;
 
-use crate::{RunFailure, RunReport, RunRequest, Stacks, WorkspaceKeeper, run::Run};
+use crate::{
+    RunError, RunFailure, RunReport, RunRequest, Stacks, WorkspaceKeeper,
+    run::Run,
+    tap::{SharedState, Tap},
+};
 
 /// What a harness is made of.
 #[derive(Debug, Clone)]
@@ -32,9 +36,6 @@ pub struct HarnessParts {
 pub struct Harness {
     parts: Arc<HarnessParts>,
 }
-
-/// How long a run is leased beyond its own time, so that a lease never ends before the run does.
-const LEASE_MARGIN: Duration = Duration::from_secs(60);
 
 impl Harness {
     /// Makes a harness.
@@ -72,18 +73,42 @@ impl Harness {
         id: RunId,
         request: RunRequest,
     ) -> Result<RunReport, Box<RunFailure>> {
+        self.begin(id, request, None).await
+    }
+
+    pub(crate) fn parts(&self) -> &HarnessParts {
+        &self.parts
+    }
+
+    /// Begins a run and drives it.
+    pub(crate) async fn begin(
+        &self,
+        id: RunId,
+        request: RunRequest,
+        parent: Option<Fork>,
+    ) -> Result<RunReport, Box<RunFailure>> {
+        let failed = |error| Box::new(RunFailure::before(id.clone(), error));
+        let state = SharedState::default();
+        let writer =
+            self.open(&id, &request, &state).await.map_err(RunError::Journal).map_err(&failed)?;
+        let last = writer.lease().last;
+        if last != Seq(0) {
+            // The lease goes back with the writer.
+            return Err(failed(RunError::Exists { run: id.clone() }));
+        }
+        Run::new(&self.parts, writer, state, request, parent).drive().await
+    }
+
+    /// Takes the lease on a run and makes its writer, through which whatever is written is folded into `state`.
+    pub(crate) async fn open(
+        &self,
+        id: &RunId,
+        request: &RunRequest,
+        state: &SharedState,
+    ) -> Result<Arc<JournalWriter>, JournalError> {
         let parts = &self.parts;
-        let duration = request.options.wall_time.saturating_add(LEASE_MARGIN);
-        let lease = parts.journal.lease(&id, &parts.owner, duration).await.map_err(|error| {
-            Box::new(RunFailure {
-                run: id.clone(),
-                turns: 0,
-                usage: cofferdam_core::Usage::default(),
-                error: error.into(),
-            })
-        })?;
-        let journal =
-            JournalWriter::new(Arc::clone(&parts.journal), Arc::clone(&parts.clock), lease);
-        Run::new(parts, Arc::new(journal), request).drive().await
+        let lease = parts.journal.lease(id, &parts.owner, request.options.lease).await?;
+        let tap = Tap::new(Arc::clone(&parts.journal), id.clone(), state.clone());
+        Ok(Arc::new(JournalWriter::new(Arc::new(tap), Arc::clone(&parts.clock), lease)))
     }
 }

@@ -1,224 +1,221 @@
-//! One run: the state of the loop and its steps.
+//! One run, driven: does what its state says is next, until it is over or waits for somebody.
+//!
+//! - [`ask`]: the model's turn, and the checkpoint beside it.
+//! - [`resolve`]: calls that were begun and have no result.
+//! - [`workspace`]: checkpoints, losses, rewinding.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use cofferdam_core::{Item, ToolCall, Usage};
-use cofferdam_journal::{JournalWriter, RecordBody, RunOutcome, content_hash};
-use cofferdam_model::{
-    ModelCall, ModelEvent, ModelObserver, ModelRequest, ModelResponse, StopReason,
+use cofferdam_core::StepId;
+use cofferdam_journal::{
+    Decision, Fork, JournalError, JournalWriter, PauseReason, RecordBody, RunOutcome, Seq,
 };
-use tower::ServiceExt;
+use cofferdam_tool::ToolError;
 
 use crate::{
-    HarnessParts, ModelStack, RunDelta, RunError, RunEvent, RunFailure, RunObserver, RunReport,
-    RunRequest, RunScope,
-    calls::{Calls, run_calls},
+    HarnessParts, ModelStack, RunError, RunEvent, RunFailure, RunReport, RunRequest, RunScope,
+    ToolStack,
+    setup::Setup,
+    stacks::Spent,
+    state::{LastWords, Next},
+    tap::SharedState,
 };
+
+mod ask;
+mod calls;
+mod resolve;
+mod workspace;
 
 pub(crate) struct Run<'a> {
     parts: &'a HarnessParts,
     journal: Arc<JournalWriter>,
+    state: SharedState,
     request: RunRequest,
-    history: Vec<Arc<Item>>,
-    turns: u32,
-    tool_calls: u32,
-    usage: Usage,
+    parent: Option<Fork>,
+    model: ModelStack,
+    tools: ToolStack,
+    /// Tools that said that the sandbox is lost when it was not, in a row.
+    false_alarms: u32,
 }
 
 impl<'a> Run<'a> {
     pub(crate) fn new(
         parts: &'a HarnessParts,
         journal: Arc<JournalWriter>,
+        state: SharedState,
         request: RunRequest,
+        parent: Option<Fork>,
     ) -> Self {
-        let history = request.input.iter().cloned().map(Arc::new).collect();
-        Self { parts, journal, request, history, turns: 0, tool_calls: 0, usage: Usage::default() }
+        let spent = state
+            .with(|state| Spent { usage: state.usage(), tool_calls: state.tool_calls().into() });
+        let scope = RunScope { run: journal.run().clone(), journal: Arc::clone(&journal), spent };
+        let model = parts.stacks.model(&scope);
+        let tools = parts.stacks.tools(&scope);
+        Self { parts, journal, state, request, parent, model, tools, false_alarms: 0 }
     }
 
-    /// Drives the run to its end and records how it ended.
+    /// Drives the run until it is over or waits for somebody, and records which.
     pub(crate) async fn drive(mut self) -> Result<RunReport, Box<RunFailure>> {
         let limit = self.request.options.wall_time;
-        let result = match tokio::time::timeout(limit, self.turns()).await {
-            Ok(result) => result,
-            Err(_) => Err(RunError::WallTime { limit }),
-        };
-        let outcome = match &result {
-            Ok(_) => RunOutcome::Completed,
-            Err(RunError::Cancelled) => RunOutcome::Cancelled,
-            Err(error) => RunOutcome::Failed { error: error.to_string() },
-        };
-        let finished = RecordBody::RunFinished { outcome, usage: self.usage };
-        let recorded = match self.journal.append(finished).await {
-            Ok(_) => self.journal.release().await,
-            Err(error) => Err(error),
-        };
-        // A run whose end could not be recorded has not ended well, but its own failure tells more.
-        let result = result.and_then(|output| recorded.map(|()| output).map_err(RunError::Journal));
-        let run = self.journal.run().clone();
-        self.request
-            .observer
-            .event(RunEvent::RunFinished {
-                run: run.clone(),
-                error: result.as_ref().err().map(ToString::to_string),
-                turns: self.turns,
-                usage: self.usage,
-            })
-            .await;
-        match result {
-            Ok(output) => Ok(RunReport {
-                run,
-                output,
-                turns: self.turns,
-                tool_calls: self.tool_calls,
-                usage: self.usage,
-                items: self.history,
-            }),
-            Err(error) => {
-                Err(Box::new(RunFailure { run, turns: self.turns, usage: self.usage, error }))
+        let left = limit.saturating_sub(self.state.with(|state| state.active()));
+        self.journal.keep(self.request.options.lease);
+        let journal = Arc::clone(&self.journal);
+        let result = tokio::select! {
+            biased;
+            // Another process drives the run now: whatever runs here is dropped, and nothing more is written.
+            error = journal.lost() => Err(RunError::Journal(error)),
+            result = tokio::time::timeout(left, self.steps()) => {
+                result.unwrap_or(Err(RunError::WallTime { limit }))
             }
+        };
+        let result = self.record_end(result).await;
+        let (turns, tool_calls, usage) =
+            self.state.with(|state| (state.turns(), state.tool_calls(), state.usage()));
+        let run = self.journal.run().clone();
+        match result {
+            Ok(output) => {
+                let items = self.state.with(|state| state.history().to_vec());
+                Ok(RunReport { run, output, turns, tool_calls, usage, items })
+            }
+            Err(error) => Err(Box::new(RunFailure { run, turns, usage, error })),
         }
     }
 
-    /// Takes turns until the model is done; returns its last words.
-    async fn turns(&mut self) -> Result<String, RunError> {
-        self.start().await?;
-        let scope =
-            RunScope { run: self.journal.run().clone(), journal: Arc::clone(&self.journal) };
-        let model = self.parts.stacks.model(&scope);
-        let tools = self.parts.stacks.tools(&scope);
-        let max_turns = self.request.options.max_turns;
-        while self.turns < max_turns {
-            let response = self.ask(&model).await?;
-            let calls: Vec<ToolCall> = response.tool_calls().cloned().collect();
-            let text = response.text();
-            let stop = response.stop;
-            self.history.extend(response.items.into_iter().map(Arc::new));
-            if calls.is_empty() {
-                return match stop {
-                    StopReason::Done => Ok(text),
-                    cut => Err(RunError::AnswerCut { reason: format!("{cut:?}") }),
-                };
+    async fn record_end(&self, result: Result<String, RunError>) -> Result<String, RunError> {
+        let usage = self.state.with(|state| state.usage());
+        let outcome = match &result {
+            Ok(_) => Some(RunOutcome::Completed),
+            Err(RunError::Cancelled) => Some(RunOutcome::Cancelled),
+            Err(RunError::Aborted { .. }) => Some(RunOutcome::Aborted),
+            // What a journal that fails holds is the truth, and a run that waits has not ended.
+            Err(RunError::Journal(_) | RunError::Paused { .. }) => None,
+            Err(error) => Some(RunOutcome::Failed { error: error.to_string() }),
+        };
+        let recorded = match outcome {
+            Some(outcome) => {
+                self.journal.append(RecordBody::RunFinished { outcome, usage }).await.map(drop)
             }
-            let limit = self.request.options.max_calls_per_turn;
-            if calls.len() > limit as usize {
-                return Err(RunError::TooManyCalls { calls: calls.len(), limit });
+            None => Ok(()),
+        };
+        let released = match &result {
+            Err(RunError::Journal(JournalError::Fenced { .. })) => Ok(()),
+            _ => self.journal.release().await,
+        };
+        // A run whose end could not be recorded has not ended well, but its own failure tells more.
+        let result = result
+            .and_then(|output| recorded.and(released).map(|()| output).map_err(RunError::Journal));
+        let run = self.journal.run().clone();
+        let event = match &result {
+            Err(RunError::Paused { reason }) => RunEvent::RunPaused { run, reason: reason.clone() },
+            result => RunEvent::RunFinished {
+                run,
+                error: result.as_ref().err().map(ToString::to_string),
+                turns: self.state.with(|state| state.turns()),
+                usage,
+            },
+        };
+        self.observe(event).await;
+        result
+    }
+
+    /// Does one thing after the other until the model is done; returns its last words.
+    async fn steps(&mut self) -> Result<String, RunError> {
+        loop {
+            let (next, decided) =
+                self.state.with(|state| (state.next(), state.decision(None).cloned()));
+            if let Some(given) = decided.filter(|given| given.decision == Decision::Abort) {
+                return Err(RunError::Aborted { by: given.by });
             }
-            self.tool_calls =
-                self.tool_calls.saturating_add(calls.len().try_into().unwrap_or(u32::MAX));
-            let results = run_calls(Calls {
-                turn: self.turns,
-                calls,
-                tools: &self.parts.tools,
-                stack: &tools,
-                journal: &self.journal,
-                request: &self.request,
-            })
-            .await?;
-            self.history
-                .extend(results.into_iter().map(|result| Arc::new(Item::ToolResult(result))));
+            match next {
+                Next::Start => self.start().await?,
+                Next::AskModel { turn } => self.ask(turn).await?,
+                Next::RunCalls => self.run_calls().await?,
+                Next::Resolve { steps } => {
+                    for step in steps {
+                        self.resolve(step).await?;
+                    }
+                }
+                Next::Recover { reason } => self.recover(&reason).await?,
+                Next::Rewind { to, checkpoint } => self.rewind(to, checkpoint).await?,
+                Next::DecideWorkspace { checkpoint, why } => {
+                    return Err(self.pause(PauseReason::Workspace { checkpoint, why }).await);
+                }
+                Next::Done(words) => return self.done(words).await,
+                Next::Finished(outcome) => {
+                    return Err(RunError::Finished { run: self.journal.run().clone(), outcome });
+                }
+            }
         }
-        Err(RunError::MaxTurns { max_turns })
     }
 
     async fn start(&self) -> Result<(), RunError> {
         let request = &self.request;
-        let tools = self.parts.tools.specs();
-        let fingerprints = BTreeMap::from([
-            (
-                "instructions".to_owned(),
-                content_hash(request.instructions.as_deref().unwrap_or("").as_bytes()),
-            ),
-            ("tools".to_owned(), content_hash(&serde_json::to_vec(&*tools).unwrap_or_default())),
-            (
-                "settings".to_owned(),
-                content_hash(&serde_json::to_vec(&*request.settings).unwrap_or_default()),
-            ),
-        ]);
-        let started = RecordBody::RunStarted {
+        let model = self.parts.stacks.model_name();
+        let setup = Setup::of(request, model, &self.parts.tools);
+        let mut records = vec![RecordBody::RunStarted {
             agent: request.agent.clone(),
-            fingerprints,
+            fingerprints: setup.hashes,
             input: request.input.clone(),
-            texts: BTreeMap::new(),
-            parent: None,
-            options: serde_json::Value::Null,
-        };
-        self.journal.append(started).await?;
-        request
-            .observer
-            .event(RunEvent::RunStarted {
-                run: self.journal.run().clone(),
-                agent: request.agent.clone(),
-                model: self.parts.stacks.model_name().to_owned(),
-            })
-            .await;
+            texts: setup.texts,
+            parent: self.parent.clone(),
+            options: serde_json::to_value(request.options).unwrap_or_default(),
+        }];
+        records.extend(self.parts.keeper.as_ref().map(|keeper| RecordBody::SandboxStarted {
+            state: keeper.sandbox(),
+            tree: keeper.tree(),
+        }));
+        self.journal.append_all(records).await?;
+        self.observe(RunEvent::RunStarted {
+            run: self.journal.run().clone(),
+            agent: request.agent.clone(),
+            model: model.to_owned(),
+        })
+        .await;
         Ok(())
     }
 
-    /// Asks the model and records its whole answer before anything acts on it.
-    async fn ask(&mut self, model: &ModelStack) -> Result<ModelResponse, RunError> {
-        let turn = self.turns + 1;
-        let observer = &self.request.observer;
-        observer.event(RunEvent::TurnStarted { turn }).await;
-        self.journal
-            .append(RecordBody::ModelRequested { turn, items: self.history.len() as u64 })
-            .await?;
-        let call = ModelCall {
-            request: ModelRequest {
-                instructions: self.request.instructions.clone(),
-                input: self.history.clone(),
-                tools: self.parts.tools.specs(),
-                settings: Arc::clone(&self.request.settings),
-            },
-            turn,
-            attempt: 1,
-            observer: Some(Arc::new(Deltas { turn, observer: Arc::clone(observer) })),
-        };
-        let response = tokio::select! {
-            biased;
-            () = self.request.cancel.cancelled() => return Err(RunError::Cancelled),
-            response = model.clone().oneshot(call) => response.map_err(RunError::Model)?,
-        };
-        self.journal
-            .append(RecordBody::ModelResponded {
-                turn,
-                response_id: response.id.clone(),
-                items: response.items.clone(),
-                usage: response.usage,
-                cut: None,
-            })
-            .await?;
-        self.turns = turn;
-        self.usage += response.usage;
-        observer
-            .event(RunEvent::ModelAnswered {
-                turn,
-                text: response.text(),
-                calls: response.tool_calls().count().try_into().unwrap_or(u32::MAX),
-                usage: response.usage,
-            })
-            .await;
-        Ok(response)
+    async fn done(&self, words: LastWords) -> Result<String, RunError> {
+        if let Some(reason) = words.cut {
+            return Err(RunError::AnswerCut { reason });
+        }
+        if let Some(keeper) = &self.parts.keeper {
+            keeper.finish().await?;
+        }
+        Ok(words.text)
     }
-}
 
-/// Shows a model's events to the run's observer.
-#[derive(Debug)]
-struct Deltas {
-    turn: u32,
-    observer: Arc<dyn RunObserver>,
-}
-
-impl ModelObserver for Deltas {
-    fn observe(&self, attempt: u32, event: &ModelEvent) {
-        let turn = self.turn;
-        match event {
-            ModelEvent::TextDelta(delta) => {
-                self.observer.delta(RunDelta::Text { turn, attempt, delta: delta.clone() });
-            }
-            ModelEvent::ReasoningDelta(delta) => {
-                self.observer.delta(RunDelta::Reasoning { turn, attempt, delta: delta.clone() });
-            }
-            _ => {}
+    /// Records that the run waits, and returns the error that says so.
+    async fn pause(&self, reason: PauseReason) -> RunError {
+        match self.append(RecordBody::RunPaused { reason: reason.clone() }).await {
+            Ok(_) => RunError::Paused { reason },
+            Err(error) => error,
         }
     }
+
+    async fn append(&self, body: RecordBody) -> Result<Seq, RunError> {
+        Ok(self.journal.append(body).await?)
+    }
+
+    async fn observe(&self, event: RunEvent) {
+        self.request.observer.event(event).await;
+    }
+}
+
+/// Says how a run ends by a failure of a tool that the model cannot act on.
+fn tool_failure(tool: &str, error: ToolError) -> RunError {
+    match error {
+        ToolError::Cancelled => RunError::Cancelled,
+        ToolError::Layer(source) => match source.downcast::<JournalError>() {
+            Ok(error) => RunError::Journal(*error),
+            Err(source) => {
+                RunError::Tool { tool: tool.to_owned(), source: ToolError::Layer(source) }
+            }
+        },
+        source => RunError::Tool { tool: tool.to_owned(), source },
+    }
+}
+
+/// The call of a step that is known to be open.
+fn step_is_gone(step: StepId) -> RunError {
+    RunError::NotAwaited { reason: format!("step {step} is not open") }
 }

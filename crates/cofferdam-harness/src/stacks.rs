@@ -3,7 +3,7 @@
 
 use std::{fmt::Debug, sync::Arc};
 
-use cofferdam_core::{RunId, ToolOutput};
+use cofferdam_core::{RunId, ToolOutput, Usage};
 use cofferdam_journal::JournalWriter;
 use cofferdam_model::{ModelCall, ModelError, ModelResponse};
 use cofferdam_tool::{ToolError, ToolRequest};
@@ -22,6 +22,17 @@ pub struct RunScope {
     pub run: RunId,
     /// The run's way of writing to its journal.
     pub journal: Arc<JournalWriter>,
+    /// What earlier processes of the run used up: budgets go on from there.
+    pub spent: Spent,
+}
+
+/// What a run has used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Spent {
+    /// Tokens and requests.
+    pub usage: Usage,
+    /// Tool calls.
+    pub tool_calls: u64,
 }
 
 /// Makes the stacks of a run.

@@ -30,6 +30,13 @@ impl Budget {
         Self { what, limit, used: Arc::default() }
     }
 
+    /// Counts what was used before, by an earlier process of the run.
+    #[must_use]
+    pub fn after(self, used: u64) -> Self {
+        self.spend(used);
+        self
+    }
+
     /// Returns what has been used; it may exceed the limit by what calls that had begun still cost.
     #[must_use]
     pub fn used(&self) -> u64 {

@@ -1,4 +1,8 @@
 //! [`PolicyLayer`]: lets a call through, refuses it, or asks somebody.
+//!
+//! A question and its answer are in the journal, so that nobody is asked twice about one call, also by another process. Who
+//! cannot answer at once says [`Approval::Later`]: the run then pauses, holds nothing, and is resumed when the answer is in
+//! its journal.
 
 use std::{
     fmt::Debug,
@@ -8,8 +12,9 @@ use std::{
 
 use async_trait::async_trait;
 use cofferdam_core::ToolOutput;
+use cofferdam_journal::{ApprovalVerdict, JournalWriter, RecordBody, content_hash};
 use cofferdam_policy::{Policy, PolicyRequest, Verdict};
-use cofferdam_tool::{ToolError, ToolRequest};
+use cofferdam_tool::{ApprovalState, ToolError, ToolRequest};
 use tower::{Layer, Service, ServiceExt};
 
 use crate::service::BoxFuture;
@@ -25,16 +30,23 @@ pub enum Approval {
         /// Why; told to the model.
         reason: String,
     },
+    /// The answer will come later, by way of the journal: the run pauses meanwhile.
+    Later,
 }
 
 /// Somebody who can be asked about a call.
 #[async_trait]
 pub trait Approver: Debug + Send + Sync + 'static {
-    /// Asks; returns when there is an answer.
+    /// Returns who answers, for the record. Default: `approver`.
+    fn name(&self) -> &str {
+        "approver"
+    }
+
+    /// Asks; returns when there is an answer. Called at most once for a call whose question is recorded.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the question is withdrawn.
+    /// If the future is dropped, nobody waits for the answer; where questions are recorded it can be given later.
     async fn approve(&self, request: &ToolRequest, reasons: &[String]) -> Approval;
 }
 
@@ -44,6 +56,10 @@ pub struct RefuseAll;
 
 #[async_trait]
 impl Approver for RefuseAll {
+    fn name(&self) -> &str {
+        "nobody"
+    }
+
     async fn approve(&self, _: &ToolRequest, reasons: &[String]) -> Approval {
         Approval::Refused {
             reason: format!("nobody is there to approve it ({})", reasons.join("; ")),
@@ -56,12 +72,60 @@ impl Approver for RefuseAll {
 pub struct PolicyLayer {
     policy: Arc<dyn Policy>,
     approver: Arc<dyn Approver>,
+    journal: Option<Arc<JournalWriter>>,
 }
 
 impl PolicyLayer {
-    /// Makes a layer.
+    /// Makes a layer that records nothing.
     pub fn new(policy: Arc<dyn Policy>, approver: Arc<dyn Approver>) -> Self {
-        Self { policy, approver }
+        Self { policy, approver, journal: None }
+    }
+
+    /// Records questions and answers in a run's journal.
+    #[must_use]
+    pub fn recorded(mut self, journal: Arc<JournalWriter>) -> Self {
+        self.journal = Some(journal);
+        self
+    }
+
+    async fn record(&self, body: RecordBody) -> Result<(), ToolError> {
+        match &self.journal {
+            Some(journal) => journal
+                .append(body)
+                .await
+                .map(drop)
+                .map_err(|error| ToolError::Layer(Box::new(error))),
+            None => Ok(()),
+        }
+    }
+
+    async fn ask(&self, request: &ToolRequest, reasons: Vec<String>) -> Result<(), ToolError> {
+        match &request.context.approval {
+            ApprovalState::Approved => return Ok(()),
+            ApprovalState::Refused { reason } => {
+                return Err(ToolError::Denied { reason: reason.clone() });
+            }
+            ApprovalState::Asked => return Err(ToolError::AwaitingApproval { reasons }),
+            ApprovalState::Unasked => {}
+        }
+        let step = request.context.step;
+        self.record(RecordBody::ApprovalAsked {
+            step,
+            tool: request.call.name.clone(),
+            input_hash: content_hash(request.call.input.as_bytes()),
+            reasons: reasons.clone(),
+        })
+        .await?;
+        let (verdict, reason) = match self.approver.approve(request, &reasons).await {
+            Approval::Approved => (ApprovalVerdict::Approved, String::new()),
+            Approval::Refused { reason } => (ApprovalVerdict::Refused, reason),
+            Approval::Later => return Err(ToolError::AwaitingApproval { reasons }),
+        };
+        let is_refused = verdict == ApprovalVerdict::Refused;
+        let by = self.approver.name().to_owned();
+        self.record(RecordBody::ApprovalGiven { step, verdict, by, reason: reason.clone() })
+            .await?;
+        if is_refused { Err(ToolError::Denied { reason }) } else { Ok(()) }
     }
 }
 
@@ -96,22 +160,16 @@ where
 
     fn call(&mut self, request: ToolRequest) -> Self::Future {
         let mut service = self.inner.clone();
-        let PolicyLayer { policy, approver } = self.layer.clone();
+        let layer = self.layer.clone();
         Box::pin(async move {
             let facts = PolicyRequest { tool: &request.call.name, effects: request.effects };
-            let decision = policy.decide(&facts);
+            let decision = layer.policy.decide(&facts);
             match decision.verdict {
                 Verdict::Allow => {}
                 Verdict::Deny => {
                     return Err(ToolError::Denied { reason: decision.reasons.join("; ") });
                 }
-                Verdict::Ask => {
-                    if let Approval::Refused { reason } =
-                        approver.approve(&request, &decision.reasons).await
-                    {
-                        return Err(ToolError::Denied { reason });
-                    }
-                }
+                Verdict::Ask => layer.ask(&request, decision.reasons).await?,
             }
             service.ready().await?.call(request).await
         })

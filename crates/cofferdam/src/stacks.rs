@@ -74,14 +74,15 @@ impl Stacks for DefaultStacks {
         self.model.name()
     }
 
-    fn model(&self, _: &RunScope) -> ModelStack {
+    fn model(&self, scope: &RunScope) -> ModelStack {
         let limits = self.limits;
+        let tokens = Budget::new("tokens", limits.tokens).after(scope.spent.usage.total_tokens());
         BoxCloneSyncService::new(
             ServiceBuilder::new()
                 .layer(AuditLayer::new(Arc::clone(&self.audit)))
                 .layer(DeadlineLayer::new("all attempts", limits.model_call))
                 .layer(ModelRetryLayer::new(limits.retry, Arc::clone(&self.entropy)))
-                .layer(BudgetLayer::new(Budget::new("tokens", limits.tokens)))
+                .layer(BudgetLayer::new(tokens))
                 .concurrency_limit(limits.model_calls_at_a_time)
                 .layer(DeadlineLayer::new("one attempt", limits.model_attempt))
                 .service(ModelService::new(Arc::clone(&self.model))),
@@ -90,11 +91,13 @@ impl Stacks for DefaultStacks {
 
     fn tools(&self, scope: &RunScope) -> ToolStack {
         let limits = self.limits;
+        let calls = Budget::new("tool calls", limits.tool_calls).after(scope.spent.tool_calls);
+        let policy = PolicyLayer::new(Arc::clone(&self.policy), Arc::clone(&self.approver));
         BoxCloneSyncService::new(
             ServiceBuilder::new()
                 .layer(AuditLayer::new(Arc::clone(&self.audit)))
-                .layer(PolicyLayer::new(Arc::clone(&self.policy), Arc::clone(&self.approver)))
-                .layer(BudgetLayer::new(Budget::new("tool calls", limits.tool_calls)))
+                .layer(policy.recorded(Arc::clone(&scope.journal)))
+                .layer(BudgetLayer::new(calls))
                 .layer(JournalLayer::new(Arc::clone(&scope.journal)))
                 .concurrency_limit(limits.tool_calls_at_a_time)
                 .layer(DeadlineLayer::new("tool call", limits.tool_call))

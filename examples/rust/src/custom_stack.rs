@@ -35,14 +35,16 @@ impl Stacks for HandBuiltStacks {
         self.model.name()
     }
 
-    fn model(&self, _: &RunScope) -> ModelStack {
+    fn model(&self, scope: &RunScope) -> ModelStack {
+        // A resumed run has spent some of it.
+        let tokens = Budget::new("tokens", 50_000_000).after(scope.spent.usage.total_tokens());
         // The first layer is the outermost.
         BoxCloneSyncService::new(
             ServiceBuilder::new()
                 .layer(AuditLayer::new(Arc::clone(&self.audit)))
                 .layer(DeadlineLayer::new("all attempts", Duration::from_secs(15 * 60)))
                 .layer(ModelRetryLayer::new(RetryPolicy::default(), Arc::new(SystemEntropy)))
-                .layer(BudgetLayer::new(Budget::new("tokens", 50_000_000)))
+                .layer(BudgetLayer::new(tokens))
                 .concurrency_limit(4)
                 .layer(DeadlineLayer::new("one attempt", Duration::from_secs(10 * 60)))
                 .service(ModelService::new(Arc::clone(&self.model))),
@@ -50,11 +52,13 @@ impl Stacks for HandBuiltStacks {
     }
 
     fn tools(&self, scope: &RunScope) -> ToolStack {
+        let calls = Budget::new("tool calls", 10_000).after(scope.spent.tool_calls);
+        let policy = PolicyLayer::new(Arc::clone(&self.policy), Arc::new(RefuseAll));
         BoxCloneSyncService::new(
             ServiceBuilder::new()
                 .layer(AuditLayer::new(Arc::clone(&self.audit)))
-                .layer(PolicyLayer::new(Arc::clone(&self.policy), Arc::new(RefuseAll)))
-                .layer(BudgetLayer::new(Budget::new("tool calls", 10_000)))
+                .layer(policy.recorded(Arc::clone(&scope.journal)))
+                .layer(BudgetLayer::new(calls))
                 .layer(JournalLayer::new(Arc::clone(&scope.journal)))
                 .concurrency_limit(8)
                 .layer(DeadlineLayer::new("tool call", Duration::from_secs(10 * 60)))
