@@ -1,9 +1,7 @@
 //! A process of a scenario: begins the run or goes on with it, until it is done, waits for somebody, or this process is killed.
 
 mod bare;
-mod stub;
 mod workspace;
-use stub::SqliteJournal;
 
 use std::{
     path::{Path, PathBuf},
@@ -14,8 +12,8 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use async_trait::async_trait;
 use cofferdam::SystemClock;
-use cofferdam_harness::{GivenDecision, RunError, RunFailure, RunReport};
-use cofferdam_journal::{Journal, Record, Seq};
+use cofferdam_harness::GivenDecision;
+use cofferdam_journal::{Journal, Record, Seq, SqliteJournal};
 use cofferdam_layers::{Approval, Approver, AuditEvent, AuditSink};
 use cofferdam_model::Model;
 use cofferdam_policy::{Rule, RulePolicy, Verdict};
@@ -25,9 +23,9 @@ use futures::TryStreamExt;
 use crate::{
     crashing::{CrashingJournal, CrashingModel, CrashingTool},
     defect::Defect,
-    ending::{Ending, Final, State, comparable},
+    ending::Ending,
     faulty,
-    ledger::{Deed, Ledger},
+    ledger::Ledger,
     point::{Points, Strike},
     scenario, script,
     tools::{LedgerTool, names},
@@ -120,32 +118,11 @@ impl Drive {
             points,
         })
     }
-
-    /// Returns true if the run has not begun, as far as the journal knows.
-    async fn is_new(&self, journal: &dyn Journal) -> Result<bool> {
-        let first = journal.read(&scenario::run(), Seq(1)).try_next().await?;
-        Ok(first.is_none())
-    }
 }
 
 fn decision(json: &str) -> Result<GivenDecision> {
     let (step, decision) = serde_json::from_str(json).context("a decision")?;
     Ok(GivenDecision { step, decision, by: "the suite".to_owned(), reason: String::new() })
-}
-
-/// Says how far a run is.
-fn state(result: Result<RunReport, Box<RunFailure>>) -> State {
-    match result {
-        Ok(report) => State::Finished(Final {
-            output: report.output,
-            conversation: comparable(&report.items),
-            ..Final::default()
-        }),
-        Err(failure) => match failure.error {
-            RunError::Paused { reason } => State::Paused { reason },
-            error => State::Failed { why: format!("{:#}", anyhow::Error::new(error)) },
-        },
-    }
 }
 
 fn open_journal(place: &Path) -> Result<SqliteJournal> {
@@ -182,20 +159,14 @@ fn policy() -> RulePolicy {
     }])
 }
 
-/// A person who approves, and whom the ledger counts the questions of.
+/// A person who is not there at the moment, and answers later.
 #[derive(Debug)]
-struct Person {
-    ledger: Ledger,
-}
+struct Person;
 
 #[async_trait]
 impl Approver for Person {
-    async fn approve(&self, request: &ToolRequest, _: &[String]) -> Approval {
-        let step = request.context.step.to_string();
-        match self.ledger.write(Deed::Approval { step }) {
-            Ok(()) => Approval::Approved,
-            Err(error) => Approval::Refused { reason: error.to_string() },
-        }
+    async fn approve(&self, _: &ToolRequest, _: &[String]) -> Approval {
+        Approval::Later
     }
 }
 

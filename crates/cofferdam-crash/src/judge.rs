@@ -48,6 +48,8 @@ fn effects(lines: &[Line]) -> impl Iterator<Item = (&str, &str, &str)> {
 pub struct Judge {
     /// Answers of the model that the last process left in the journal.
     answered: u32,
+    /// Calls that a person had answered.
+    approved: BTreeSet<String>,
     /// Records that it left.
     records: usize,
 }
@@ -73,6 +75,15 @@ impl Judge {
                 story.requests
             ));
         }
+        for line in lines.iter().filter(|line| line.process == process) {
+            if let Deed::Approval { step } = &line.deed
+                && self.approved.contains(step)
+            {
+                wrong.push(format!(
+                    "a person was asked again about step {step}, and the answer was in the journal"
+                ));
+            }
+        }
         let new = records.get(self.records..).unwrap_or_default();
         if !new.iter().any(story::is_rewind) {
             for line in lines.iter().filter(|line| line.process == process) {
@@ -92,7 +103,8 @@ impl Judge {
                 self.records
             ));
         }
-        (self.answered, self.records) = (story.answers, records.len());
+        (self.answered, self.approved, self.records) =
+            (story.answers, story.approved, records.len());
         wrong
     }
 }

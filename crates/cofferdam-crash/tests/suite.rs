@@ -55,3 +55,55 @@ fn check(defect: Defect, world: World, blow: &str, expect: &str) {
     assert!(sound.wrong.is_empty(), "{:?}", sound.wrong);
     assert_eq!(sound.blows, blows);
 }
+
+#[test]
+fn a_journal_that_acknowledges_early_is_noticed() {
+    let expect = "took effect and the journal has no intent of it";
+    check(Defect::EarlyJournal, World::Bare, "tool.set.call.after#1", expect);
+}
+
+#[test]
+fn a_tool_that_runs_before_its_intent_is_noticed() {
+    let expect = "took effect and the journal has no intent of it";
+    check(Defect::LateIntent, World::Bare, "tool.transfer.call.after#1", expect);
+}
+
+#[test]
+fn a_tool_that_lies_of_itself_is_noticed() {
+    let expect = "`send: a letter` took effect 2 times";
+    check(Defect::LyingTool, World::Bare, "tool.send.call.after#1", expect);
+}
+
+#[test]
+fn a_journal_that_forgets_an_answer_is_noticed() {
+    let expect = "the model was asked again for answer 1, which was in the journal";
+    let blow = "journal.append.model_responded.after#1";
+    check(Defect::ForgottenAnswer, World::Bare, blow, expect);
+}
+
+#[test]
+fn a_journal_that_forgets_a_result_is_noticed() {
+    let blow = "tool.book.settled.before#1";
+    check(Defect::ForgottenResult, World::Bare, blow, "step 4.0 was not in doubt");
+}
+
+#[test]
+fn a_key_that_changes_is_noticed() {
+    let blow = "tool.transfer.call.after#1";
+    check(
+        Defect::NewKeys,
+        World::Bare,
+        blow,
+        "`transfer: 1000 to the landlord` took effect 2 times",
+    );
+}
+
+#[test]
+fn a_call_of_unknown_outcome_is_reported_and_not_repeated() {
+    for blow in ["tool.send.call.before#1", "tool.send.call.after#1"] {
+        let outcome = suite(&[World::Bare], None).again(World::Bare, &[blow.parse().unwrap()]);
+        let outcome = outcome.unwrap();
+        assert_eq!(outcome.wrong, [""; 0]);
+        assert_eq!(outcome.ambiguous, [(1, "5.0".to_owned())]);
+    }
+}

@@ -14,6 +14,8 @@ pub(super) struct Story {
     pub(super) answers: u32,
     /// Steps that were ever intended.
     pub(super) ever_intended: BTreeSet<String>,
+    /// Steps that a person answered.
+    pub(super) approved: BTreeSet<String>,
     /// Calls of which the model was told that their outcome is unknown.
     pub(super) told: BTreeSet<String>,
     /// What does not fit.
@@ -102,6 +104,9 @@ impl Story {
                 if output.is_some() {
                     self.finished.insert(step);
                 }
+            }
+            RecordBody::ApprovalGiven { step, .. } => {
+                self.approved.insert(step.to_string());
             }
             _ => {}
         }

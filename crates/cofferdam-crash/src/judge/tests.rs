@@ -1,5 +1,5 @@
 use cofferdam_core::{Effects, Item, RunId, StepId, Timestamp, ToolOutput, Usage};
-use cofferdam_journal::{Entry, Record, RecordBody, Seq};
+use cofferdam_journal::{ApprovalVerdict, Entry, Record, RecordBody, Seq};
 
 use super::{Expected, Judge, at_the_end};
 use crate::{
@@ -117,6 +117,28 @@ fn a_model_is_not_asked_for_what_is_in_the_journal() {
     // The conversation that was sent had no answer in it, whatever the number of the turn.
     check(vec![asked(2)], "the model was asked again for answer 1, which was in the journal");
     check(vec![rewound(0), asked(2)], "");
+}
+
+#[test]
+fn a_person_is_not_asked_again() {
+    let given = RecordBody::ApprovalGiven {
+        step: step(1),
+        verdict: ApprovalVerdict::Approved,
+        by: "a person".to_owned(),
+        reason: String::new(),
+    };
+    let question = |process| Line { process, deed: Deed::Approval { step: step(1).to_string() } };
+    let mut judge = Judge::default();
+    let none: Vec<Record> = records(vec![asked(1), answered(1)]);
+    assert_eq!(judge.after(0, &[question(0)], &none), [""; 0]);
+    // The answer was not durable: the question may come again.
+    let all = records(vec![asked(1), answered(1), given]);
+    let lines = [question(0), question(1)];
+    assert_eq!(judge.after(1, &lines, &all), [""; 0]);
+    assert_eq!(
+        judge.after(2, &[question(0), question(1), question(2)], &all),
+        ["a person was asked again about step 1.0, and the answer was in the journal"]
+    );
 }
 
 #[test]
