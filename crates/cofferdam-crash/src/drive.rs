@@ -1,7 +1,6 @@
 //! A process of a scenario: begins the run or goes on with it, until it is done, waits for somebody, or this process is killed.
 
 mod bare;
-mod workspace;
 
 use std::{
     path::{Path, PathBuf},

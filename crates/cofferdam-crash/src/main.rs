@@ -87,13 +87,15 @@ fn report(suite: &Suite<'_>, summary: &Summary) -> bool {
         suite.seed,
     );
     println!(
-        "{} points are known, {} of them were not struck; {} strikes at undisturbed runs were left out",
+        "{} points are known, {} of them were not struck; {} planned scenarios were left out",
         summary.points,
         summary.unvisited.len(),
         summary.left
     );
-    for (world, point) in &summary.unvisited {
-        println!("not struck: {point} in {world}");
+    if summary.left == 0 {
+        for (world, point) in &summary.unvisited {
+            println!("not struck: {point} in {world}");
+        }
     }
     for failure in &summary.failures {
         let blows: Vec<String> = failure.blows.iter().map(ToString::to_string).collect();

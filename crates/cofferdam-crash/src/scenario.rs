@@ -44,8 +44,8 @@ pub struct Outcome {
     pub wrong: Vec<String>,
     /// How often each point was passed by the first process, if it was not killed.
     pub points_from_start: BTreeMap<String, u64>,
-    /// The most often that a point was passed by a later process that was not killed.
-    pub points_from_resume: BTreeMap<String, u64>,
+    /// How often each point was passed by each later process that was not killed, with the number of blows by then.
+    pub points_from_resume: Vec<(usize, BTreeMap<String, u64>)>,
     /// What the run left.
     pub end: Option<Final>,
     /// The ledger.
@@ -124,11 +124,8 @@ impl Outcome {
     fn note_points(&mut self, process: u32, points: BTreeMap<String, u64>) {
         if process == 0 {
             self.points_from_start = points;
-            return;
-        }
-        for (point, times) in points {
-            let most = self.points_from_resume.entry(point).or_default();
-            *most = times.max(*most);
+        } else {
+            self.points_from_resume.push((self.blows.len(), points));
         }
     }
 

@@ -14,7 +14,7 @@ use anyhow::{Result, bail};
 use crate::{
     defect::Defect,
     judge::Expected,
-    plan::Plan,
+    plan::{Opening, Plan},
     process::Blow,
     scenario::{Outcome, Scenario},
     table::Table,
@@ -179,12 +179,15 @@ impl Suite<'_> {
             };
             let world = opening.world;
             let scenario = Scenario { program: self.program, places, world, defect: self.defect };
-            let outcome =
-                scenario.play(expected.get(&world), |number| match u64::from(number) {
-                    0 => Some(opening.blow.clone()),
-                    number if number <= opening.more => lock(shared).plan.resumed(world),
-                    _ => None,
-                })?;
+            let Opening { blows, more, .. } = opening;
+            let outcome = scenario.play(expected.get(&world), |number| {
+                let number = usize::try_from(number).unwrap_or(usize::MAX);
+                match blows.get(number) {
+                    Some(blow) => Some(blow.clone()),
+                    None if number < blows.len() + more => lock(shared).plan.resumed(world),
+                    None => None,
+                }
+            })?;
             lock(shared).note(world, outcome);
         }
     }

@@ -32,7 +32,10 @@ impl World {
     /// Returns why runs cannot work in it here, if they cannot.
     #[must_use]
     pub fn missing(self) -> Option<String> {
-        None
+        match self {
+            Self::Bare => None,
+            Self::Sealed | Self::Lingering => Some("no sandbox is kept yet".to_owned()),
+        }
     }
 
     /// Returns what its sandboxes are made of.
