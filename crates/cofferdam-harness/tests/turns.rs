@@ -11,40 +11,20 @@ use std::{
     time::Duration,
 };
 
-use cofferdam_core::{EffectClass, Effects, Item, RunId, ToolOutput};
+use cofferdam_core::{EffectClass, Effects, RunId, ToolOutput};
 use cofferdam_harness::{RunError, RunOptions, RunRequest, RunStream, StreamItem};
 use cofferdam_journal::RecordBody;
-use cofferdam_model::ScriptedModel;
 use cofferdam_testkit::FunctionTool;
 use cofferdam_tool::{Tool, ToolError};
-use common::{Recorder, bench};
+use common::{Recorder, bench, outputs, script};
 use futures::StreamExt;
 
 const WRITES: Effects = Effects { class: EffectClass::Unknown, writes: true, network: false };
-
-fn script(turns: &str) -> Arc<ScriptedModel> {
-    Arc::new(ScriptedModel::from_yaml(&format!("name: t\nturns:\n{turns}")).unwrap())
-}
 
 fn echo() -> Arc<dyn Tool> {
     Arc::new(FunctionTool::new("echo", Effects::PURE, |_, input| async move {
         Ok(ToolOutput::text(input.decode_field::<String>("text")?))
     }))
-}
-
-/// What the model is told of its calls, one line each.
-fn outputs(items: &[Arc<Item>]) -> Vec<String> {
-    items
-        .iter()
-        .filter_map(|item| match &**item {
-            Item::ToolResult(result) => Some(format!(
-                "{}{}",
-                if result.output.is_error { "error: " } else { "" },
-                result.output.to_text()
-            )),
-            _ => None,
-        })
-        .collect()
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,24 +1,33 @@
 //! What the harness tests share: a harness around a script and some tools, with fixed time and ids.
+#![expect(dead_code, reason = "each test program uses a part")]
+
+pub(crate) mod crash;
+pub(crate) mod world;
 
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use cofferdam_core::{Item, RunId};
 use cofferdam_harness::{
     Harness, HarnessParts, ModelStack, RunEvent, RunObserver, RunScope, Stacks, ToolStack,
+    WorkspaceKeeper,
 };
 use cofferdam_journal::{Journal, MemoryJournal, Record, Seq};
-use cofferdam_layers::{JournalLayer, ModelService, ToolRouter};
-use cofferdam_model::Model;
+use cofferdam_layers::{Approver, JournalLayer, ModelService, PolicyLayer, RefuseAll, ToolRouter};
+use cofferdam_model::{Model, ScriptedModel};
+use cofferdam_policy::RulePolicy;
 use cofferdam_testkit::{CountingEntropy, FixedClock};
 use cofferdam_tool::{Tool, ToolSet};
 use futures::TryStreamExt;
 use tower::{ServiceBuilder, util::BoxCloneSyncService};
 
-/// The smallest honest stacks: nothing but the journal around the tools.
+/// The smallest honest stacks: policy and journal around the tools.
 #[derive(Debug)]
 pub(crate) struct PlainStacks {
     pub(crate) model: Arc<dyn Model>,
     pub(crate) tools: ToolSet,
+    pub(crate) policy: RulePolicy,
+    pub(crate) approver: Arc<dyn Approver>,
 }
 
 impl Stacks for PlainStacks {
@@ -31,7 +40,9 @@ impl Stacks for PlainStacks {
     }
 
     fn tools(&self, scope: &RunScope) -> ToolStack {
+        let policy = PolicyLayer::new(Arc::new(self.policy.clone()), Arc::clone(&self.approver));
         let stack = ServiceBuilder::new()
+            .layer(policy.recorded(Arc::clone(&scope.journal)))
             .layer(JournalLayer::new(Arc::clone(&scope.journal)))
             .service(ToolRouter::new(self.tools.clone()));
         BoxCloneSyncService::new(stack)
@@ -47,24 +58,118 @@ pub(crate) struct Bench {
 pub(crate) fn bench(model: Arc<dyn Model>, tools: Vec<Arc<dyn Tool>>) -> Bench {
     let clock = Arc::new(FixedClock::at(1_700_000_000_000));
     let journal = Arc::new(MemoryJournal::new(clock.clone()));
-    let tools = ToolSet::new(tools).unwrap();
-    let harness = Harness::new(HarnessParts {
-        tools: tools.clone(),
-        stacks: Arc::new(PlainStacks { model, tools }),
-        journal: journal.clone(),
-        clock,
-        entropy: Arc::new(CountingEntropy::default()),
-        owner: "test".into(),
-        keeper: None,
-    });
+    let harness = Process { clock, ..Process::new(model, tools, journal.clone()) }.harness();
     Bench { harness, journal }
 }
 
+/// What one process that drives runs is made of.
+#[derive(Clone)]
+pub(crate) struct Process {
+    pub(crate) model: Arc<dyn Model>,
+    pub(crate) tools: Vec<Arc<dyn Tool>>,
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) clock: Arc<FixedClock>,
+    pub(crate) keeper: Option<Arc<dyn WorkspaceKeeper>>,
+    pub(crate) policy: RulePolicy,
+    pub(crate) approver: Arc<dyn Approver>,
+}
+
+impl Process {
+    pub(crate) fn new(
+        model: Arc<dyn Model>,
+        tools: Vec<Arc<dyn Tool>>,
+        journal: Arc<dyn Journal>,
+    ) -> Self {
+        Self {
+            model,
+            tools,
+            journal,
+            clock: Arc::new(FixedClock::at(1_700_000_000_000)),
+            keeper: None,
+            policy: RulePolicy::default(),
+            approver: Arc::new(RefuseAll),
+        }
+    }
+
+    pub(crate) fn harness(self) -> Harness {
+        let tools = ToolSet::new(self.tools).unwrap();
+        Harness::new(HarnessParts {
+            tools: tools.clone(),
+            stacks: Arc::new(PlainStacks {
+                model: self.model,
+                tools,
+                policy: self.policy,
+                approver: self.approver,
+            }),
+            journal: self.journal,
+            clock: self.clock,
+            entropy: Arc::new(CountingEntropy::default()),
+            owner: "test".into(),
+            keeper: self.keeper,
+        })
+    }
+}
+
+pub(crate) fn script(turns: &str) -> Arc<ScriptedModel> {
+    Arc::new(ScriptedModel::from_yaml(&format!("name: t\nturns:\n{turns}")).unwrap())
+}
+
+pub(crate) async fn records(journal: &dyn Journal, run: &RunId) -> Vec<Record> {
+    let records: Vec<_> = journal.read(run, Seq(1)).try_collect().await.unwrap();
+    cofferdam_journal::verify_chain(run, None, &records).unwrap();
+    records
+}
+
+/// A journal as text: the kind of each record, its step, and what else tells them apart.
+pub(crate) fn outline(records: &[Record]) -> String {
+    let lines: Vec<_> = records
+        .iter()
+        .map(|record| {
+            let value = serde_json::to_value(&record.body).unwrap();
+            let mut line = value["kind"].as_str().unwrap().to_owned();
+            if let Some(step) = value.get("step").filter(|step| step.is_object()) {
+                line.push_str(&format!(" {}.{}", step["turn"], step["call"]));
+            }
+            for field in [
+                "turn",
+                "how",
+                "verdict",
+                "decision",
+                "checkpoint",
+                "at",
+                "to",
+                "attempt",
+                "reason",
+                "outcome",
+            ] {
+                if let Some(value) = value.get(field).filter(|value| !value.is_null()) {
+                    line.push_str(&format!(" {field}={value}"));
+                }
+            }
+            line
+        })
+        .collect();
+    lines.join("\n")
+}
+
+/// What the model is told of its calls, one line each.
+pub(crate) fn outputs(items: &[Arc<Item>]) -> Vec<String> {
+    items
+        .iter()
+        .filter_map(|item| match &**item {
+            Item::ToolResult(result) => Some(format!(
+                "{}{}",
+                if result.output.is_error { "error: " } else { "" },
+                result.output.to_text()
+            )),
+            _ => None,
+        })
+        .collect()
+}
+
 impl Bench {
-    pub(crate) async fn records(&self, run: &cofferdam_core::RunId) -> Vec<Record> {
-        let records: Vec<_> = self.journal.read(run, Seq(1)).try_collect().await.unwrap();
-        cofferdam_journal::verify_chain(run, None, &records).unwrap();
-        records
+    pub(crate) async fn records(&self, run: &RunId) -> Vec<Record> {
+        records(&*self.journal, run).await
     }
 }
 
