@@ -1,3 +1,5 @@
+//! The judge on small journals and ledgers.
+
 use cofferdam_core::{Effects, Item, RunId, StepId, Timestamp, ToolOutput, Usage};
 use cofferdam_journal::{ApprovalVerdict, Entry, Record, RecordBody, Seq};
 
@@ -173,7 +175,7 @@ fn an_end_is_that_of_the_undisturbed_run() {
         &[],
         "`pay: 7` took effect 2 times",
     );
-    check(&end("paid"), &[set.clone()], &[], "`pay: 7` took effect 0 times");
+    check(&end("paid"), std::slice::from_ref(&set), &[], "`pay: 7` took effect 0 times");
     check(
         &end("paid"),
         &[pay.clone(), set.clone(), effect(3, "send")],
