@@ -26,6 +26,12 @@ const OUTSIDE: &str = r#"
       - { call: look, arguments: { what: the letters } }
   - items:
       - { call: transfer, arguments: { what: 1000 to the landlord } }
+      - { call: look, arguments: { what: the receipt } }
+      - { call: transfer, arguments: { what: 20 to the gardener } }
+  - items:
+      - { call: break, arguments: { what: a glass } }
+      - { call: no_such_tool, arguments: {} }
+      - { call: pay, arguments: { whom: nobody knows } }
 "#;
 
 /// Calls in the sandbox. Each command adds a line to a file, so that a repeat shows.
@@ -73,7 +79,7 @@ mod tests {
 
     #[test]
     fn the_scripts_are_well_formed() {
-        assert_eq!(model(World::Bare).unwrap().turns(), 7);
-        assert_eq!(model(World::Sealed).unwrap().turns(), 11);
+        assert_eq!(model(World::Bare).unwrap().turns(), 8);
+        assert_eq!(model(World::Sealed).unwrap().turns(), 12);
     }
 }
