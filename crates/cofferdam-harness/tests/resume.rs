@@ -6,18 +6,21 @@ mod common;
 
 use std::sync::Arc;
 
-use cofferdam_core::{Item, RunId};
+use cofferdam_core::{Item, RunId, StepId, ToolOutput, ToolResult};
 use cofferdam_harness::{
     GivenDecision, Harness, OnUnknown, ResumeRequest, RunError, RunFailure, RunOptions, RunReport,
-    RunRequest, state::Next,
+    RunRequest, RunState, state::Next,
 };
-use cofferdam_journal::{Decision, Journal, MemoryJournal, PauseReason, RunOutcome};
+use cofferdam_journal::{
+    Decision, Journal, MemoryJournal, PauseReason, Record, RecordBody, RunOutcome,
+};
 use common::{
     Process,
     crash::{CrashJournal, CrashPoint},
     outline, outputs, records, script,
     world::{Moment, World},
 };
+use proptest::prelude::*;
 
 /// One run in one world, driven by one process after the other.
 struct Play {
@@ -96,7 +99,7 @@ impl Play {
     }
 
     /// Lets processes die at their points, then one that does not, until the run is done.
-    async fn to_the_end(&mut self, dies: &[CrashPoint]) -> Vec<Arc<Item>> {
+    async fn finish(&mut self, dies: &[CrashPoint]) -> Vec<Arc<Item>> {
         let mut dies = dies.iter().copied();
         for _ in 0..30 {
             match self.process(dies.next()).await {
@@ -170,7 +173,7 @@ fn ends(play: &Play, items: &[Arc<Item>]) -> String {
 }
 
 async fn reference(play: &mut Play) -> (String, u32) {
-    let items = play.to_the_end(&[]).await;
+    let items = play.finish(&[]).await;
     let appends = records(&*play.journal, &Play::run()).await.len();
     (ends(play, &items), appends.try_into().unwrap())
 }
@@ -181,7 +184,7 @@ async fn check_every_cut(set: impl Fn() -> Play) {
     for nth in 1..=appends {
         for moment in [Moment::Before, Moment::After] {
             let mut play = set();
-            let items = play.to_the_end(&[(nth, moment)]).await;
+            let items = play.finish(&[(nth, moment)]).await;
             let journal = outline(&records(&*play.journal, &Play::run()).await);
             assert_eq!(ends(&play, &items), expect, "cut {moment:?} {nth}:\n{journal}");
             assert_eq!(play.decisions, 0, "cut {moment:?} {nth}:\n{journal}");
@@ -212,7 +215,7 @@ async fn what_nobody_can_know_is_decided_by_somebody_and_happens_once() {
     for nth in 1..=appends {
         for moment in [Moment::Before, Moment::After] {
             let mut play = Play::new(UNKNOWN);
-            play.to_the_end(&[(nth, moment)]).await;
+            play.finish(&[(nth, moment)]).await;
             let acted = play.world.lock().acted.clone();
             assert_eq!(acted.values().sum::<u32>(), 2, "cut {moment:?} {nth}: {acted:?}");
             assert!(acted.values().all(|count| *count == 1), "cut {moment:?} {nth}: {acted:?}");
@@ -257,4 +260,109 @@ async fn a_policy_may_decide_what_nobody_can_know() {
     insta::assert_snapshot!(journal.lines().last().unwrap(), @r#"run_paused reason={"step":{"call":0,"turn":1},"tool":"act","wait_for":"decision","why":"the run was interrupted while it ran, and its tool cannot tell"}"#);
     let (ended, _) = unknown(OnUnknown::Abort).await;
     insta::assert_snapshot!(ended.unwrap_err().error, @"the outcome of step 1.0 (act) is unknown: the run was interrupted while it ran, and its tool cannot tell");
+}
+
+/// Several deaths, in any order of tools, with and without a sandbox that survives them.
+fn any_play() -> impl Strategy<Value = (String, bool, bool, Vec<CrashPoint>)> {
+    let call = prop_oneof![
+        Just("{call: read, arguments: {}}".to_owned()),
+        "[a-z]".prop_map(|text| format!("{{call: write, arguments: {{text: {text}}}}}")),
+        "[a-z]".prop_map(|text| format!("{{call: send, arguments: {{text: {text}}}}}")),
+        Just("{call: nope, arguments: {}}".to_owned()),
+    ];
+    let turn = prop::collection::vec(call, 1..4)
+        .prop_map(|calls| format!("  - items: [{}]\n", calls.join(", ")));
+    let turns = prop::collection::vec(turn, 1..4)
+        .prop_map(|turns| format!("{}  - items: [{{message: done}}]\n", turns.concat()));
+    let moment = prop_oneof![Just(Moment::Before), Just(Moment::After)];
+    let deaths = prop::collection::vec((1..12_u32, moment), 1..5);
+    (turns, any::<bool>(), any::<bool>(), deaths)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+
+    #[test]
+    fn however_often_processes_die_the_end_is_the_same((turns, with_keeper, loses, deaths) in any_play()) {
+        // What was sent cannot be sent again in a world that was restored, so a sandbox that dies as well is for the rest.
+        let loses_sandbox = with_keeper && loses && !turns.contains("send");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let set = || Play { with_keeper, loses_sandbox, ..Play::new(&turns) };
+            let (expect, _) = reference(&mut set()).await;
+            let mut play = set();
+            let items = play.finish(&deaths).await;
+            let journal = records(&*play.journal, &Play::run()).await;
+            assert_eq!(ends(&play, &items), expect, "{deaths:?}:\n{}", outline(&journal));
+
+            // Folding is the same wherever it is cut, and says what a reading of the records from scratch says.
+            let whole = RunState::from_records(&journal);
+            for cut in 0..=journal.len() {
+                let mut state = RunState::from_records(&journal[..cut]);
+                assert_eq!(state.history(), conversation(&journal[..cut]), "{}", outline(&journal[..cut]));
+                for record in &journal[cut..] {
+                    state.fold(record.seq, record.time, &record.body);
+                }
+                assert_eq!(state, whole);
+            }
+        });
+    }
+}
+
+/// The conversation that records tell of, by its definition: drop what was rewound, then take each answer whose calls all have
+/// results, and the last one.
+fn conversation(records: &[Record]) -> Vec<Arc<Item>> {
+    let mut valid: Vec<&Record> = Vec::new();
+    for record in records {
+        if let RecordBody::RunRewound { to, .. } = &record.body {
+            valid.retain(|earlier| earlier.seq <= *to);
+        }
+        valid.push(record);
+    }
+    let result = |step: StepId| {
+        valid.iter().find_map(|record| match &record.body {
+            RecordBody::ToolFinished { step: of, output, error } if *of == step => {
+                Some(output.clone().unwrap_or_else(|| ToolOutput::error(error.clone().unwrap())))
+            }
+            RecordBody::ToolRefused { step: of, reasons, .. } if *of == step => {
+                Some(ToolOutput::error(reasons.join("; ")))
+            }
+            RecordBody::ToolResolved { step: of, output: Some(output), .. } if *of == step => {
+                Some(output.clone())
+            }
+            _ => None,
+        })
+    };
+    let mut items: Vec<Item> = Vec::new();
+    for record in &valid {
+        match &record.body {
+            RecordBody::RunStarted { input, .. } => items.extend(input.iter().cloned()),
+            RecordBody::ModelResponded { turn, items: answer, .. } => {
+                items.extend(answer.iter().cloned());
+                let calls = answer.iter().filter_map(|item| match item {
+                    Item::ToolCall(call) => Some(call),
+                    _ => None,
+                });
+                let results: Option<Vec<Item>> = (0..)
+                    .zip(calls)
+                    .map(|(place, call)| {
+                        let output = result(StepId { turn: *turn, call: place })?;
+                        Some(Item::ToolResult(ToolResult {
+                            call_id: call.call_id.clone(),
+                            name: call.name.clone(),
+                            kind: call.kind.clone(),
+                            output,
+                        }))
+                    })
+                    .collect();
+                items.extend(results.unwrap_or_default());
+            }
+            _ => {}
+        }
+    }
+    items.into_iter().map(Arc::new).collect()
 }
