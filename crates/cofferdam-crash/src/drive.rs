@@ -1,6 +1,6 @@
 //! A process of a scenario: begins the run or goes on with it, until it is done, waits for somebody, or this process is killed.
 
-mod bare;
+mod run;
 
 use std::{
     path::{Path, PathBuf},
@@ -9,20 +9,18 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use async_trait::async_trait;
 use cofferdam::SystemClock;
 use cofferdam_harness::GivenDecision;
 use cofferdam_journal::{Journal, Record, Seq, SqliteJournal};
-use cofferdam_layers::{Approval, Approver, AuditEvent, AuditSink};
 use cofferdam_model::Model;
-use cofferdam_policy::{Rule, RulePolicy, Verdict};
-use cofferdam_tool::{Tool, ToolRequest};
+use cofferdam_tool::Tool;
 use futures::TryStreamExt;
 
+use self::run::Begun;
 use crate::{
     crashing::{CrashingJournal, CrashingModel, CrashingTool},
     defect::Defect,
-    ending::Ending,
+    ending::{Ending, State},
     faulty,
     ledger::Ledger,
     point::{Points, Strike},
@@ -92,10 +90,20 @@ impl Drive {
         runtime.block_on(async {
             let points = Points::new(self.strike.clone());
             let parts = self.parts(Arc::clone(&points))?;
-            let state = bare::drive(&self, &parts).await?;
+            let state = self.bare(&parts).await?;
             Ending { state, points: points.passed() }.write(&self.place)?;
             Ok(())
         })
+    }
+
+    /// A run without a sandbox.
+    async fn bare(&self, parts: &Parts) -> Result<State> {
+        let begun = if is_new(&*parts.journal).await? {
+            Begun::No
+        } else {
+            Begun::Yes { same_sandbox: true, checkpoint: None }
+        };
+        run::go_on(self, parts, &run::harness(self, parts, Vec::new(), None)?, begun).await
     }
 
     fn parts(&self, points: Arc<Points>) -> Result<Parts> {
@@ -117,6 +125,11 @@ impl Drive {
             points,
         })
     }
+}
+
+/// Returns true if the run has not begun, as far as the journal knows.
+async fn is_new(journal: &dyn Journal) -> Result<bool> {
+    Ok(journal.read(&scenario::run(), Seq(1)).try_next().await?.is_none())
 }
 
 fn decision(json: &str) -> Result<GivenDecision> {
@@ -145,34 +158,4 @@ pub fn records(place: &Path) -> Result<Vec<Record>> {
         let journal = open_journal(place)?;
         Ok(journal.read(&scenario::run(), Seq(1)).try_collect().await?)
     })
-}
-
-/// What is allowed: everything, but a person is asked about transfers.
-fn policy() -> RulePolicy {
-    RulePolicy::new([Rule {
-        tool: names::TRANSFER.to_owned(),
-        writes: None,
-        network: None,
-        decision: Verdict::Ask,
-        reason: "a transfer is for a person to approve".to_owned(),
-    }])
-}
-
-/// A person who is not there at the moment, and answers later.
-#[derive(Debug)]
-struct Person;
-
-#[async_trait]
-impl Approver for Person {
-    async fn approve(&self, _: &ToolRequest, _: &[String]) -> Approval {
-        Approval::Later
-    }
-}
-
-/// Nobody reads the audit trail of the suite.
-#[derive(Debug)]
-struct NoAudit;
-
-impl AuditSink for NoAudit {
-    fn record(&self, _: AuditEvent) {}
 }

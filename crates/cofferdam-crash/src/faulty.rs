@@ -36,10 +36,7 @@ pub(crate) fn journal(inner: Arc<dyn Journal>, defect: Option<Defect>) -> Arc<dy
 }
 
 /// Plants the defect in an object store, if it is one of an object store.
-pub(crate) fn objects(
-    inner: Arc<dyn ObjectStore>,
-    defect: Option<Defect>,
-) -> Arc<dyn ObjectStore> {
+pub(crate) fn objects(inner: Arc<dyn ObjectStore>, defect: Option<Defect>) -> Arc<dyn ObjectStore> {
     match defect {
         Some(Defect::EarlyObjects) => LateObjects::new(inner),
         _ => inner,

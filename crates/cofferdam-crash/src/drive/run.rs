@@ -1,32 +1,50 @@
-//! A run without a sandbox, put together from the crates.
+//! Drives a run: a harness that is put together from the crates, and somebody who answers what it asks.
 
 use std::sync::Arc;
 
 use anyhow::Result;
+use async_trait::async_trait;
 use cofferdam::{DefaultStacks, StackLimits, SystemClock, SystemEntropy};
 use cofferdam_core::Item;
-use cofferdam_harness::{Harness, HarnessParts, ResumeRequest, RunError, RunRequest};
-use cofferdam_journal::{ApprovalVerdict, Journal, PauseReason, RunOutcome, Seq};
-use cofferdam_tool::ToolSet;
-use futures::TryStreamExt;
+use cofferdam_harness::{
+    Harness, HarnessParts, ResumeRequest, RunError, RunRequest, WorkspaceKeeper,
+};
+use cofferdam_journal::{ApprovalVerdict, PauseReason, RunOutcome};
+use cofferdam_layers::{Approval, Approver, AuditEvent, AuditSink};
+use cofferdam_policy::{Rule, RulePolicy, Verdict};
+use cofferdam_tool::{Tool, ToolRequest, ToolSet};
 
 use super::{Drive, Parts};
 use crate::{
     ending::{Final, State, comparable},
     ledger::Deed,
     scenario, script,
+    tools::names,
 };
 
-pub(super) async fn drive(drive: &Drive, parts: &Parts) -> Result<State> {
-    let tools = ToolSet::new(parts.tools.iter().cloned())?;
+/// Whether the run was begun by an earlier process, and what this one goes on in.
+#[derive(Debug)]
+pub(super) enum Begun {
+    No,
+    Yes { same_sandbox: bool, checkpoint: Option<String> },
+}
+
+/// Puts a harness together.
+pub(super) fn harness(
+    drive: &Drive,
+    parts: &Parts,
+    more_tools: Vec<Arc<dyn Tool>>,
+    keeper: Option<Arc<dyn WorkspaceKeeper>>,
+) -> Result<Harness> {
+    let tools = ToolSet::new(parts.tools.iter().cloned().chain(more_tools))?;
     let entropy = Arc::new(SystemEntropy);
-    let harness = Harness::new(HarnessParts {
+    Ok(Harness::new(HarnessParts {
         stacks: Arc::new(DefaultStacks {
             model: Arc::clone(&parts.model),
             tools: tools.clone(),
-            policy: Arc::new(super::policy()),
-            approver: Arc::new(super::Person),
-            audit: Arc::new(super::NoAudit),
+            policy: Arc::new(policy()),
+            approver: Arc::new(Person),
+            audit: Arc::new(NoAudit),
             entropy: entropy.clone(),
             limits: StackLimits::default(),
         }),
@@ -35,26 +53,27 @@ pub(super) async fn drive(drive: &Drive, parts: &Parts) -> Result<State> {
         clock: Arc::new(SystemClock),
         entropy,
         owner: format!("process {}", drive.number),
-        keeper: None,
-    });
-    let request = RunRequest::new("accountant", script::TASK);
-    goes_on(drive, parts, &harness, request).await
+        keeper,
+    }))
 }
 
 /// Begins the run or resumes it, answers what a person is asked, and goes on until it is done or waits for a decision.
-async fn goes_on(
+pub(super) async fn go_on(
     drive: &Drive,
     parts: &Parts,
     harness: &Harness,
-    request: RunRequest,
+    begun: Begun,
 ) -> Result<State> {
     let run = scenario::run();
-    let mut result = if is_new(&*parts.journal).await? {
-        harness.run_as(run.clone(), request.clone()).await
-    } else {
-        let decision = drive.decision.clone();
-        let resume = ResumeRequest { decision, ..ResumeRequest::new(request.clone()) };
-        harness.resume(&run, resume).await
+    let request = RunRequest::new("accountant", script::TASK);
+    let mut result = match begun {
+        Begun::No => harness.run_as(run.clone(), request.clone()).await,
+        Begun::Yes { same_sandbox, checkpoint } => {
+            let decision = drive.decision.clone();
+            let resume = ResumeRequest::new(request.clone());
+            let resume = ResumeRequest { same_sandbox, checkpoint, decision, ..resume };
+            harness.resume(&run, resume).await
+        }
     };
     loop {
         let failure = match result {
@@ -93,14 +112,39 @@ async fn goes_on(
     }
 }
 
-/// Returns true if the run has not begun, as far as the journal knows.
-async fn is_new(journal: &dyn Journal) -> Result<bool> {
-    Ok(journal.read(&scenario::run(), Seq(1)).try_next().await?.is_none())
-}
-
 fn last_words(items: &[Arc<Item>]) -> String {
     match items.last().map(|item| &**item) {
         Some(Item::Message(message)) => message.to_text().into_owned(),
         _ => String::new(),
     }
+}
+
+/// What is allowed: everything, but a person is asked about transfers.
+fn policy() -> RulePolicy {
+    RulePolicy::new([Rule {
+        tool: names::TRANSFER.to_owned(),
+        writes: None,
+        network: None,
+        decision: Verdict::Ask,
+        reason: "a transfer is for a person to approve".to_owned(),
+    }])
+}
+
+/// A person who is not there at the moment, and answers later.
+#[derive(Debug)]
+struct Person;
+
+#[async_trait]
+impl Approver for Person {
+    async fn approve(&self, _: &ToolRequest, _: &[String]) -> Approval {
+        Approval::Later
+    }
+}
+
+/// Nobody reads the audit trail of the suite.
+#[derive(Debug)]
+struct NoAudit;
+
+impl AuditSink for NoAudit {
+    fn record(&self, _: AuditEvent) {}
 }
