@@ -4,6 +4,7 @@
 
 use cofferdam_core::{RunId, Timestamp};
 use cofferdam_journal::Seq;
+use cofferdam_snapshot::Receipt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -32,54 +33,12 @@ pub struct Checkpoint {
     /// The checkpoints that it comes from: none for the first of a run that began anew, and one of another run for the first
     /// of a fork.
     pub parents: Vec<CheckpointId>,
-    /// The workspace; `None` if nothing keeps workspaces.
-    pub workspace: Option<WorkspaceSnapshot>,
-    /// What finds the sandbox again, if it still lives.
+    /// The snapshot of the workspace, and what was left out of it; `None` if nothing keeps workspaces.
+    pub workspace: Option<Receipt>,
+    /// What finds the sandbox again, if it still lives ([`crate::SandboxHandle`]).
     pub sandbox: Value,
-}
-
-/// A workspace in a snapshot store, and how it was read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WorkspaceSnapshot {
-    /// The line of snapshots that it is in; the run's id.
-    pub lineage: String,
-    /// Its number in the line.
-    pub seq: u64,
-    /// The hash of the tree; two workspaces with the same content have the same.
-    pub tree: String,
-    /// Files in it.
-    pub files: u64,
-    /// Bytes of content in it.
-    pub bytes: u64,
-    /// How it was read.
-    pub mode: SnapshotMode,
-    /// Whether every process of the sandbox stood still while it was read. Without, it is what a crash at that moment would
-    /// have left.
-    pub frozen: bool,
-    /// Paths that were left out on purpose: ephemeral entries and mounts.
-    pub excluded: Vec<String>,
-    /// Things that no snapshot holds (sockets, fifos, devices), at most [`WorkspaceSnapshot::MAX_SKIPPED`] of them by name.
-    pub skipped: Vec<String>,
-    /// How many there were.
-    pub skipped_count: u64,
-}
-
-impl WorkspaceSnapshot {
-    /// Skipped things that are named.
-    pub const MAX_SKIPPED: usize = 64;
-}
-
-/// How the changes of a workspace were found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum SnapshotMode {
-    /// From the layer that holds only what changed: costs what changed.
-    Layer,
-    /// By looking at every file of a directory of the host: costs a `stat` of each.
-    HostScan,
-    /// By asking the guest for every file: costs a `stat` of each and a line of each on the wire.
-    GuestScan,
+    /// Commands that went on meanwhile, by name: files that they write may be half written.
+    pub running: Vec<String>,
 }
 
 impl Checkpoint {
@@ -129,6 +88,8 @@ impl Checkpoint {
 mod tests {
     use super::*;
 
+    const RECEIPT: &str = include_str!("checkpoint/receipt_1.json");
+
     fn checkpoint() -> Checkpoint {
         Checkpoint {
             format: 1,
@@ -137,26 +98,16 @@ mod tests {
             turn: 2,
             time: Timestamp(1_000),
             parents: vec![],
-            workspace: Some(WorkspaceSnapshot {
-                lineage: "r".to_owned(),
-                seq: 3,
-                tree: "t".to_owned(),
-                files: 2,
-                bytes: 10,
-                mode: SnapshotMode::Layer,
-                frozen: true,
-                excluded: vec!["cache".to_owned()],
-                skipped: vec![],
-                skipped_count: 0,
-            }),
+            workspace: Some(serde_json::from_str(RECEIPT).unwrap()),
             sandbox: serde_json::json!({"id": "s"}),
+            running: vec!["server".to_owned()],
         }
     }
 
     #[test]
     fn format_1_stays_readable() {
         // Written by the first release with checkpoints; what can no longer read this loses the runs of the field.
-        const STORED: &str = r#"{"format":1,"run":"r","at":7,"turn":2,"time":1000,"parents":[],"workspace":{"lineage":"r","seq":3,"tree":"t","files":2,"bytes":10,"mode":"layer","frozen":true,"excluded":["cache"],"skipped":[],"skipped_count":0},"sandbox":{"id":"s"}}"#;
+        const STORED: &str = include_str!("checkpoint/checkpoint_1.json");
         const ID: &str = "r.7.7107305344f29545a5ef538e1755b2cd20aed4da713f96c0780beeca0a06a3f4";
         let (id, stored) = checkpoint().encode().unwrap();
         assert_eq!(String::from_utf8(stored).unwrap(), STORED);

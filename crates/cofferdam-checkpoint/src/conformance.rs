@@ -43,6 +43,7 @@ fn checkpoint(run: &str, at: u64, parents: &[CheckpointId]) -> Checkpoint {
         parents: parents.to_vec(),
         workspace: None,
         sandbox: json!({ "at": at }),
+        running: Vec::new(),
     }
 }
 

@@ -2,20 +2,45 @@
 //!
 //! - [`checkpoint`]: [`Checkpoint`], an immutable value that is named by its content ([`CheckpointId`]).
 //! - [`store`]: [`CheckpointStore`], where they are kept; [`ObjectCheckpoints`] keeps them in any object store.
-//! - [`conformance`]: the cases that every store must pass.
-//! - [`CheckpointError`]: what can go wrong with them.
+//! - `conformance` (a feature): the cases that every store must pass.
+//! - [`workspaces`]: [`Workspaces`] makes sandboxes of snapshots and snapshots of sandboxes.
+//! - [`keeper`]: [`SnapshotKeeper`], which a harness asks for checkpoints and for a new sandbox in the place of a lost one.
+//! - [`reopen`], [`run_records`], [`handle`]: going on in another process, in the very sandbox if it still lives.
+//! - [`sandbox_source`], [`sandbox_target`]: a live sandbox as what snapshots are taken of and restored to.
+//! - [`CheckpointError`], [`WorkspaceError`]: what can go wrong.
+//!
+//! # What a recovered workspace is
+//!
+//! It is that of a checkpoint, always: of that it is known which calls of the run it holds, so the harness can tell which
+//! calls have to be made again. A sandbox that is only disconnected is joined again as it is, with its commands running.
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod error;
+pub mod handle;
 pub mod id;
+pub mod keeper;
 pub mod object_checkpoints;
+pub mod reopen;
+pub mod run_records;
+pub mod sandbox_source;
+pub mod sandbox_target;
 pub mod store;
+pub mod workspace_error;
+pub mod workspaces;
 
-pub use checkpoint::{Checkpoint, FORMAT_VERSION, SnapshotMode, WorkspaceSnapshot};
+pub use checkpoint::{Checkpoint, FORMAT_VERSION};
 pub use error::CheckpointError;
+pub use handle::SandboxHandle;
 pub use id::CheckpointId;
+pub use keeper::{KeeperParts, SnapshotKeeper};
 pub use object_checkpoints::ObjectCheckpoints;
+pub use reopen::Reopened;
+pub use run_records::RunRecords;
+pub use sandbox_source::{SandboxSource, ScanMemory};
+pub use sandbox_target::SandboxTarget;
 pub use store::{CheckpointStore, CheckpointStoreExt};
+pub use workspace_error::WorkspaceError;
+pub use workspaces::{LiveWorkspace, Workspaces, WorkspacesParts};

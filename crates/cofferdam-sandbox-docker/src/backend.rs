@@ -258,6 +258,10 @@ impl SandboxBackend for DockerBackend {
 /// Refuses what makes no sense, and what this backend never does.
 fn check(spec: &SandboxSpec) -> Result<(), SandboxError> {
     spec.check()?;
+    if spec.base.is_some() {
+        let operation = "a base of the workspace; begin with an empty one and fill it";
+        return Err(SandboxError::Unsupported { backend: BACKEND, operation });
+    }
     if let Some(path) = spec.read_only.first() {
         return Err(unenforceable(
             Wall::Filesystem,

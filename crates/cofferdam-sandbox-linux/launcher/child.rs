@@ -16,7 +16,7 @@ use crate::{
     report::{self, Step},
     scratch,
     step::{self, Failure, Steps},
-    sys,
+    sys, workspace,
 };
 
 /// What the child takes from the launcher; all else is closed.
@@ -29,6 +29,8 @@ pub(crate) struct Descriptors<'a> {
     pub(crate) said: BorrowedFd<'a>,
     /// The report socket.
     pub(crate) report: &'a File,
+    /// What the workspace begins with.
+    pub(crate) base: Option<&'a OwnedFd>,
     /// Files of cgroups to write itself to.
     pub(crate) joins: &'a [File],
 }
@@ -46,7 +48,7 @@ fn build(
     steps: &Steps,
     descriptors: &Descriptors<'_>,
 ) -> Result<std::convert::Infallible, Failure> {
-    let &Descriptors { stream, guest, said, report, joins } = descriptors;
+    let &Descriptors { stream, guest, said, report, base, joins } = descriptors;
     // The streams of other sandboxes are not for this one, not even for a moment.
     steps.run(Step::Descriptors, b"of others", || close_others(descriptors))?;
     // If the launcher dies from here on, this process dies with it, and with this process the whole pid namespace. If
@@ -74,7 +76,9 @@ fn build(
     if plan.own_users {
         steps.run(Step::BecomeUser, b"", || sys::become_user(inner, inner))?;
     }
-    scratch::mount(plan, steps)?;
+    let workspace = scratch::mount(plan, base, steps)?;
+    workspace::tell(report, plan, &workspace, steps)?;
+    drop(workspace);
 
     let null = steps.run(Step::Descriptors, b"/dev/null", || {
         Ok(OwnedFd::from(File::options().read(true).write(true).open("/dev/null")?))
@@ -114,10 +118,11 @@ fn build(
 
 /// Closes every descriptor that is not for this child.
 fn close_others(descriptors: &Descriptors<'_>) -> io::Result<()> {
-    let Descriptors { stream, guest, said, report, joins } = descriptors;
+    let Descriptors { stream, guest, said, report, base, joins } = descriptors;
     let ours = [stream.as_raw_fd(), guest.as_raw_fd(), said.as_raw_fd(), report.as_raw_fd()];
     let mut kept: Vec<u32> = ours
         .into_iter()
+        .chain(base.map(AsRawFd::as_raw_fd))
         .chain(joins.iter().map(AsRawFd::as_raw_fd))
         .map(i32::cast_unsigned)
         .collect();

@@ -3,7 +3,7 @@
 use std::ffi::CString;
 
 use crate::{
-    plan::{Entry, HostTree, Identity, LandlockAccess, LandlockRule, Plan, Root, Scratch},
+    plan::{Base, Entry, HostTree, Identity, LandlockAccess, LandlockRule, Plan, Root, Scratch},
     report::Step,
 };
 
@@ -33,6 +33,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Plan> {
         cgroup_into: r.option(Reader::bytes)?,
         cgroup_joins: r.list(Reader::bytes)?,
         cgroup_directories: r.list(Reader::bytes)?,
+        cgroup_thaw: r.option(|r| Ok((r.bytes()?, r.bytes()?)))?,
         oom_counter: r.option(Reader::bytes)?,
         wall_time_ms: r.u64()?,
         root: Root {
@@ -50,6 +51,10 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Plan> {
             own_proc: r.flag()?,
         },
         scratch: Scratch { bytes: r.u64()?, inodes: r.u64()?, directories: r.list(Reader::text)? },
+        base: r.option(|r| {
+            let directory = r.text()?;
+            Ok(Base { directory, owner: r.option(|r| Ok((r.u32()?, r.u32()?)))? })
+        })?,
         masks: r.list(Reader::text)?,
         resource_limits: r.list(|r| Ok((r.u32()?, r.u64()?)))?,
         landlock: r.list(|r| {

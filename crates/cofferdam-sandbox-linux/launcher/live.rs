@@ -33,6 +33,7 @@ pub(crate) struct Live {
     kept: Vec<u8>,
     pub(crate) deadline: Option<Instant>,
     cgroup_kill: Option<Vec<u8>>,
+    cgroup_thaw: Option<(Vec<u8>, Vec<u8>)>,
     cgroup_directories: Vec<Vec<u8>>,
     oom_counter: Option<Vec<u8>>,
     /// Why it was killed by the launcher.
@@ -51,6 +52,7 @@ impl Live {
             cgroup_kill: plan
                 .cgroup_into
                 .map(|directory| [&directory[..], b"/cgroup.kill"].concat()),
+            cgroup_thaw: plan.cgroup_thaw,
             cgroup_directories: plan.cgroup_directories,
             oom_counter: plan.oom_counter,
             cause: None,
@@ -89,6 +91,17 @@ impl Live {
         // Those that are stuck in the middle of a fork are killed by this too. Older kernels do not have the file.
         if let Some(file) = &self.cgroup_kill {
             let _ = fs::write(path(file), "1");
+        }
+        // With version 1, what the host has stopped does not die before it goes on.
+        self.thaw();
+    }
+
+    /// Lets go on what the host has stopped and, since it is gone, will not let go on itself.
+    pub(crate) fn thaw(&self) {
+        if let Some((file, word)) = &self.cgroup_thaw {
+            // It may be gone with the sandbox, which is as well.
+            let _ =
+                File::options().write(true).open(path(file)).and_then(|mut f| f.write_all(word));
         }
     }
 

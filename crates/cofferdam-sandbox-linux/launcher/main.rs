@@ -34,6 +34,7 @@ mod stack;
 mod step;
 mod sys;
 mod template;
+mod workspace;
 
 use std::{fs::File, io, os::fd::AsFd};
 

@@ -26,6 +26,8 @@ pub(crate) struct Plan {
     pub(crate) cgroup_joins: Vec<Vec<u8>>,
     /// The cgroup directories to remove at the end, innermost first.
     pub(crate) cgroup_directories: Vec<Vec<u8>>,
+    /// The file that stops the sandbox's processes, and what lets them go on.
+    pub(crate) cgroup_thaw: Option<(Vec<u8>, Vec<u8>)>,
     /// The file whose `oom_kill` line counts the kills for memory.
     pub(crate) oom_counter: Option<Vec<u8>>,
     /// Milliseconds after which the sandbox is killed.
@@ -34,6 +36,8 @@ pub(crate) struct Plan {
     pub(crate) root: Root,
     /// What is writable.
     pub(crate) scratch: Scratch,
+    /// What the workspace begins with, if it is not empty.
+    pub(crate) base: Option<Base>,
     /// Paths below the root that are hidden: a directory by an empty one, a file by the null device.
     pub(crate) masks: Vec<CString>,
     /// Resource numbers and limits, both soft and hard.
@@ -102,8 +106,18 @@ pub(crate) struct Scratch {
     pub(crate) bytes: u64,
     /// Files and directories, those of the places included.
     pub(crate) inodes: u64,
-    /// The writable directories, below the root; made by an [`Entry`]. The file system is mounted over the last one.
+    /// The writable directories, below the root; made by an [`Entry`]. The first one is the workspace. The file system is
+    /// mounted over the last one.
     pub(crate) directories: Vec<CString>,
+}
+
+/// A directory of the host under the workspace, read-only; what is written lies above it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Base {
+    /// Absolute path on the host.
+    pub(crate) directory: CString,
+    /// User and group of the host whose files appear as the sandbox's. `None` where the sandbox is that user already.
+    pub(crate) owner: Option<(u32, u32)>,
 }
 
 /// One grant of Landlock.

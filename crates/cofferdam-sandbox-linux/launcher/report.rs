@@ -14,6 +14,14 @@ pub(crate) const READY: u8 = 2;
 /// The sandbox has ended: code is an [`EndCause`], number the exit code or signal, detail what the guest said last.
 pub(crate) const ENDED: u8 = 3;
 
+/// The directory of the workspace comes with this report, as a descriptor: code 1 if it is the whole workspace, 2 if it is
+/// what lies above its base.
+pub(crate) const WORKSPACE: u8 = 4;
+/// [`WORKSPACE`]: all of it.
+pub(crate) const WHOLE: u8 = 1;
+/// [`WORKSPACE`]: what lies above the base.
+pub(crate) const UPPER: u8 = 2;
+
 /// Declares the steps once, for both programs.
 macro_rules! steps {
     ($($step:ident),* $(,)?) => {
@@ -34,6 +42,8 @@ macro_rules! steps {
 steps! {
     ReadPlan,
     DropGroups,
+    OpenBase,
+    MapBase,
     CreateNamespaces,
     PrivateMounts,
     StackLayers,
@@ -52,6 +62,7 @@ steps! {
     Loopback,
     BecomeUser,
     MountScratch,
+    MountWorkspace,
     MountTerminals,
     MaskPath,
     ResourceLimit,

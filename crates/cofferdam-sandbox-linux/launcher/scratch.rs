@@ -3,15 +3,16 @@
 use std::{
     ffi::{CStr, CString},
     fs, io,
-    os::unix::fs::chown,
+    os::{fd::OwnedFd, unix::fs::chown},
 };
 
 use crate::{
-    plan::{Identity, Plan, Scratch},
+    plan::{Plan, Scratch},
     report::Step,
     root::path,
     step::{Failure, Steps},
-    sys::mount,
+    sys::{self, mount},
+    workspace,
 };
 
 /// An empty directory that hides others; an entry of every plan.
@@ -19,11 +20,13 @@ const EMPTY: &CStr = c"var/empty";
 
 const SAFE: std::ffi::c_ulong = mount::MS_NOSUID | mount::MS_NODEV;
 
-/// Mounts everything; the working directory is the root.
-pub(crate) fn mount(plan: &Plan, steps: &Steps) -> Result<(), Failure> {
-    // In a user namespace this process is its user already. Without one it is still root, and stays it for a while.
-    let owner = (!plan.own_users).then_some(&plan.identity);
-    mount_places(&plan.scratch, owner, steps)?;
+/// Mounts everything; the working directory is the root. Returns what the host may see of the workspace.
+pub(crate) fn mount(
+    plan: &Plan,
+    base: Option<&OwnedFd>,
+    steps: &Steps,
+) -> Result<OwnedFd, Failure> {
+    let workspace = mount_places(plan, base, steps)?;
     if plan.root.own_proc {
         steps.run(Step::MountProc, b"", || {
             let flags = SAFE | mount::MS_NOEXEC | mount::MS_RDONLY;
@@ -35,31 +38,44 @@ pub(crate) fn mount(plan: &Plan, steps: &Steps) -> Result<(), Failure> {
         let flags = mount::MS_NOSUID | mount::MS_NOEXEC;
         mount::mount_at(c"devpts", c"dev/pts", Some(c"devpts"), flags, Some(data))
     })?;
-    mask(plan, steps)
+    mask(plan, steps)?;
+    Ok(workspace)
 }
 
 /// Mounts one bounded file system and shows a directory of it at each writable place.
 ///
 /// It is mounted over the last place, and there its own directory is mounted over it, so that its root is nowhere to be
 /// seen, and no mount has to be taken off again: that would wait for all processors.
-fn mount_places(scratch: &Scratch, owner: Option<&Identity>, steps: &Steps) -> Result<(), Failure> {
-    let Some(last) = scratch.directories.last() else { return Ok(()) };
+fn mount_places(plan: &Plan, base: Option<&OwnedFd>, steps: &Steps) -> Result<OwnedFd, Failure> {
+    let Scratch { bytes, inodes, directories } = &plan.scratch;
+    // In a user namespace this process is its user already. Without one it is still root, and stays it for a while.
+    let owner = (!plan.own_users).then_some((plan.identity.outer_user, plan.identity.outer_group));
+    let none = || Err(io::Error::from_raw_os_error(sys::EINVAL));
+    let (Some(last), Some(workspace)) = (directories.last(), directories.first()) else {
+        return steps.run(Step::MountScratch, b"", none);
+    };
     steps.run(Step::MountScratch, last.to_bytes(), || {
-        let data =
-            CString::new(format!("size={},nr_inodes={},mode=0755", scratch.bytes, scratch.inodes))?;
+        let data = CString::new(format!("size={bytes},nr_inodes={inodes},mode=0755"))?;
         mount::mount_at(c"tmpfs", last, Some(c"tmpfs"), SAFE, Some(&data))
     })?;
-    for (number, place) in scratch.directories.iter().enumerate() {
+    let own = |number: usize, place: &CStr| {
         steps.run(Step::MountScratch, place.to_bytes(), || {
             let directory = CString::new(format!("{}/{number}", last.to_string_lossy()))?;
             fs::create_dir(path(&directory))?;
-            if let Some(owner) = owner {
-                chown(path(&directory), Some(owner.outer_user), Some(owner.outer_group))?;
+            if let Some((user, group)) = owner {
+                chown(path(&directory), Some(user), Some(group))?;
             }
+            Ok(directory)
+        })
+    };
+    let seen = workspace::mount(workspace, &own(0, workspace)?, base, owner, steps)?;
+    for (number, place) in directories.iter().enumerate().skip(1) {
+        let directory = own(number, place)?;
+        steps.run(Step::MountScratch, place.to_bytes(), || {
             mount::mount_at(&directory, place, None, mount::MS_BIND, None)
         })?;
     }
-    Ok(())
+    Ok(seen)
 }
 
 fn mask(plan: &Plan, steps: &Steps) -> Result<(), Failure> {

@@ -20,6 +20,7 @@ use crate::{
         message::{self, Received},
     },
     template::Templates,
+    workspace,
 };
 
 /// Tokens of the two descriptors that are not of a sandbox.
@@ -181,6 +182,7 @@ impl Server {
         }
         let Some(home) = &self.home else { return Ok(()) };
 
+        let base = workspace::open_base(&plan, &steps)?;
         let entered = self.templates.enter(&plan.root, home, &steps);
         let cloned = entered.and_then(|()| {
             steps.run(Step::CreateNamespaces, b"", || {
@@ -197,6 +199,7 @@ impl Server {
                 guest,
                 said: guest_said.as_fd(),
                 report: &report,
+                base: base.as_ref(),
                 joins: &joins,
             };
             child::run(&plan, &steps, &descriptors).send(&report);
@@ -208,7 +211,7 @@ impl Server {
         }
         let Side::Parent(pid, pidfd) = cloned? else { return Ok(()) };
         // The guest must be the only holder of its stream, so that the host sees its end.
-        drop((stream, guest_said, joins));
+        drop((stream, guest_said, base, joins));
 
         let maps = plan.own_users.then(|| UserMaps::of(&plan));
         let mut live = Live::new(plan, pid, pidfd, report, said);

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use cofferdam_core::{NetworkAccess, SandboxId};
 use cofferdam_image::ImageCacheOptions;
 use cofferdam_sandbox::{
-    Guarantees, ListedSandbox, RootFilesystem, Sandbox, SandboxBackend, SandboxError, SandboxSpec,
-    SandboxState, Wall,
+    Capabilities, Guarantees, ListedSandbox, RootFilesystem, Sandbox, SandboxBackend, SandboxError,
+    SandboxSpec, SandboxState, Wall, WorkspaceBase,
 };
 
 use crate::{
@@ -26,7 +26,8 @@ use crate::{
     rootfs::{Images, Rootfs},
     sandbox::LinuxSandbox,
     setup::{BACKEND, HostSettings, describe, host, oldest_kernel, unenforceable},
-    walls::{self, Probe},
+    walls::{self, DELEGATE, Probe},
+    workspace,
 };
 
 /// Makes sandboxes on this host out of what its kernel has, as root or as an ordinary user, without a daemon.
@@ -47,6 +48,8 @@ struct Inner {
     mode: Mutex<Option<Mode>>,
     /// What was found in a mode, by building a sandbox in it.
     found: tokio::sync::Mutex<Option<(Mode, Guarantees)>>,
+    /// The same of what sandboxes can do besides.
+    capable: tokio::sync::Mutex<Option<(Mode, Capabilities)>>,
 }
 
 /// What is found once on this host.
@@ -169,6 +172,40 @@ impl LinuxBackend {
         }
     }
 
+    /// Builds sandboxes to see what they can do besides.
+    async fn look(&self, mode: Mode) -> Result<Capabilities, SandboxError> {
+        // A directory of root's that is everywhere, and that every sandbox may see.
+        let base = Some(WorkspaceBase { directory: PathBuf::from("/usr") });
+        let mut found = Capabilities::default();
+        for spec in [SandboxSpec { base, ..SandboxSpec::default() }, SandboxSpec::default()] {
+            match self.look_at(&spec, mode).await {
+                Ok((seen, freezes)) => {
+                    found.workspace_base = spec.base.is_some();
+                    (found.host_workspace, found.freeze) = (seen, freezes);
+                    break;
+                }
+                // A passing want of the host says nothing on what it can do.
+                Err(error @ SandboxError::Host { .. }) => return Err(error),
+                Err(error) => found.notes.push(error.to_string()),
+            }
+        }
+        if !found.freeze {
+            found
+                .notes
+                .push(format!("no sandbox can be frozen: there is no cgroup for it; {DELEGATE}"));
+        }
+        Ok(found)
+    }
+
+    /// Builds a sandbox, takes it down again, and says whether the host saw its workspace and could freeze it.
+    async fn look_at(&self, spec: &SandboxSpec, mode: Mode) -> Result<(bool, bool), SandboxError> {
+        let (_, launched, _stream, group) = self.start(spec, mode, None).await?;
+        let watch = launched.watch();
+        let built = watch.clone().ready().await;
+        built.map_err(|error| workspace::refused(spec, watch.failed_step()).unwrap_or(error))?;
+        Ok((launched.workspace().is_there(), group.can_freeze()))
+    }
+
     /// Makes a sandbox in a mode, with the root of an image if there is one; a failure comes with the step that failed, if it
     /// was one.
     async fn attempt(
@@ -218,6 +255,17 @@ impl SandboxBackend for LinuxBackend {
         }
     }
 
+    async fn capabilities(&self) -> Result<Capabilities, SandboxError> {
+        // First, since what it finds may change the mode.
+        self.guarantees().await?;
+        let mode = self.inner.mode();
+        let mut capable = self.inner.capable.lock().await;
+        match &*capable {
+            Some((known, capabilities)) if *known == mode => Ok(capabilities.clone()),
+            _ => Ok(capable.insert((mode, self.look(mode).await?)).1.clone()),
+        }
+    }
+
     async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
         check(spec)?;
         // Layers are refused once at most: afterwards they are merged.
@@ -236,7 +284,9 @@ impl SandboxBackend for LinuxBackend {
                 }
                 // In a weaker mode a demand may not be met any more.
                 Err((_, failed)) if self.inner.weaken(mode, failed)? => {}
-                Err((error, _)) => return Err(error),
+                Err((error, failed)) => {
+                    return Err(workspace::refused(spec, failed).unwrap_or(error));
+                }
             }
         }
     }
@@ -362,6 +412,10 @@ impl Inner {
         let id = SandboxId::new(format!("{random:032x}"));
         let identity = identity::choose(&found.facts, u32::from_le_bytes(pick))
             .map_err(|reason| unenforceable(Wall::Privileges, reason))?;
+        let base = workspace::base(spec, &found.facts, &identity)?;
+        // The places, and the directory that they are in, are not the sandbox's.
+        let own_inodes =
+            WRITABLE.len() as u64 + 1 + base.as_ref().map_or(0, |_| workspace::OVERLAY_INODES);
         let group = found
             .cgroups
             .create(&found.owner.directory_name(id.as_str()), limits)
@@ -375,6 +429,7 @@ impl Inner {
             cgroup_into: group.into_directory(),
             cgroup_joins: group.joins(),
             cgroup_directories: group.directories.iter().map(|d| path_bytes(d)).collect(),
+            cgroup_thaw: group.freeze_file().map(|f| (path_bytes(&f.file), f.thaw.into())),
             oom_counter: group.oom_counter.as_deref().map(path_bytes),
             wall_time_ms: u64::try_from(limits.wall_time.as_millis()).unwrap_or(u64::MAX),
             root: Root {
@@ -386,10 +441,10 @@ impl Inner {
             },
             scratch: Scratch {
                 bytes: limits.disk_bytes,
-                // The places, and the directory that they are in, are not the sandbox's.
-                inodes: limits.disk_inodes.saturating_add(WRITABLE.len() as u64 + 1),
+                inodes: limits.disk_inodes.saturating_add(own_inodes),
                 directories: WRITABLE.map(Into::into).into(),
             },
+            base,
             masks: layout.masks,
             resource_limits: resource_limits(spec, &found.cgroups),
             landlock: layout.landlock,

@@ -16,6 +16,8 @@ fn taken(backend: &LinuxBackend, step: Step) -> bool {
         Step::DropGroups => host.facts.may_map,
         // Only for images; see `layers_are_merged_where_the_host_does_not_stack_them`.
         Step::StackLayers => false,
+        // Only for bases; see `what_fails_with_a_base_is_told_as_such`.
+        Step::OpenBase | Step::MapBase | Step::MountWorkspace => false,
         Step::JoinCgroup => {
             host.cgroups.has_tree()
                 || [Controller::Memory, Controller::Processes]
@@ -187,4 +189,44 @@ async fn layers_are_merged_where_the_host_does_not_stack_them() {
         sandbox.close().await.expect("closes");
     }
     assert_eq!(leftovers(&backend).0, Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
+async fn what_fails_with_a_base_is_told_as_such() {
+    let _alone = ALONE.lock().await;
+    let place = tempfile::tempdir().expect("a directory");
+    let base = Some(WorkspaceBase { directory: place.path().to_owned() });
+    let spec = SandboxSpec { base, ..SandboxSpec::default() };
+    let other_user = LinuxBackend::new().inner.host().expect("a host").facts.other_user();
+    for step in [Step::OpenBase, Step::MapBase, Step::MountWorkspace] {
+        for errno in [libc::EPERM, libc::EACCES, libc::EINVAL, libc::EOPNOTSUPP, libc::ENODEV] {
+            if step == Step::MapBase && !other_user {
+                // Who is the base's owner has nothing to map.
+                continue;
+            }
+            let backend = LinuxBackend::with_fault(step, errno);
+            let error = backend.create(&spec).await.expect_err("it failed");
+            let SandboxError::Base { directory, reason, remedy } = &error else {
+                panic!("{step:?} with {errno}: {error}");
+            };
+            assert_eq!(*directory, place.path().display().to_string());
+            assert!(reason.starts_with(describe(step)) && !remedy.is_empty(), "{error}");
+            assert_eq!(leftovers(&backend), Default::default(), "{step:?} left something");
+
+            let found = backend.capabilities().await.expect("a report");
+            assert!(!found.workspace_base && found.host_workspace, "{found:?}");
+            assert!(found.notes[0].contains(describe(step)), "{found:?}");
+            let empty = backend.create(&SandboxSpec::default()).await.expect("without a base");
+            empty.close().await.expect("closes");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_cannot_build_can_do_nothing_and_says_why() {
+    let _alone = ALONE.lock().await;
+    let backend = LinuxBackend::with_fault(Step::PivotRoot, libc::EPERM);
+    let found = backend.capabilities().await.expect("a report");
+    assert!(!found.workspace_base && !found.host_workspace && !found.freeze, "{found:?}");
+    assert!(found.notes.iter().any(|note| note.contains("change to the new root")), "{found:?}");
 }

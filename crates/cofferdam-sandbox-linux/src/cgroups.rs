@@ -11,7 +11,7 @@
 //! | Host | Limits | Killing and freezing as a whole |
 //! |---|---|---|
 //! | version 2 | one directory with all controllers | the same directory |
-//! | version 1 | one directory for each controller | one process after another |
+//! | version 1 | one directory for each controller | killed one process after another; one directory that freezes |
 //! | hybrid | version 1 directories | a version 2 directory, which needs no controller for that |
 //! | none | resource limits of each process, set elsewhere | the end of the pid namespace |
 //!
@@ -88,6 +88,8 @@ pub(crate) struct Cgroups {
     absences: BTreeMap<Controller, String>,
     /// A directory of version 2, with or without controllers.
     tree: Option<PathBuf>,
+    /// A directory of version 1 in which groups are made that stop their processes, where there is none of version 2.
+    freezer: Option<PathBuf>,
 }
 
 impl Cgroups {
@@ -129,6 +131,9 @@ impl Cgroups {
         if let Some(tree) = &self.tree {
             group.make_tree(tree.join(name))?;
         }
+        if let Some(freezer) = &self.freezer {
+            group.make_freezer(freezer.join(name))?;
+        }
         for (&controller, place) in &self.places {
             // The cpu controller costs a move between groups, so it is used only when it has something to do.
             if controller == Controller::Cpu
@@ -153,7 +158,8 @@ impl Cgroups {
     /// The directories in which those of sandboxes are made.
     fn parents(&self) -> Vec<&Path> {
         let places = self.places.values().map(|place| place.directory.as_path());
-        let mut parents: Vec<_> = places.chain(self.tree.as_deref()).collect();
+        let mut parents: Vec<_> =
+            places.chain(self.tree.as_deref()).chain(self.freezer.as_deref()).collect();
         parents.sort_unstable();
         parents.dedup();
         parents

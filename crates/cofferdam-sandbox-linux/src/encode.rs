@@ -18,6 +18,10 @@ pub(crate) fn encode(plan: &Plan) -> Vec<u8> {
     w.option(plan.cgroup_into.as_ref(), |w, path| w.bytes(path));
     w.list(&plan.cgroup_joins, |w, path| w.bytes(path));
     w.list(&plan.cgroup_directories, |w, path| w.bytes(path));
+    w.option(plan.cgroup_thaw.as_ref(), |w, (file, word)| {
+        w.bytes(file);
+        w.bytes(word);
+    });
     w.option(plan.oom_counter.as_ref(), |w, path| w.bytes(path));
     w.u64(plan.wall_time_ms);
     w.bytes(plan.root.staging.to_bytes());
@@ -47,6 +51,13 @@ pub(crate) fn encode(plan: &Plan) -> Vec<u8> {
     w.u64(plan.scratch.bytes);
     w.u64(plan.scratch.inodes);
     w.list(&plan.scratch.directories, |w, path| w.bytes(path.to_bytes()));
+    w.option(plan.base.as_ref(), |w, base| {
+        w.bytes(base.directory.to_bytes());
+        w.option(base.owner.as_ref(), |w, &(user, group)| {
+            w.u32(user);
+            w.u32(group);
+        });
+    });
     w.list(&plan.masks, |w, path| w.bytes(path.to_bytes()));
     w.list(&plan.resource_limits, |w, &(resource, value)| {
         w.u32(resource);
@@ -109,7 +120,7 @@ mod tests {
     use super::*;
     use crate::{
         decode::{BadPlan, decode},
-        plan::{HostTree, Identity, LandlockAccess, LandlockRule, Root, Scratch},
+        plan::{Base, HostTree, Identity, LandlockAccess, LandlockRule, Root, Scratch},
         report::Step,
     };
 
@@ -123,6 +134,7 @@ mod tests {
             cgroup_into: Some(b"/cg2".to_vec()),
             cgroup_joins: vec![b"/cg/cgroup.procs".to_vec()],
             cgroup_directories: vec![b"/cg".to_vec()],
+            cgroup_thaw: Some((b"/cg/freezer.state".to_vec(), b"THAWED".to_vec())),
             oom_counter: Some(b"/cg/memory.events".to_vec()),
             wall_time_ms: u64::MAX,
             root: Root {
@@ -141,6 +153,7 @@ mod tests {
                 own_proc: true,
             },
             scratch: Scratch { bytes: 1, inodes: 2, directories: vec![c"/tmp".into()] },
+            base: Some(Base { directory: c"/cache/base".into(), owner: Some((0, 5)) }),
             masks: vec![c"/proc/kcore".into()],
             resource_limits: vec![(7, 1024)],
             landlock: vec![LandlockRule { path: c"/".into(), access: LandlockAccess::Read }],

@@ -14,7 +14,7 @@ use std::{
 
 use cofferdam_sandbox::{LossReason, SandboxError};
 use rustix::fs::{MemfdFlags, memfd_create};
-use tokio::{io::AsyncReadExt, net::UnixStream, sync::watch};
+use tokio::{net::UnixStream, sync::watch};
 
 use crate::{
     cgroups::Group,
@@ -22,7 +22,9 @@ use crate::{
     launcher::{Launcher, Launchers},
     plan::Plan,
     report::{self, EndCause, Step},
+    report_stream::{Report, ReportStream},
     setup::{self, HostSettings},
+    workspace::LinuxWorkspace,
 };
 
 /// How long a killed sandbox may take to leave its cgroups.
@@ -78,6 +80,7 @@ impl SetupFailure {
 pub(crate) struct Launched {
     control: Arc<StdStream>,
     stage: watch::Receiver<Stage>,
+    workspace: LinuxWorkspace,
     /// The launcher lives as long as somebody may want something of it.
     _launcher: Arc<Launcher>,
 }
@@ -94,7 +97,8 @@ impl Launched {
         let (control, launcher_control) = StdStream::pair()?;
         let report = control.try_clone()?;
         report.set_nonblocking(true)?;
-        let report = UnixStream::from_std(report)?;
+        let report = ReportStream::new(UnixStream::from_std(report)?);
+        let workspace = LinuxWorkspace::default();
         host_stream.set_nonblocking(true)?;
         let mut file = File::from(memfd_create(c"cofferdam-plan", MemfdFlags::CLOEXEC)?);
         file.write_all(&encode(plan))?;
@@ -104,13 +108,19 @@ impl Launched {
             file.as_fd(),
         ])?;
         let (publish, stage) = watch::channel(Stage::Building);
-        tokio::spawn(follow(report, group, publish));
-        Ok((Self { control: Arc::new(control), stage, _launcher: launcher }, host_stream))
+        tokio::spawn(follow(report, group, workspace.clone(), publish));
+        let control = Arc::new(control);
+        Ok((Self { control, stage, workspace, _launcher: launcher }, host_stream))
     }
 
     /// Returns a handle that waits for the launcher without keeping the sandbox alive.
     pub(crate) fn watch(&self) -> Watch {
         Watch(self.stage.clone())
+    }
+
+    /// Returns the workspace as the host sees it, from [`Stage::Ready`] on.
+    pub(crate) fn workspace(&self) -> &LinuxWorkspace {
+        &self.workspace
     }
 
     /// Asks the launcher to end the sandbox. Idempotent.
@@ -181,11 +191,21 @@ fn launcher_died() -> SandboxError {
 }
 
 /// Reads reports until the launcher has closed its end, which it does when nothing of the sandbox is left, or dies.
-async fn follow(mut report: UnixStream, group: Group, publish: watch::Sender<Stage>) {
+async fn follow(
+    mut reports: ReportStream,
+    group: Group,
+    workspace: LinuxWorkspace,
+    publish: watch::Sender<Stage>,
+) {
     let mut failure = None;
     let mut told = false;
-    while let Ok(message) = read_report(&mut report).await {
+    while let Some(mut message) = reports.next().await {
         match message.kind {
+            report::WORKSPACE => {
+                if let Some(directory) = message.descriptor.take() {
+                    workspace.take(message.code, directory);
+                }
+            }
             report::READY => {
                 publish.send_replace(Stage::Ready { landlock_abi: message.number });
             }
@@ -216,27 +236,6 @@ async fn follow(mut report: UnixStream, group: Group, publish: watch::Sender<Sta
             Stage::Ended(LossReason::GuestEnded { detail: "its launcher was killed".to_owned() })
         }
     });
-}
-
-struct Report {
-    kind: u8,
-    code: u8,
-    number: i32,
-    detail: String,
-}
-
-async fn read_report(stream: &mut UnixStream) -> io::Result<Report> {
-    let mut header = [0; report::HEADER_LENGTH];
-    stream.read_exact(&mut header).await?;
-    let [kind, code, n0, n1, n2, n3, l0, l1] = header;
-    let mut detail = vec![0; usize::from(u16::from_le_bytes([l0, l1]))];
-    stream.read_exact(&mut detail).await?;
-    Ok(Report {
-        kind,
-        code,
-        number: i32::from_le_bytes([n0, n1, n2, n3]),
-        detail: String::from_utf8_lossy(&detail).into_owned(),
-    })
 }
 
 fn loss_reason(message: &Report) -> LossReason {

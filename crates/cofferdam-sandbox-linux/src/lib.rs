@@ -112,6 +112,7 @@ mod backend;
 mod cgroups;
 mod encode;
 mod filter;
+mod freeze;
 mod identity;
 mod idle;
 mod launch;
@@ -119,10 +120,12 @@ mod launcher;
 mod layout;
 mod mode;
 mod programs;
+mod report_stream;
 mod rootfs;
 mod sandbox;
 mod setup;
 mod walls;
+mod workspace;
 
 // The contract with the launcher, which is a program of its own and compiles the same files.
 #[path = "../launcher/plan.rs"]

@@ -7,9 +7,9 @@ use std::{
 use async_trait::async_trait;
 use cofferdam_core::SandboxId;
 use cofferdam_sandbox::{
-    ExecEvent, ExecRequest, ExitStatus, Files, GuestClient, GuestOptions, LossReason, Ports,
-    Process, Sandbox, SandboxError, SandboxSpec, SandboxState, Sessions, Tree, Watcher,
-    exec::ExceededLimit,
+    ExecEvent, ExecRequest, ExitStatus, Files, Freezer, GuestClient, GuestOptions, HostWorkspace,
+    LossReason, Ports, Process, Sandbox, SandboxError, SandboxSpec, SandboxState, Sessions, Tree,
+    Watcher, exec::ExceededLimit,
 };
 use futures::{FutureExt, StreamExt};
 use serde_json::json;
@@ -17,6 +17,7 @@ use tokio::net::UnixStream;
 
 use crate::{
     cgroups::Group,
+    freeze::LinuxFreezer,
     idle::EndOfUse,
     launch::{Launched, REMOVE_TIMEOUT, Watch},
     layout::{HOME, WORKSPACE},
@@ -32,6 +33,7 @@ pub(crate) struct LinuxSandbox {
     client: GuestClient,
     launched: Launched,
     group: Arc<Group>,
+    freezer: Option<LinuxFreezer>,
     _end: EndOfUse,
     /// The image that its root is from.
     _image: Option<ImageLease>,
@@ -60,6 +62,8 @@ impl LinuxSandbox {
             }
             Err(error) => return Err(error),
         };
+        // Said before the guest was started, but it may not have been read yet.
+        launched.watch().ready().await?;
         let state = SandboxState {
             version: 1,
             backend: BACKEND.to_owned(),
@@ -70,7 +74,9 @@ impl LinuxSandbox {
         // The launcher may know why, if it is not told to stop first.
         let reason = async move { better_reason(lost.await, watch).await };
         let end = EndOfUse::watch(reason, launched.stopper());
-        Ok(Self { id, state, client, launched, group: Arc::new(group), _image: None, _end: end })
+        let group = Arc::new(group);
+        let freezer = LinuxFreezer::of(&group);
+        Ok(Self { id, state, client, launched, group, freezer, _image: None, _end: end })
     }
 
     /// Keeps the image that its root is from as long as the sandbox.
@@ -165,6 +171,14 @@ impl Sandbox for LinuxSandbox {
         Some(&self.client)
     }
 
+    fn host_workspace(&self) -> Option<&dyn HostWorkspace> {
+        Some(self.launched.workspace())
+    }
+
+    fn freezer(&self) -> Option<&dyn Freezer> {
+        self.freezer.as_ref().map(|freezer| freezer as &dyn Freezer)
+    }
+
     async fn lost(&self) -> SandboxError {
         tokio::select! {
             ended = self.launched.watch().failed_or_ended() => {
@@ -190,6 +204,7 @@ impl Sandbox for LinuxSandbox {
     async fn close(&self) -> Result<(), SandboxError> {
         self.client.end(LossReason::Closed);
         self.launched.stop();
+        self.launched.workspace().release();
         self.launched.watch().ended().await?;
         let removed = self.group.remove_when_empty(REMOVE_TIMEOUT).await;
         removed.map_err(|source| SandboxError::Cleanup {

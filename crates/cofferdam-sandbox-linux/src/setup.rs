@@ -4,7 +4,7 @@ use std::{fs, io};
 
 use cofferdam_sandbox::{SandboxError, Wall};
 
-use crate::report::Step;
+use crate::{report::Step, workspace};
 
 /// The backend's name.
 pub(crate) const BACKEND: &str = "linux";
@@ -53,6 +53,9 @@ pub(crate) fn describe(step: Step) -> &'static str {
         Step::MakeEntry => "fill the root",
         Step::AttachTree => "attach a system directory",
         Step::MountScratch => "mount the writable places",
+        Step::OpenBase => "open the base of the workspace",
+        Step::MapBase => "show the base's files as the sandbox's own",
+        Step::MountWorkspace => "stack the workspace on its base",
         Step::MountProc => "mount /proc",
         Step::MountTerminals => "mount the terminals",
         Step::MaskPath => "mask a part of /proc",
@@ -139,6 +142,7 @@ fn remedy(step: Step, errno: i32, host: HostSettings) -> String {
         Step::DropGroups if denied => format!(
             "setgroups is denied in this user namespace: map a range of groups into it, run as an ordinary user, {OTHER_BACKEND}"
         ),
+        Step::OpenBase | Step::MapBase | Step::MountWorkspace => workspace::remedy(step, errno).to_owned(),
         Step::OpenTree | Step::MakeEntry if errno == libc::EACCES => format!(
             "this user may not read what is to be shown inside: give it access, or use another root, {OTHER_BACKEND}"
         ),
@@ -333,6 +337,15 @@ mod tests {
           start the guest: ENOSYS
         setgroups is denied in this user namespace: map a range of groups into it, run as an ordinary user, or use another backend, such as docker
           give up supplementary groups: EPERM, EACCES
+        use a kernel with overlay file systems, 5.19 or later as root; or begin with an empty workspace and fill it
+          open the base of the workspace: EPERM, ENOSYS
+          stack the workspace on its base: ENOSYS
+        give this user the right to read it
+          open the base of the workspace: EACCES
+        run as an ordinary user, or with CAP_SYS_ADMIN outside of a container, since root shows a base as another user's
+          show the base's files as the sandbox's own: EPERM, EACCES
+        keep bases on a file system that shows files as another user's (ext4, xfs, btrfs; tmpfs from Linux 6.3)
+          show the base's files as the sandbox's own: ENOSYS
         user namespaces are forbidden here: in a container, allow `clone` with new namespaces in its seccomp profile, or use another backend, such as docker
           create namespaces: EPERM, EACCES
         this kernel lacks a kind of namespace: use one with all of them, or use another backend, such as docker
@@ -360,6 +373,8 @@ mod tests {
           mount /proc: EPERM, EACCES
         give this user write access to its cgroup, or name another parent with `cgroup_parent`
           join the cgroup: EPERM, EACCES, ENOSYS
+        allow overlay file systems in user namespaces (a security module or an older kernel forbids them), or use Linux 5.11 or later
+          stack the workspace on its base: EPERM, EACCES
         something above this process forbids Landlock: allow the landlock calls in the container's seccomp profile, or use another backend, such as docker
           set up Landlock: EPERM, EACCES
         a kernel with CONFIG_SECCOMP_FILTER is needed, or use another backend, such as docker

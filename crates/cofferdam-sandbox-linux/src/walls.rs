@@ -184,7 +184,7 @@ fn cpu(cgroups: &Cgroups) -> Enforcement {
     }
 }
 
-const DELEGATE: &str = "give this user a cgroup to make others in (systemd: Delegate=yes), and name it with `cgroup_parent`";
+pub(crate) const DELEGATE: &str = "give this user a cgroup to make others in (systemd: Delegate=yes), and name it with `cgroup_parent`";
 
 #[cfg(test)]
 mod tests {

@@ -16,23 +16,27 @@
 //! Each case makes its own sandboxes, has a bound of time, and looks only through the seam, so what it finds is what a
 //! caller would find. A panic in a case is a failure of that case alone. What a case made is closed after it, and a close
 //! that fails is a failure too. A case is skipped only for a wall that the backend itself reports as weaker than full, for
-//! network access that it refuses by name, or for a tool that the root file system lacks; the report says which.
+//! network access that it refuses by name, for what [`crate::Capabilities`] say that it cannot do here, or for a tool that the
+//! root file system lacks; the report says which.
 //!
 //! The root file system needs a POSIX `sh`, the file and text tools of coreutils or busybox, and `/proc` of the
 //! sandbox's own processes; a writable `/tmp` stands for what is outside of the workspace.
 //!
 //! - [`cases`]: the table. Commands are in the groups `exec`, `start`, `streams`, `signals`, `terminals`, `processes` and
-//!   `clock`, the workspace in `files`, `paths`, `tree`, `generated` and `races`, what only some can in `capabilities`, and the
-//!   rest in `cancel`, `lifecycle`, `listing` and `limits`.
+//!   `clock`, the workspace in `files`, `paths`, `tree`, `scan`, `generated` and `races`, what only some can in `capabilities`, `base`
+//!   and `freeze`, and the rest in `cancel`, `lifecycle`, `listing` and `limits`.
 //! - [`run`]: runs those that match [`Options::filter`].
 //! - [`Report`]: what came of each.
 
+mod base;
 mod cancel;
 mod capabilities;
 mod clock;
 mod exec;
 mod files;
+mod freeze;
 mod generated;
+mod host_tree;
 mod layout;
 mod lifecycle;
 mod limits;
@@ -42,6 +46,7 @@ mod paths;
 mod processes;
 mod races;
 mod report;
+mod scan;
 mod signals;
 mod start;
 mod streams;
@@ -52,6 +57,7 @@ mod trial;
 
 use std::{
     panic::AssertUnwindSafe,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -77,6 +83,9 @@ pub struct Options {
     /// Whether sandboxes have a POSIX `sh`. Default true. Without one, cases that start it are skipped; that is for doubles
     /// that have no programs but a few of their own, not for backends.
     pub shell: bool,
+    /// A directory of the host in which cases make directories that workspaces begin with, and remove them. Default
+    /// `/var/tmp`.
+    pub host_directory: PathBuf,
     /// What sandboxes are made of, such as a root file system of the backend's own; cases that test a limit change that
     /// limit. Default: [`SandboxSpec::default`].
     pub spec: SandboxSpec,
@@ -91,6 +100,7 @@ impl Default for Options {
             at_once: 200,
             huge_output_bytes: 1 << 30,
             shell: true,
+            host_directory: PathBuf::from("/var/tmp"),
             spec: SandboxSpec::default(),
         }
     }
@@ -132,10 +142,13 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
         files::CASES,
         paths::CASES,
         tree::CASES,
+        scan::CASES,
         generated::CASES,
         races::CASES,
         cancel::CASES,
         capabilities::CASES,
+        base::CASES,
+        freeze::CASES,
         lifecycle::CASES,
         listing::CASES,
         limits::CASES,

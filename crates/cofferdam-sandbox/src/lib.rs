@@ -65,5 +65,8 @@ pub use ports::{PortAddress, PortListener, PortStream, Ports};
 pub use replaceable::ReplaceableSandbox;
 pub use sandbox::{Sandbox, SandboxExt, SandboxState};
 pub use sessions::{CommandInfo, CommandState, OutputPosition, Sessions};
-pub use tree::{DownloadOptions, SkippedEntry, Tree, TreeEntry, TreeEntryKind, TreeEvent};
+pub use tree::{
+    DownloadOptions, ScanEntry, ScanEvent, ScanKind, ScanOptions, SkippedEntry, Tree, TreeEntry,
+    TreeEntryKind, TreeEvent,
+};
 pub use watch::{WatchEvent, WatchOptions, Watcher};

@@ -13,8 +13,8 @@ use futures::stream::BoxStream;
 use crate::{
     CommandInfo, DownloadOptions, ExecRequest, FileMetadata, Files, Freezer, Frozen, HostLayer,
     HostWorkspace, ListOptions, Listing, OutputPosition, PortAddress, PortListener, PortStream,
-    Ports, Process, Sandbox, SandboxError, SandboxState, Sessions, Tree, TreeEvent, WatchEvent,
-    WatchOptions, Watcher, WriteOptions,
+    Ports, Process, Sandbox, SandboxError, SandboxState, ScanEvent, ScanOptions, Sessions, Tree,
+    TreeEvent, WatchEvent, WatchOptions, Watcher, WriteOptions,
 };
 
 /// Hands every call to the sandbox that is in its place now.
@@ -222,6 +222,14 @@ impl Tree for Place {
         options: &DownloadOptions,
     ) -> Result<BoxStream<'static, Result<TreeEvent, SandboxError>>, SandboxError> {
         self.current().tree().download(source, options).await
+    }
+
+    async fn scan(
+        &self,
+        root: &WorkspacePath,
+        options: &ScanOptions,
+    ) -> Result<BoxStream<'static, Result<ScanEvent, SandboxError>>, SandboxError> {
+        self.current().tree().scan(root, options).await
     }
 }
 

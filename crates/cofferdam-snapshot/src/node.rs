@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    frame::FrameKind,
     id::{ChunkId, PackName, TreeId},
     path::Name,
     wire::{Decoder, Encoder, Malformed},
@@ -192,9 +193,9 @@ impl NodeBytes {
 }
 
 impl Node {
-    /// Encodes it; each place goes through `resolve`, which may know a newer one.
-    pub(crate) fn encode(&self, resolve: impl Fn(&[u8; ID], Place) -> Place) -> NodeBytes {
-        let mut writer = NodeWriter { canonical: Encoder::default(), places: Vec::new(), resolve };
+    /// Encodes it.
+    pub(crate) fn encode(&self) -> NodeBytes {
+        let mut writer = NodeWriter::default();
         let canonical = &mut writer.canonical;
         canonical.byte(VERSION);
         match self {
@@ -242,6 +243,47 @@ impl Node {
     }
 }
 
+impl Node {
+    /// Visits everything that it names: kind, id, and where it lies, which may be changed.
+    pub(crate) fn references(&mut self, mut visit: impl FnMut(FrameKind, &[u8; ID], &mut Place)) {
+        let extents =
+            |extents: &mut Vec<Extent>, visit: &mut dyn FnMut(FrameKind, &[u8; ID], &mut Place)| {
+                for extent in extents {
+                    if let Extent::Data { chunk, .. } = extent {
+                        visit(FrameKind::Chunk, chunk.id.as_bytes(), &mut chunk.place);
+                    }
+                }
+            };
+        match self {
+            Self::Extents(list) => extents(list, &mut visit),
+            Self::Branch(pages) => {
+                for Page { node, .. } in pages {
+                    visit(FrameKind::Node, node.id.as_bytes(), &mut node.place);
+                }
+            }
+            Self::Leaf(entries) => {
+                for entry in entries {
+                    match &mut entry.kind {
+                        EntryKind::Directory { node, .. } => {
+                            visit(FrameKind::Node, node.id.as_bytes(), &mut node.place);
+                        }
+                        EntryKind::File { content: FileContent::Extents(list), .. } => {
+                            extents(list, &mut visit);
+                        }
+                        EntryKind::File { content: FileContent::Lists(lists), .. } => {
+                            for (list, _) in lists {
+                                visit(FrameKind::Node, list.id.as_bytes(), &mut list.place);
+                            }
+                        }
+                        EntryKind::File { content: FileContent::Inline(_), .. }
+                        | EntryKind::SymbolicLink { .. } => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Cuts the entries of a directory into pages; one page if it is not large.
 ///
 /// Where a page begins depends on the names alone, so that a change leaves most pages as they were.
@@ -281,16 +323,16 @@ fn estimate(entry: &Entry) -> usize {
     24 + entry.name.as_bytes().len() + xattrs + kind
 }
 
-struct NodeWriter<F> {
+#[derive(Default)]
+struct NodeWriter {
     canonical: Encoder,
     places: Vec<Place>,
-    resolve: F,
 }
 
-impl<F: Fn(&[u8; ID], Place) -> Place> NodeWriter<F> {
+impl NodeWriter {
     fn reference(&mut self, id: &[u8; ID], place: Place) {
         self.canonical.raw(id);
-        self.places.push((self.resolve)(id, place));
+        self.places.push(place);
     }
 
     fn extent(&mut self, extent: &Extent) {

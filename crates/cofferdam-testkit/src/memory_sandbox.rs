@@ -208,8 +208,8 @@ fn check(spec: &SandboxSpec) -> Result<(), SandboxError> {
     if !spec.read_only.is_empty() {
         return unenforceable(Wall::Filesystem);
     }
-    if spec.root != RootFilesystem::HostSystem || !spec.linger.is_zero() {
-        let operation = "root file systems and lingering";
+    if spec.root != RootFilesystem::HostSystem || !spec.linger.is_zero() || spec.base.is_some() {
+        let operation = "root file systems, lingering and bases";
         return Err(SandboxError::Unsupported { backend: BACKEND, operation });
     }
     Ok(())

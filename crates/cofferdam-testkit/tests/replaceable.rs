@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cofferdam_core::WorkspacePath;
+use cofferdam_core::{SandboxId, WorkspacePath};
 use cofferdam_sandbox::{
-    ExecRequest, Guarantees, ReplaceableSandbox, Sandbox, SandboxBackend, SandboxError, SandboxExt,
-    SandboxSpec, SandboxState, WriteOptions,
+    ExecRequest, Guarantees, ListedSandbox, ReplaceableSandbox, Sandbox, SandboxBackend,
+    SandboxError, SandboxExt, SandboxSpec, SandboxState, WriteOptions,
     conformance::{self, Options},
 };
 use cofferdam_testkit::MemoryBackend;
@@ -35,6 +35,14 @@ impl SandboxBackend for ReplacingBackend {
 
     async fn attach(&self, state: &SandboxState) -> Result<Arc<dyn Sandbox>, SandboxError> {
         Ok(Arc::new(ReplaceableSandbox::new(self.0.attach(state).await?)))
+    }
+
+    async fn list(&self) -> Result<Vec<ListedSandbox>, SandboxError> {
+        self.0.list().await
+    }
+
+    async fn remove(&self, id: &SandboxId) -> Result<(), SandboxError> {
+        self.0.remove(id).await
     }
 }
 

@@ -256,6 +256,14 @@ impl Writer {
                     })
                     .map_err(|error| refused("make", &path)(error.into()))
             }
+            TreeEntryKind::HardLink { to } => {
+                check(&to)?;
+                let (above, name) = split(&to);
+                let from = self.parent_directory(above)?;
+                let (parent, new) = self.free_name(&path)?;
+                rustix::fs::linkat(&from, name, &parent, new, AtFlags::empty())
+                    .map_err(|error| refused("link", &path)(error.into()))
+            }
             _ => Err(unsound(&path, "it is of a kind that is not known here")),
         }
     }

@@ -1,9 +1,11 @@
 //! [`Agent`]: a model, tools and a workspace, ready to run any number of times.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::{Path, PathBuf}, sync::Arc};
 
-use cofferdam_harness::{RunFailure, RunOptions, RunReport};
-use cofferdam_journal::{Journal, MemoryJournal};
+use cofferdam_checkpoint::WorkspaceError;
+use cofferdam_core::RunId;
+use cofferdam_harness::{Checkpoints, KeeperError, RunFailure, RunOptions, RunReport};
+use cofferdam_journal::{Journal, JournalError, MemoryJournal};
 use cofferdam_layers::{Approver, AuditEvent, AuditSink, RefuseAll};
 use cofferdam_manifest::{
     AgentFile, Manifest, PolicyDecision, PolicyRuleSpec, ReasoningEffort as Effort, ToolName,
@@ -14,7 +16,11 @@ use cofferdam_sandbox::{RootFilesystem, SandboxBackend, SandboxError, SandboxSpe
 use cofferdam_tool::{Tool, ToolSetError};
 use cofferdam_workspace::{CollectError, MaterializeError, Materializer};
 
-use crate::{Session, StackLimits, SystemClock, backends, secrets::resolver};
+use crate::{
+    Session, StackLimits, StateDirectory, StateError, SystemClock, backends,
+    secrets::resolver,
+    session::{new_run, owner},
+};
 
 /// An agent: what it is told, what it works in, what it may do.
 ///
@@ -39,6 +45,7 @@ pub(crate) struct Setup {
     pub(crate) approver: Arc<dyn Approver>,
     pub(crate) audit: Arc<dyn AuditSink>,
     pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) state: Option<StateDirectory>,
     pub(crate) options: RunOptions,
     pub(crate) limits: StackLimits,
     pub(crate) strict: bool,
@@ -65,6 +72,7 @@ pub struct AgentBuilder {
     approver: Arc<dyn Approver>,
     audit: Arc<dyn AuditSink>,
     journal: Option<Arc<dyn Journal>>,
+    state: Option<StateDirectory>,
     options: RunOptions,
     limits: StackLimits,
     strict: bool,
@@ -102,6 +110,30 @@ pub enum AgentError {
     /// The outputs could not be copied out.
     #[error("the outputs cannot be copied out")]
     Outputs(#[from] CollectError),
+    /// The workspace could not be kept, or not be brought back: its error tells.
+    #[error("the workspace of the run cannot be kept or brought back")]
+    Kept(#[source] WorkspaceError),
+    /// The last snapshot of the workspace is not what it should be, so the sandbox was left as it is.
+    #[error("the workspace of the run is not kept as it is")]
+    Keeper(#[from] KeeperError),
+    /// The journal failed, or another process drives the run.
+    #[error("the journal failed")]
+    Journal(#[source] JournalError),
+    /// There is no such run: list what is there.
+    #[error("there is no run {run}")]
+    NoSuchRun {
+        /// The run that was asked for.
+        run: RunId,
+    },
+    /// The agent keeps nothing: give it a state directory with [`AgentBuilder::state_directory`].
+    #[error("the agent keeps no runs; give it a state directory with `AgentBuilder::state_directory`")]
+    NotKept,
+    /// The session was not made for going on with something: use [`Agent::reopen`] or [`Agent::open_at`].
+    #[error("the session was not opened to go on with a run or from a checkpoint")]
+    NothingToResume,
+    /// The answer to a call was not taken.
+    #[error("the answer was not taken")]
+    Answer(#[source] Box<cofferdam_harness::RunError>),
 }
 
 /// Forwards audit events to `tracing`.
@@ -131,6 +163,7 @@ impl Agent {
             approver: Arc::new(RefuseAll),
             audit: Arc::new(TraceAudit),
             journal: None,
+            state: None,
             options: RunOptions::default(),
             limits: StackLimits::default(),
             strict: false,
@@ -140,18 +173,21 @@ impl Agent {
 
     /// Runs the agent once, in a sandbox of its own that is closed at the end.
     ///
+    /// With a state directory, a run that ends early can be gone on with: see [`Agent::resume`]. Its sandbox is left for that
+    /// then, where the backend can do that; it ends by itself if nobody comes.
+    ///
     /// # Errors
     ///
     /// [`AgentError`] by the part that failed.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the sandbox is closed in the background.
+    /// If the future is dropped, the sandbox is closed in the background, or left as above.
     pub async fn run(&self, task: impl Into<String>) -> Result<RunReport, AgentError> {
         let session = self.open().await?;
-        let result = session.run(session.request(task)).await;
-        session.close().await?;
-        result
+        let request = session.request(task);
+        let result = session.run(request).await;
+        session.end(result).await
     }
 
     /// Makes a sandbox and fills its workspace, ready for runs.
@@ -164,7 +200,20 @@ impl Agent {
     ///
     /// If the future is dropped, the sandbox is closed in the background.
     pub async fn open(&self) -> Result<Session, AgentError> {
-        Session::open(Arc::clone(&self.setup)).await
+        self.open_as(new_run()).await
+    }
+
+    /// As [`Agent::open`], with the name that the first run in it will have.
+    ///
+    /// # Errors
+    ///
+    /// As [`Agent::open`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Agent::open`].
+    pub async fn open_as(&self, run: RunId) -> Result<Session, AgentError> {
+        Session::open(Arc::clone(&self.setup), run).await
     }
 }
 
@@ -174,12 +223,23 @@ impl Setup {
         Materializer::new(&self.base).secrets(resolver())
     }
 
-    /// Returns the sandbox that the manifest asks for.
-    pub(crate) fn sandbox_spec(&self) -> Result<SandboxSpec, MaterializeError> {
+    /// Returns the texts that a run is not resumed with others of.
+    pub(crate) fn texts(&self) -> BTreeMap<String, String> {
+        let manifest = cofferdam_manifest::show_manifest(&self.manifest);
+        [("manifest".to_owned(), manifest), ("policy".to_owned(), format!("{:?}", self.policy))].into()
+    }
+
+    /// Returns the sandbox that the manifest asks for, for a run.
+    pub(crate) fn sandbox_spec(&self, run: &RunId) -> Result<SandboxSpec, MaterializeError> {
         let spec = self.materializer().sandbox_spec(&self.manifest)?;
         Ok(SandboxSpec {
             strict: self.strict,
-            labels: [("agent".to_owned(), self.name.clone())].into(),
+            labels: [
+                ("agent".to_owned(), self.name.clone()),
+                ("run".to_owned(), run.to_string()),
+                ("owner".to_owned(), owner()),
+            ]
+            .into(),
             root: self.root.clone().unwrap_or(spec.root),
             ..spec
         })
@@ -271,6 +331,28 @@ impl AgentBuilder {
         self
     }
 
+    /// Keeps runs in a directory of this host, so that they survive their sandbox and their process: a journal, snapshots of the
+    /// workspace, and checkpoints that tie the two together.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`] if it cannot be opened.
+    pub fn state_directory(self, path: impl AsRef<Path>) -> Result<Self, StateError> {
+        Ok(self.state(StateDirectory::open(path)?))
+    }
+
+    /// As [`AgentBuilder::state_directory`], with one that is open. Its journal is used unless another is set.
+    pub fn state(mut self, state: StateDirectory) -> Self {
+        self.state = Some(state);
+        self
+    }
+
+    /// Sets when checkpoints are taken, if runs are kept. Default: after each turn that wrote.
+    pub fn checkpoints(mut self, when: Checkpoints) -> Self {
+        self.options.checkpoints = when;
+        self
+    }
+
     /// Sets the bounds of a run.
     pub fn options(mut self, options: RunOptions) -> Self {
         self.options = options;
@@ -294,8 +376,11 @@ impl AgentBuilder {
             .backend
             .or_else(backends::default_backend)
             .ok_or_else(|| AgentError::NoBackend { agent: self.name.clone() })?;
-        let journal =
-            self.journal.unwrap_or_else(|| Arc::new(MemoryJournal::new(Arc::new(SystemClock))));
+        let journal = match (self.journal, &self.state) {
+            (Some(journal), _) => journal,
+            (None, Some(state)) => Arc::clone(state.journal()),
+            (None, None) => Arc::new(MemoryJournal::new(Arc::new(SystemClock))),
+        };
         Ok(Agent {
             setup: Arc::new(Setup {
                 name: self.name,
@@ -311,6 +396,7 @@ impl AgentBuilder {
                 approver: self.approver,
                 audit: self.audit,
                 journal,
+                state: self.state,
                 options: self.options,
                 limits: self.limits,
                 strict: self.strict,

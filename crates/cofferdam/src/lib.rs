@@ -23,14 +23,18 @@
 
 pub mod agent;
 pub mod backends;
+mod keeping;
 pub mod models;
+pub mod runs;
 pub mod secrets;
 pub mod session;
 pub mod stacks;
+pub mod state_directory;
 pub mod system;
 
 pub use agent::{Agent, AgentBuilder, AgentError};
 pub use cofferdam_apply_patch as apply_patch;
+pub use cofferdam_checkpoint as checkpoint;
 pub use cofferdam_core as core;
 pub use cofferdam_harness as harness;
 pub use cofferdam_journal as journal;
@@ -46,10 +50,13 @@ pub use cofferdam_sandbox_docker as sandbox_docker;
 #[cfg(feature = "linux")]
 pub use cofferdam_sandbox_linux as sandbox_linux;
 pub use cofferdam_shell as shell;
+pub use cofferdam_snapshot as snapshot;
 pub use cofferdam_tool as tool;
 pub use cofferdam_workspace as workspace;
+pub use runs::ResumeOptions;
 pub use session::Session;
 pub use stacks::{DefaultStacks, StackLimits};
+pub use state_directory::{StateDirectory, StateError};
 pub use system::{SystemClock, SystemEntropy};
 
 /// The examples of the project's README, compiled.

@@ -1,4 +1,4 @@
-//! Receiving descriptors over a socket.
+//! Descriptors that come and go over a socket.
 
 use std::{
     ffi::{c_int, c_uint, c_void},
@@ -10,6 +10,12 @@ use std::{
 
 /// The most descriptors of one message.
 const MAX_DESCRIPTORS: usize = 4;
+
+const SOL_SOCKET: c_int = 1;
+const SCM_RIGHTS: c_int = 1;
+
+/// The length of a control message without its descriptors, in bytes.
+const HEADER: usize = 16;
 
 #[repr(C)]
 struct IoVector {
@@ -40,6 +46,7 @@ struct Control {
 
 unsafe extern "C" {
     fn recvmsg(socket: c_int, message: *mut MessageHeader, flags: c_int) -> isize;
+    fn sendmsg(socket: c_int, message: *const MessageHeader, flags: c_int) -> isize;
 }
 
 /// A received message.
@@ -55,11 +62,8 @@ pub(crate) enum Received {
 /// Takes one message of a few bytes, which are dropped, with its descriptors. They close on exec.
 pub(crate) fn receive_descriptors(socket: BorrowedFd<'_>) -> io::Result<Received> {
     const MSG_CMSG_CLOEXEC_DONTWAIT: c_int = 0x4000_0000 | 0x40;
-    const SOL_SOCKET: c_int = 1;
-    const SCM_RIGHTS: c_int = 1;
     const EAGAIN: i32 = 11;
     const ECONNRESET: i32 = 104;
-    const HEADER: usize = 16;
     let mut bytes = [0_u8; 8];
     let mut vector = IoVector { base: bytes.as_mut_ptr().cast(), length: bytes.len() };
     let mut control = MaybeUninit::<Control>::zeroed();
@@ -97,4 +101,37 @@ pub(crate) fn receive_descriptors(socket: BorrowedFd<'_>) -> io::Result<Received
         return Ok(Received::End);
     }
     Ok(Received::Descriptors(descriptors))
+}
+
+/// Sends a few bytes, which have to go in one piece, and a descriptor with them.
+pub(crate) fn send_descriptor(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    descriptor: BorrowedFd<'_>,
+) -> io::Result<()> {
+    const MSG_NOSIGNAL: c_int = 0x4000;
+    let mut vector = IoVector { base: bytes.as_ptr().cast_mut().cast(), length: bytes.len() };
+    let mut descriptors = [0; MAX_DESCRIPTORS];
+    descriptors[0] = descriptor.as_raw_fd();
+    let length = HEADER + size_of::<RawFd>();
+    let mut control = Control { length, level: SOL_SOCKET, kind: SCM_RIGHTS, descriptors };
+    let header = MessageHeader {
+        name: ptr::null_mut(),
+        name_length: 0,
+        vectors: &raw mut vector,
+        vector_count: 1,
+        control: (&raw mut control).cast(),
+        // With what aligns a next message, though there is none.
+        control_length: length.next_multiple_of(size_of::<usize>()),
+        flags: 0,
+    };
+    // SAFETY: `header` has the form of `struct msghdr` on 64-bit Linux; it and all that it points to outlive the call, which
+    // only reads.
+    let sent = unsafe { sendmsg(socket.as_raw_fd(), &raw const header, MSG_NOSIGNAL) };
+    match usize::try_from(sent) {
+        Ok(sent) if sent == bytes.len() => Ok(()),
+        // A socket buffer that has room for nothing does not happen to the few reports of a set-up.
+        Ok(_) => Err(io::ErrorKind::WriteZero.into()),
+        Err(_) => Err(io::Error::last_os_error()),
+    }
 }

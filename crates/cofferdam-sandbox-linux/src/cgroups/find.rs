@@ -11,18 +11,28 @@ use std::{
 
 use super::{Cgroups, Controller, Place, Version, settings::write_file};
 
+/// The kernel's name of what stops processes on version 1.
+const FREEZER: &str = "freezer";
+
 /// Finds what can be used, from the texts of `/proc/self/mountinfo` and `/proc/self/cgroup`.
 pub(super) fn find(mounts: &str, own: &str, parent: Option<&Path>) -> Cgroups {
     let mounts: Vec<Mount> = mounts.lines().filter_map(Mount::parse).collect();
     let unified = Unified::choose(&mounts, own, parent);
     let mut found = Cgroups { tree: unified.directory.clone(), ..Cgroups::default() };
+    if found.tree.is_none() {
+        let places = mounts.iter().filter(|mount| mount.is_v1_with(FREEZER));
+        found.freezer = places
+            .filter_map(|mount| v1_place(mount, FREEZER, own, parent, &mut Vec::new()))
+            .map(|place| place.directory)
+            .next();
+    }
     for controller in Controller::ALL {
         let mut reasons = Vec::new();
         let place = unified.place(controller, &mut reasons).or_else(|| {
             mounts
                 .iter()
-                .filter(|mount| mount.is_v1_with(controller))
-                .find_map(|mount| v1_place(mount, controller, own, parent, &mut reasons))
+                .filter(|mount| mount.is_v1_with(controller.name()))
+                .find_map(|mount| v1_place(mount, controller.name(), own, parent, &mut reasons))
         });
         match place {
             Some(place) => drop(found.places.insert(controller, place)),
@@ -108,7 +118,7 @@ fn v2_candidates(mount: &Mount, own: &str, parent: Option<&Path>) -> Vec<PathBuf
 
 fn v1_place(
     mount: &Mount,
-    controller: Controller,
+    controller: &str,
     own: &str,
     parent: Option<&Path>,
     reasons: &mut Vec<String>,
@@ -158,13 +168,13 @@ fn writable(directory: &Path) -> Result<(), String> {
 }
 
 /// Returns this process's path in a hierarchy: of version 2, or of the one with a controller.
-fn own_cgroup(own: &str, controller: Option<Controller>) -> Option<&str> {
+fn own_cgroup<'a>(own: &'a str, controller: Option<&str>) -> Option<&'a str> {
     own.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':');
         let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
         let matches = match controller {
             None => controllers.is_empty(),
-            Some(controller) => controllers.split(',').any(|name| name == controller.name()),
+            Some(controller) => controllers.split(',').any(|name| name == controller),
         };
         matches.then_some(path)
     })
@@ -191,8 +201,8 @@ impl Mount {
         })
     }
 
-    fn is_v1_with(&self, controller: Controller) -> bool {
-        self.kind == "cgroup" && self.options.split(',').any(|option| option == controller.name())
+    fn is_v1_with(&self, controller: &str) -> bool {
+        self.kind == "cgroup" && self.options.split(',').any(|option| option == controller)
     }
 
     /// Returns where a path from the top of the hierarchy is, if the mount shows the top.

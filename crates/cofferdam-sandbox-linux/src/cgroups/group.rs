@@ -27,6 +27,16 @@ pub(crate) struct Group {
     joins: Vec<PathBuf>,
     /// The directory of version 2.
     tree: Option<PathBuf>,
+    /// The directory of version 1 that stops all processes in it, where there is none of version 2.
+    freezer: Option<PathBuf>,
+}
+
+/// The file that stops the processes of a group, and what is written to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FreezeFile {
+    pub(crate) file: PathBuf,
+    freeze: &'static str,
+    pub(crate) thaw: &'static str,
 }
 
 impl Group {
@@ -48,6 +58,13 @@ impl Group {
             // `tasks` takes a single thread, which is much cheaper than a process.
             self.joins.push(directory.join("tasks"));
         }
+        Ok(())
+    }
+
+    /// Makes the directory of version 1 that stops processes.
+    pub(super) fn make_freezer(&mut self, directory: PathBuf) -> io::Result<()> {
+        self.make_v1(&directory)?;
+        self.freezer = Some(directory);
         Ok(())
     }
 
@@ -117,32 +134,37 @@ impl Group {
     /// Waits until the directory of version 2 is empty. Returns false if there is nothing to wait for.
     async fn emptied(&self) -> io::Result<bool> {
         let Some(tree) = &self.tree else { return Ok(false) };
-        let events = match fs::File::open(tree.join("cgroup.events")) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            opened => opened?,
-        };
-        #[expect(
-            deprecated,
-            reason = "sound for a file, which keeps its descriptor; the new form is unsafe for any type"
-        )]
-        let events = AsyncFd::with_interest(events, Interest::PRIORITY)?;
-        let mut waited = false;
-        loop {
-            // A change after this reading wakes the waiting below.
-            let text = read_from_start(events.get_ref())?;
-            if !text.lines().any(|line| line == "populated 1") {
-                return Ok(waited);
-            }
-            events.ready(Interest::PRIORITY).await?.clear_ready();
-            waited = true;
+        match wait_for_event(tree, "populated 0").await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            waited => waited,
         }
     }
 }
 
-/// What a version 2 directory can do with all processes at once.
-#[cfg_attr(not(test), expect(dead_code, reason = "for consistent snapshots, which come next"))]
+/// Waits until a line of `cgroup.events` is there, and returns whether it was not there at once.
+async fn wait_for_event(directory: &Path, wanted: &str) -> io::Result<bool> {
+    let events = fs::File::open(directory.join("cgroup.events"))?;
+    #[expect(
+        deprecated,
+        reason = "sound for a file, which keeps its descriptor; the new form is unsafe for any type"
+    )]
+    let events = AsyncFd::with_interest(events, Interest::PRIORITY)?;
+    let mut waited = false;
+    loop {
+        // A change after this reading wakes the waiting below.
+        let text = read_from_start(events.get_ref())?;
+        if text.lines().any(|line| line == wanted) {
+            return Ok(waited);
+        }
+        events.ready(Interest::PRIORITY).await?.clear_ready();
+        waited = true;
+    }
+}
+
+/// What can be done with all processes at once.
 impl Group {
     /// Kills every process in it. Idempotent; the processes leave it a moment later.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the launcher does this, and the sweep"))]
     pub(crate) fn kill(&self) -> io::Result<()> {
         match (&self.tree, self.directories.first()) {
             (Some(directory), _) | (None, Some(directory)) => kill_directory(directory),
@@ -150,13 +172,36 @@ impl Group {
         }
     }
 
-    /// Stops every process in it until [`Group::thaw`]. Takes effect a moment later.
+    /// Returns whether its processes can be stopped.
+    pub(crate) fn can_freeze(&self) -> bool {
+        self.freeze_file().is_some_and(|control| {
+            rustix::fs::access(&control.file, rustix::fs::Access::WRITE_OK).is_ok()
+        })
+    }
+
+    /// Returns what stops its processes, if something does.
+    pub(crate) fn freeze_file(&self) -> Option<FreezeFile> {
+        match (&self.tree, &self.freezer) {
+            (Some(tree), _) => {
+                Some(FreezeFile { file: tree.join("cgroup.freeze"), freeze: "1", thaw: "0" })
+            }
+            (None, Some(freezer)) => Some(FreezeFile {
+                file: freezer.join("freezer.state"),
+                freeze: "FROZEN",
+                thaw: "THAWED",
+            }),
+            (None, None) => None,
+        }
+    }
+
+    /// Stops every process in it until [`Group::thaw`]. Takes effect a moment later: see [`Group::frozen`].
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::Unsupported`] where there is no directory of version 2.
+    /// [`io::ErrorKind::Unsupported`] where nothing stops processes.
     pub(crate) fn freeze(&self) -> io::Result<()> {
-        self.set_frozen("1")
+        let control = self.freeze_file().ok_or(io::ErrorKind::Unsupported)?;
+        write_file(&control.file, control.freeze)
     }
 
     /// Lets every process go on.
@@ -165,12 +210,26 @@ impl Group {
     ///
     /// As [`Group::freeze`].
     pub(crate) fn thaw(&self) -> io::Result<()> {
-        self.set_frozen("0")
+        let control = self.freeze_file().ok_or(io::ErrorKind::Unsupported)?;
+        write_file(&control.file, control.thaw)
     }
 
-    fn set_frozen(&self, frozen: &str) -> io::Result<()> {
-        let tree = self.tree.as_ref().ok_or(io::ErrorKind::Unsupported)?;
-        write_file(&tree.join("cgroup.freeze"), frozen)
+    /// Waits until every process stands still, after [`Group::freeze`]. With version 2 the kernel tells the moment.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::NotFound`] if the group is gone.
+    pub(crate) async fn frozen(&self) -> io::Result<()> {
+        match (&self.tree, self.freeze_file()) {
+            (Some(tree), _) => wait_for_event(tree, "frozen 1").await.map(drop),
+            (None, Some(control)) => {
+                while fs::read_to_string(&control.file)?.trim_end() != control.freeze {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Ok(())
+            }
+            (None, None) => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 }
 
@@ -200,6 +259,8 @@ pub(super) fn kill_directory(directory: &Path) -> io::Result<()> {
             .lines()
             .filter_map(|line| rustix::process::Pid::from_raw(line.parse().ok()?))
             .collect();
+        // What is stopped does not die before it goes on; only a directory that stops has the file.
+        let _ = write_file(&directory.join("freezer.state"), "THAWED");
         if members.is_empty() {
             return Ok(());
         }

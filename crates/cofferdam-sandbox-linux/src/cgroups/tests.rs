@@ -339,34 +339,65 @@ async fn killing_ends_all_and_removing_waits_for_it() {
     group.kill().expect("and nothing to kill");
 }
 
-#[test]
-fn a_group_is_frozen_and_thawed() {
-    let Some(cgroups) = real("a_group_is_frozen_and_thawed") else { return };
-    let name = nobody().directory_name("freeze");
-    let group = cgroups.create(&name, &SandboxLimits::default()).expect("groups");
-    if !cgroups.has_tree() {
+/// Stops a process in a group of these, and lets it go on.
+async fn freeze_and_thaw(cgroups: &Cgroups, name: &str) {
+    let group = cgroups.create(&nobody().directory_name(name), &SandboxLimits::default());
+    let group = group.expect("groups");
+    if !group.can_freeze() {
         assert_eq!(group.freeze().expect_err("no tree").kind(), io::ErrorKind::Unsupported);
         return group.remove().expect("removed");
     }
     let mut child = sleeper("600");
     enter(&group, &child);
-    let tree = group.directories.first().expect("made first").clone();
-    let frozen = |wanted: &str| {
-        while !fs::read_to_string(tree.join("cgroup.events")).expect("events").contains(wanted) {
-            std::thread::yield_now();
-        }
+    let stopped = |wanted| async move {
+        tokio::time::timeout(Duration::from_secs(10), wanted).await.expect("within 10 seconds")
     };
-    group.freeze().expect("frozen");
-    frozen("frozen 1");
+    group.freeze().expect("freezing");
+    stopped(group.frozen()).await.expect("frozen");
     group.thaw().expect("thawed");
-    frozen("frozen 0");
-    assert_eq!(group.into_directory(), Some(path_bytes(&tree)));
-    assert_eq!(group.joins().len() + 1, group.directories.len());
+    let early = tokio::time::timeout(Duration::from_millis(20), group.frozen()).await;
+    assert!(early.is_err(), "still frozen");
+    // What is killed while it stands still ends, too.
+    group.freeze().expect("freezing");
+    stopped(group.frozen()).await.expect("frozen");
     group.kill().expect("killed");
     child.wait().expect("ended");
-    while group.remove().is_err() {
-        std::thread::yield_now();
+    group.remove_when_empty(Duration::from_secs(10)).await.expect("removed");
+    let gone = group.frozen().await.expect_err("it is gone");
+    assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_group_is_frozen_and_thawed() {
+    let Some(cgroups) = real("a_group_is_frozen_and_thawed") else { return };
+    freeze_and_thaw(&cgroups, "freeze").await;
+}
+
+#[tokio::test]
+async fn a_group_of_version_1_is_frozen_and_thawed() {
+    let name = "a_group_of_version_1_is_frozen_and_thawed";
+    let Some(all) = real(name) else { return };
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+    let own = fs::read_to_string("/proc/self/cgroup").expect("groups");
+    let is_v1 = |line: &&str| !line.contains(" - cgroup2 ");
+    let mounts: Vec<&str> = mounts.lines().filter(is_v1).collect();
+    let found = find::find(&mounts.join("\n"), &own, None);
+    if found.freezer.is_none() {
+        cofferdam_testkit::skip(name, "no freezer of version 1 can be used here");
+        return;
     }
+    assert!(all.freezer.is_none() || all.tree.is_none(), "one of them is enough");
+    freeze_and_thaw(&Cgroups { freezer: found.freezer, ..Cgroups::default() }, "freeze-v1").await;
+}
+
+#[test]
+fn a_freezer_of_version_1_is_used_where_there_is_nothing_of_version_2() {
+    let host = Host::new(&[("freezer/jobs/cgroup.procs", ""), ("cgroup.procs", "")]);
+    let v1 = "36 31 0:5 / $/freezer rw - cgroup cgroup rw,freezer\n";
+    let own = "9:freezer:/jobs\n0::/\n";
+    let found = host.find(v1, own, None);
+    assert_eq!(found.freezer, Some(host.path("freezer/jobs")));
+    assert_eq!(host.find(&format!("{v1}{V2}"), own, None).freezer, None);
 }
 
 #[test]

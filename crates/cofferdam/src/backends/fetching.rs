@@ -10,8 +10,8 @@ use cofferdam_core::SandboxId;
 use cofferdam_image::{ImageCache, ImageCacheOptions, ImageError, Reference};
 use cofferdam_registry::{Registry, RegistryOptions};
 use cofferdam_sandbox::{
-    Guarantees, ImageSource, ListedSandbox, RootFilesystem, Sandbox, SandboxBackend, SandboxError,
-    SandboxSpec, SandboxState,
+    Capabilities, Guarantees, ImageSource, ListedSandbox, RootFilesystem, Sandbox, SandboxBackend,
+    SandboxError, SandboxSpec, SandboxState,
 };
 
 /// A backend that finds images in a cache, and the cache.
@@ -30,6 +30,10 @@ impl<B: SandboxBackend> SandboxBackend for FetchingBackend<B> {
 
     async fn guarantees(&self) -> Result<Guarantees, SandboxError> {
         self.inner.guarantees().await
+    }
+
+    async fn capabilities(&self) -> Result<Capabilities, SandboxError> {
+        self.inner.capabilities().await
     }
 
     async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {

@@ -1,0 +1,81 @@
+//! [`WorkspaceError`]: why a workspace cannot be kept or brought back, sorted by what the caller can do next.
+
+use cofferdam_sandbox::SandboxError;
+use cofferdam_snapshot::{SnapshotError, SnapshotId, TargetError, Totals};
+
+use crate::CheckpointError;
+
+/// A failure to keep a workspace or to bring one back. Whatever is returned, what was kept before is as it was.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorkspaceError {
+    /// The sandbox failed or could not be made: its error tells.
+    #[error("the sandbox failed")]
+    Sandbox(#[from] SandboxError),
+    /// The snapshot could not be taken or read: its error tells.
+    #[error("the snapshot of the workspace failed")]
+    Snapshot(#[from] SnapshotError),
+    /// The workspace could not be made from its snapshot; the sandbox it was for is closed.
+    #[error("the workspace cannot be restored from {snapshot}")]
+    Restore {
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// Why.
+        #[source]
+        source: TargetError,
+    },
+    /// What was restored is not what was kept; the sandbox it was for is closed. Restore another checkpoint, and look at the
+    /// host.
+    #[error("{snapshot} holds {expected:?}, and what was restored from it has {found:?}")]
+    Mismatch {
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// What it holds.
+        expected: Totals,
+        /// What was found in the workspace.
+        found: Totals,
+    },
+    /// The store of checkpoints failed: its error tells.
+    #[error("the checkpoint failed")]
+    Checkpoint(#[from] CheckpointError),
+    /// The record of the sandbox cannot be read: restore the workspace from a checkpoint.
+    #[error("the record of the sandbox cannot be read: {reason}")]
+    Handle {
+        /// Why not.
+        reason: String,
+    },
+    /// Nothing of the workspace was kept: it can only be filled anew.
+    #[error("no snapshot of the workspace was kept")]
+    NothingKept,
+}
+
+impl WorkspaceError {
+    /// Returns true if the sandbox is gone, so that another is to be made.
+    #[must_use]
+    pub fn is_loss(&self) -> bool {
+        matches!(self, Self::Sandbox(error) if error.is_loss())
+    }
+
+    /// Returns true if it is the snapshot that is damaged or gone, so that an older one may do.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        let damaged = |error: &SnapshotError| {
+            matches!(
+                error,
+                SnapshotError::Corrupt { .. }
+                    | SnapshotError::Missing { .. }
+                    | SnapshotError::NotFound { .. }
+                    | SnapshotError::NoLineage { .. }
+            )
+        };
+        match self {
+            Self::Snapshot(error) => damaged(error),
+            Self::Restore { source: TargetError::Snapshot(error), .. } => damaged(error),
+            Self::Restore { source: TargetError::Refused { .. }, .. } | Self::Mismatch { .. } => true,
+            Self::Checkpoint(error) => {
+                matches!(error, CheckpointError::Corrupt { .. } | CheckpointError::NotFound { .. })
+            }
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! [`Windows`]: parts of packs that were read lately. Nodes of a tree lie beside each other, so one read brings many.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Mutex, PoisonError},
+};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::{error::SnapshotError, id::PackName, storage::Storage};
+
+/// The unit that is read.
+const WINDOW: u32 = 256 << 10;
+/// How many are kept: 8 MiB.
+const KEPT: usize = 32;
+
+/// A cache of parts of packs, of bounded size.
+#[derive(Default)]
+pub(crate) struct Windows(Mutex<VecDeque<((PackName, u32), Bytes)>>);
+
+impl fmt::Debug for Windows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Windows")
+    }
+}
+
+/// Returns the object of a pack.
+pub(crate) fn pack_object(pack: &PackName) -> String {
+    format!("packs/{pack}")
+}
+
+impl Windows {
+    fn find(&self, key: (PackName, u32)) -> Option<Bytes> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = kept.iter().position(|(known, _)| *known == key)?;
+        let found = kept.remove(at)?;
+        let bytes = found.1.clone();
+        kept.push_front(found);
+        Some(bytes)
+    }
+
+    fn keep(&self, key: (PackName, u32), bytes: Bytes) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push_front((key, bytes));
+        kept.truncate(KEPT);
+    }
+
+    /// Returns a part of a pack; `None` if the pack is not there, less if it ends before.
+    pub(crate) async fn read(
+        &self,
+        storage: &Storage,
+        pack: PackName,
+        offset: u32,
+        length: u32,
+    ) -> Result<Option<Bytes>, SnapshotError> {
+        let end = u64::from(offset) + u64::from(length);
+        let object = pack_object(&pack);
+        let (first, last) = (offset / WINDOW, (end.saturating_sub(1)) / u64::from(WINDOW));
+        if last > u64::from(first) + 1 {
+            return storage.get_range(&object, u64::from(offset)..end).await;
+        }
+        let mut joined = BytesMut::new();
+        let begin = u64::from(first) * u64::from(WINDOW);
+        for window in first..=u32::try_from(last).unwrap_or(first) {
+            let bytes = match self.find((pack, window)) {
+                Some(bytes) => bytes,
+                None => {
+                    let at = u64::from(window) * u64::from(WINDOW);
+                    let read = storage.get_range(&object, at..at + u64::from(WINDOW)).await?;
+                    let Some(bytes) = read else { return Ok(None) };
+                    self.keep((pack, window), bytes.clone());
+                    bytes
+                }
+            };
+            joined.extend_from_slice(&bytes);
+        }
+        let joined = joined.freeze();
+        let (from, to) = (u64::from(offset) - begin, end - begin);
+        let to = usize::try_from(to).unwrap_or(usize::MAX).min(joined.len());
+        let from = usize::try_from(from).unwrap_or(usize::MAX).min(to);
+        Ok(Some(joined.slice(from..to)))
+    }
+}
