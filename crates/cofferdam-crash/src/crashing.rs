@@ -2,14 +2,12 @@
 //!
 //! - `journal`: [`CrashingJournal`]
 //! - `object_store`: [`CrashingObjectStore`]
-//! - `keeper`: [`CrashingKeeper`]
 //! - `model`: [`CrashingModel`]
 //! - `tool`: [`CrashingTool`]
 //! - `backend`, `sandbox`, `tree`: [`CrashingBackend`], the sandboxes that it makes, and their trees
 
 mod backend;
 mod journal;
-mod keeper;
 mod model;
 mod object_store;
 mod sandbox;
@@ -18,7 +16,6 @@ mod tree;
 
 pub use backend::CrashingBackend;
 pub use journal::CrashingJournal;
-pub use keeper::CrashingKeeper;
 pub use model::CrashingModel;
 pub use object_store::CrashingObjectStore;
 pub use tool::CrashingTool;

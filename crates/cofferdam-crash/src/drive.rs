@@ -1,6 +1,8 @@
 //! A process of a scenario: begins the run or goes on with it, until it is done, waits for somebody, or this process is killed.
 
 mod run;
+mod sandboxed;
+mod workspace;
 
 use std::{
     path::{Path, PathBuf},
@@ -10,13 +12,13 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use cofferdam::SystemClock;
-use cofferdam_harness::GivenDecision;
+use cofferdam_harness::{GivenDecision, ResumeRequest, RunRequest};
 use cofferdam_journal::{Journal, Record, Seq, SqliteJournal};
 use cofferdam_model::Model;
 use cofferdam_tool::Tool;
 use futures::TryStreamExt;
 
-use self::run::Begun;
+use self::run::Begin;
 use crate::{
     crashing::{CrashingJournal, CrashingModel, CrashingTool},
     defect::Defect,
@@ -48,7 +50,7 @@ struct Parts {
     ledger: Ledger,
     journal: Arc<dyn Journal>,
     model: Arc<dyn Model>,
-    tools: Vec<Arc<dyn Tool>>,
+    tools: Vec<CrashingTool>,
 }
 
 impl Drive {
@@ -90,32 +92,37 @@ impl Drive {
         runtime.block_on(async {
             let points = Points::new(self.strike.clone());
             let parts = self.parts(Arc::clone(&points))?;
-            let state = self.bare(&parts).await?;
+            let state = if self.world.has_sandbox() {
+                sandboxed::drive(&self, &parts).await?
+            } else {
+                self.bare(&parts).await?
+            };
             Ending { state, points: points.passed() }.write(&self.place)?;
             Ok(())
         })
     }
 
-    /// A run without a sandbox.
+    /// A run without a sandbox, put together from the crates.
     async fn bare(&self, parts: &Parts) -> Result<State> {
-        let begun = if is_new(&*parts.journal).await? {
-            Begun::No
+        let request = RunRequest::new(script::AGENT, script::TASK);
+        let begin = if is_new(&*parts.journal).await? {
+            Begin::Run(request)
         } else {
-            Begun::Yes { same_sandbox: true, checkpoint: None }
+            Begin::Resume(ResumeRequest::new(request))
         };
-        run::go_on(self, parts, &run::harness(self, parts, Vec::new(), None)?, begun).await
+        run::go_on(self, parts, &run::harness(self, parts)?, begin).await
     }
 
     fn parts(&self, points: Arc<Points>) -> Result<Parts> {
         let ledger = Ledger::new(ledger(&self.place), self.number);
         let journal = faulty::journal(Arc::new(open_journal(&self.place)?), self.defect);
         let model: Arc<dyn Model> = Arc::new(script::model(self.world)?);
-        let mut tools: Vec<Arc<dyn Tool>> = Vec::new();
+        let mut tools = Vec::new();
         for tool in LedgerTool::all(&ledger) {
             let lies = self.defect == Some(Defect::LyingTool) && tool.name() == names::SEND;
             let tool: Arc<dyn Tool> = Arc::new(if lies { tool.lying() } else { tool });
             let tool = faulty::tool(tool, self.defect, self.number);
-            tools.push(Arc::new(CrashingTool::new(tool, Arc::clone(&points))));
+            tools.push(CrashingTool::new(tool, Arc::clone(&points)));
         }
         Ok(Parts {
             journal: Arc::new(CrashingJournal::new(journal, Arc::clone(&points))),

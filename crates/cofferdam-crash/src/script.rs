@@ -4,6 +4,9 @@ use cofferdam_model::{ScriptError, ScriptedModel};
 
 use crate::world::World;
 
+/// The agent's name.
+pub const AGENT: &str = "accountant";
+
 /// The task that the agent is given.
 pub const TASK: &str = "put the accounts in order";
 
@@ -49,6 +52,7 @@ const INSIDE: &str = r#"
           @@
            one
           +patched
+          *** Delete File: ledgers/old
           *** End Patch
   - items:
       - { call: exec_command, arguments: { cmd: "sleep 0.03; echo two >> lines; cat lines", login: false } }

@@ -3,8 +3,6 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use anyhow::bail;
-use cofferdam_core::SandboxLimits;
-use cofferdam_sandbox::SandboxSpec;
 use serde::{Deserialize, Serialize};
 
 /// What a run works in.
@@ -34,24 +32,16 @@ impl World {
     pub fn missing(self) -> Option<String> {
         match self {
             Self::Bare => None,
-            Self::Sealed | Self::Lingering => Some("no sandbox is kept yet".to_owned()),
+            Self::Sealed | Self::Lingering => None,
         }
     }
 
-    /// Returns what its sandboxes are made of.
+    /// Returns how long its sandboxes outlive their process.
     #[must_use]
-    pub fn spec(self) -> SandboxSpec {
-        SandboxSpec {
-            limits: SandboxLimits {
-                memory_bytes: 64 << 20,
-                disk_bytes: 8 << 20,
-                ..SandboxLimits::default()
-            },
-            linger: match self {
-                Self::Lingering => LINGER,
-                Self::Bare | Self::Sealed => Duration::ZERO,
-            },
-            ..SandboxSpec::default()
+    pub fn linger(self) -> Duration {
+        match self {
+            Self::Lingering => LINGER,
+            Self::Bare | Self::Sealed => Duration::ZERO,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! [`CrashingBackend`]: any sandbox backend, with points.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use cofferdam_core::SandboxId;
@@ -16,13 +16,14 @@ use crate::point::Points;
 #[derive(Debug)]
 pub struct CrashingBackend {
     inner: Arc<dyn SandboxBackend>,
+    linger: Duration,
     points: Arc<Points>,
 }
 
 impl CrashingBackend {
-    /// Puts points around a backend.
-    pub fn new(inner: Arc<dyn SandboxBackend>, points: Arc<Points>) -> Self {
-        Self { inner, points }
+    /// Puts points around a backend whose sandboxes outlive their process for so long at most; zero: not at all.
+    pub fn new(inner: Arc<dyn SandboxBackend>, linger: Duration, points: Arc<Points>) -> Self {
+        Self { inner, linger, points }
     }
 
     fn decorate(&self, sandbox: Arc<dyn Sandbox>) -> Arc<dyn Sandbox> {
@@ -41,11 +42,14 @@ impl SandboxBackend for CrashingBackend {
     }
 
     async fn capabilities(&self) -> Result<Capabilities, SandboxError> {
-        self.inner.capabilities().await
+        let mut can = self.inner.capabilities().await?;
+        can.linger &= !self.linger.is_zero();
+        Ok(can)
     }
 
     async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
-        let made = self.points.around("sandbox.create", self.inner.create(spec)).await?;
+        let spec = SandboxSpec { linger: spec.linger.min(self.linger), ..spec.clone() };
+        let made = self.points.around("sandbox.create", self.inner.create(&spec)).await?;
         Ok(self.decorate(made))
     }
 

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use cofferdam::{DefaultStacks, StackLimits, SystemClock, SystemEntropy};
 use cofferdam_core::Item;
 use cofferdam_harness::{
-    Harness, HarnessParts, ResumeRequest, RunError, RunRequest, WorkspaceKeeper,
+    Harness, HarnessParts, ResumeRequest, RunError, RunRequest,
 };
 use cofferdam_journal::{ApprovalVerdict, PauseReason, RunOutcome};
 use cofferdam_layers::{Approval, Approver, AuditEvent, AuditSink};
@@ -18,25 +18,26 @@ use super::{Drive, Parts};
 use crate::{
     ending::{Final, State, comparable},
     ledger::Deed,
-    scenario, script,
+    scenario,
     tools::names,
 };
 
-/// Whether the run was begun by an earlier process, and what this one goes on in.
+/// How a process takes up the run.
 #[derive(Debug)]
-pub(super) enum Begun {
-    No,
-    Yes { same_sandbox: bool, checkpoint: Option<String> },
+pub(super) enum Begin {
+    /// It begins it.
+    Run(RunRequest),
+    /// It goes on with it.
+    Resume(ResumeRequest),
 }
 
-/// Puts a harness together.
+/// Puts a harness without a sandbox together.
 pub(super) fn harness(
     drive: &Drive,
     parts: &Parts,
-    more_tools: Vec<Arc<dyn Tool>>,
-    keeper: Option<Arc<dyn WorkspaceKeeper>>,
 ) -> Result<Harness> {
-    let tools = ToolSet::new(parts.tools.iter().cloned().chain(more_tools))?;
+    let tools = parts.tools.iter().map(|tool| Arc::new(tool.clone()) as Arc<dyn Tool>);
+    let tools = ToolSet::new(tools)?;
     let entropy = Arc::new(SystemEntropy);
     Ok(Harness::new(HarnessParts {
         stacks: Arc::new(DefaultStacks {
@@ -53,7 +54,7 @@ pub(super) fn harness(
         clock: Arc::new(SystemClock),
         entropy,
         owner: format!("process {}", drive.number),
-        keeper,
+        keeper: None,
     }))
 }
 
@@ -62,17 +63,19 @@ pub(super) async fn go_on(
     drive: &Drive,
     parts: &Parts,
     harness: &Harness,
-    begun: Begun,
+    begin: Begin,
 ) -> Result<State> {
     let run = scenario::run();
-    let request = RunRequest::new("accountant", script::TASK);
-    let mut result = match begun {
-        Begun::No => harness.run_as(run.clone(), request.clone()).await,
-        Begun::Yes { same_sandbox, checkpoint } => {
+    let (request, mut result) = match begin {
+        Begin::Run(request) => {
+            let result = harness.run_as(run.clone(), request.clone()).await;
+            (request, result)
+        }
+        Begin::Resume(resume) => {
+            let request = resume.request.clone();
             let decision = drive.decision.clone();
-            let resume = ResumeRequest::new(request.clone());
-            let resume = ResumeRequest { same_sandbox, checkpoint, decision, ..resume };
-            harness.resume(&run, resume).await
+            let result = harness.resume(&run, ResumeRequest { decision, ..resume }).await;
+            (request, result)
         }
     };
     loop {
@@ -120,7 +123,7 @@ fn last_words(items: &[Arc<Item>]) -> String {
 }
 
 /// What is allowed: everything, but a person is asked about transfers.
-fn policy() -> RulePolicy {
+pub(super) fn policy() -> RulePolicy {
     RulePolicy::new([Rule {
         tool: names::TRANSFER.to_owned(),
         writes: None,
@@ -132,7 +135,7 @@ fn policy() -> RulePolicy {
 
 /// A person who is not there at the moment, and answers later.
 #[derive(Debug)]
-struct Person;
+pub(super) struct Person;
 
 #[async_trait]
 impl Approver for Person {
@@ -143,7 +146,7 @@ impl Approver for Person {
 
 /// Nobody reads the audit trail of the suite.
 #[derive(Debug)]
-struct NoAudit;
+pub(super) struct NoAudit;
 
 impl AuditSink for NoAudit {
     fn record(&self, _: AuditEvent) {}
