@@ -2,12 +2,12 @@
 //! time, and a bound on what is in memory.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use bytes::Bytes;
-use tokio::task::JoinSet;
+use tokio::task::JoinHandle;
 
 use crate::{
     chunk::{Chunker, Piece},
@@ -74,7 +74,8 @@ pub(crate) struct ContentWriter {
     current: Option<(FileKey, Chunker)>,
     job: Vec<Part>,
     job_bytes: usize,
-    jobs: JoinSet<(usize, JobResult)>,
+    /// In the order of the content, so that what lies together in the tree lies together in a pack.
+    jobs: VecDeque<JoinHandle<(usize, JobResult)>>,
     waiting_bytes: usize,
     /// Halves of ids that may be there; only a guess.
     seen: Arc<Mutex<HashSet<u64>>>,
@@ -93,7 +94,7 @@ impl ContentWriter {
             current: None,
             job: Vec::new(),
             job_bytes: 0,
-            jobs: JoinSet::new(),
+            jobs: VecDeque::new(),
             waiting_bytes: 0,
             seen: Arc::default(),
             known: HashMap::new(),
@@ -210,7 +211,8 @@ impl ContentWriter {
         let bytes = std::mem::take(&mut self.job_bytes);
         self.waiting_bytes += bytes;
         let (codec, seen) = (self.env.codec.clone(), Arc::clone(&self.seen));
-        self.jobs.spawn_blocking(move || (bytes, hash(&codec, &seen, parts)));
+        let job = move || (bytes, hash(&codec, &seen, parts));
+        self.jobs.push_back(tokio::task::spawn_blocking(job));
     }
 
     /// Waits until there is room for more content.
@@ -219,12 +221,11 @@ impl ContentWriter {
         packer: &mut Packer,
         index: &mut Index,
     ) -> Result<(), SnapshotError> {
-        while let Some(finished) = self.jobs.try_join_next() {
-            self.take(finished, packer, index).await?;
-        }
-        while self.waiting_bytes > MAX_WAITING_BYTES {
-            let Some(finished) = self.jobs.join_next().await else { break };
-            self.take(finished, packer, index).await?;
+        while let Some(job) = self.jobs.front() {
+            if !job.is_finished() && self.waiting_bytes <= MAX_WAITING_BYTES {
+                break;
+            }
+            self.take_first(packer, index).await?;
         }
         packer.put_full(index).await
     }
@@ -236,8 +237,8 @@ impl ContentWriter {
         index: &mut Index,
     ) -> Result<(), SnapshotError> {
         self.start_job();
-        while let Some(finished) = self.jobs.join_next().await {
-            self.take(finished, packer, index).await?;
+        while !self.jobs.is_empty() {
+            self.take_first(packer, index).await?;
         }
         packer.put_full(index).await
     }
@@ -247,14 +248,15 @@ impl ContentWriter {
         std::mem::take(&mut self.done)
     }
 
-    async fn take(
+    /// Waits for the first job, and stores what is new of it.
+    async fn take_first(
         &mut self,
-        finished: Result<(usize, JobResult), tokio::task::JoinError>,
         packer: &mut Packer,
         index: &mut Index,
     ) -> Result<(), SnapshotError> {
         let worker = |reason: String| SnapshotError::Worker { reason };
-        let (bytes, hashed) = finished.map_err(|error| worker(error.to_string()))?;
+        let Some(job) = self.jobs.pop_front() else { return Ok(()) };
+        let (bytes, hashed) = job.await.map_err(|error| worker(error.to_string()))?;
         self.waiting_bytes -= bytes;
         for Hashed { part, id, frame } in hashed.map_err(|error| worker(error.to_string()))? {
             let length = u32::try_from(part.content.len()).unwrap_or(u32::MAX);

@@ -4,6 +4,7 @@
 mod chunk;
 mod content;
 mod crypt;
+mod durable;
 mod error;
 mod frame;
 mod gc;
@@ -27,6 +28,7 @@ mod wire;
 mod writer;
 
 pub use crypt::KeyProvider;
+pub use durable::DurableLocal;
 pub use error::SnapshotError;
 pub use gc::{GcOptions, GcReport};
 pub use id::{ChunkId, IdError, Lineage, PackName, SnapshotId, TreeId};

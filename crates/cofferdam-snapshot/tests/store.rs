@@ -246,6 +246,6 @@ async fn receipts_say_what_was_done() {
     options.note = "checkpoint 7".to_owned();
     let source = MemorySource::whole(&mixed());
     let receipt = store.snapshot(&lineage("run"), &source, options).await.unwrap();
-    insta::assert_json_snapshot!(receipt, {".took" => "[ms]"});
+    insta::assert_json_snapshot!(receipt, {".took" => "[ms]", ".stored.bytes_put" => "[bytes]"});
     insta::assert_json_snapshot!(store.log(&lineage("run"), 5).await.unwrap());
 }
