@@ -271,11 +271,8 @@ impl WorkspaceKeeper for SnapshotKeeper {
         let Some(snapshot) = newest.filter(|newest| verified.as_ref() != Some(newest)) else {
             return Ok(());
         };
-        let store = &self.workspaces.parts().snapshots;
-        store
-            .verify(&snapshot)
-            .await
-            .map_err(|error| keeper_error("verify the last snapshot", error.into()))?;
+        let verified = self.workspaces.verify(&snapshot).await;
+        verified.map_err(|error| keeper_error("verify the last snapshot", error))?;
         self.change(|state| state.verified = Some(snapshot));
         Ok(())
     }

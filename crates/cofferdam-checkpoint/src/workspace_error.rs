@@ -71,7 +71,9 @@ impl WorkspaceError {
         match self {
             Self::Snapshot(error) => damaged(error),
             Self::Restore { source: TargetError::Snapshot(error), .. } => damaged(error),
-            Self::Restore { source: TargetError::Refused { .. }, .. } | Self::Mismatch { .. } => true,
+            Self::Restore { source: TargetError::Refused { .. }, .. } | Self::Mismatch { .. } => {
+                true
+            }
             Self::Checkpoint(error) => {
                 matches!(error, CheckpointError::Corrupt { .. } | CheckpointError::NotFound { .. })
             }

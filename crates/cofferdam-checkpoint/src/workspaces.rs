@@ -7,10 +7,13 @@ use cofferdam_sandbox::{Sandbox, SandboxBackend, SandboxError, SandboxSpec};
 use cofferdam_snapshot::{
     Lineage, Parent, Receipt, SnapshotError, SnapshotId, SnapshotOptions, SnapshotStore, Source,
 };
-use futures::FutureExt;
+use futures::TryStreamExt;
 use serde_json::Value;
 
-use crate::{CheckpointId, CheckpointStore, SandboxHandle, SandboxSource, SandboxTarget, ScanMemory, WorkspaceError};
+use crate::{
+    CheckpointId, CheckpointStore, SandboxHandle, SandboxSource, SandboxTarget, ScanMemory,
+    WorkspaceError,
+};
 
 /// What sandboxes of one kind are made of, and where their workspaces are kept.
 #[derive(Debug, Clone)]
@@ -44,11 +47,7 @@ pub struct LiveWorkspace {
 }
 
 impl LiveWorkspace {
-    fn new(
-        sandbox: Arc<dyn Sandbox>,
-        base: Option<SnapshotId>,
-        start: Option<SnapshotId>,
-    ) -> Self {
+    fn new(sandbox: Arc<dyn Sandbox>, base: Option<SnapshotId>, start: Option<SnapshotId>) -> Self {
         Self { sandbox, base, start, newest: None, memory: Arc::default() }
     }
 
@@ -232,6 +231,17 @@ impl Workspaces {
         Ok(self.take(lineage, parent, &source).await?)
     }
 
+    /// Reads everything that a snapshot holds, which verifies it.
+    ///
+    /// # Errors
+    ///
+    /// [`WorkspaceError::Snapshot`] for the first thing that is missing or damaged.
+    pub async fn verify(&self, snapshot: &SnapshotId) -> Result<(), WorkspaceError> {
+        let mut entries = self.parts.snapshots.entries(snapshot).await?;
+        while entries.try_next().await?.is_some() {}
+        Ok(())
+    }
+
     async fn take(
         &self,
         lineage: &Lineage,
@@ -239,7 +249,7 @@ impl Workspaces {
         source: &dyn Source,
     ) -> Result<Receipt, SnapshotError> {
         let options = SnapshotOptions { parent, ..SnapshotOptions::default() };
-        self.parts.snapshots.snapshot(lineage, source, options).boxed().await
+        self.parts.snapshots.snapshot(lineage, source, options).await
     }
 
     async fn spec(&self) -> Result<SandboxSpec, SandboxError> {

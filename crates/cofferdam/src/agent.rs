@@ -1,6 +1,10 @@
 //! [`Agent`]: a model, tools and a workspace, ready to run any number of times.
 
-use std::{collections::BTreeMap, path::{Path, PathBuf}, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use cofferdam_checkpoint::WorkspaceError;
 use cofferdam_core::RunId;
@@ -126,7 +130,9 @@ pub enum AgentError {
         run: RunId,
     },
     /// The agent keeps nothing: give it a state directory with [`AgentBuilder::state_directory`].
-    #[error("the agent keeps no runs; give it a state directory with `AgentBuilder::state_directory`")]
+    #[error(
+        "the agent keeps no runs; give it a state directory with `AgentBuilder::state_directory`"
+    )]
     NotKept,
     /// The session was not made for going on with something: use [`Agent::reopen`] or [`Agent::open_at`].
     #[error("the session was not opened to go on with a run or from a checkpoint")]
@@ -226,7 +232,8 @@ impl Setup {
     /// Returns the texts that a run is not resumed with others of.
     pub(crate) fn texts(&self) -> BTreeMap<String, String> {
         let manifest = cofferdam_manifest::show_manifest(&self.manifest);
-        [("manifest".to_owned(), manifest), ("policy".to_owned(), format!("{:?}", self.policy))].into()
+        [("manifest".to_owned(), manifest), ("policy".to_owned(), format!("{:?}", self.policy))]
+            .into()
     }
 
     /// Returns the sandbox that the manifest asks for, for a run.

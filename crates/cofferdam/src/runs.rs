@@ -114,7 +114,11 @@ impl Agent {
     /// [`AgentError::NotKept`] without a state directory.
     pub async fn checkpoints(&self, run: &RunId) -> Result<Vec<CheckpointId>, AgentError> {
         let state = self.setup.state.as_ref().ok_or(AgentError::NotKept)?;
-        Ok(state.checkpoints().list(run).await.map_err(cofferdam_checkpoint::WorkspaceError::from)?)
+        Ok(state
+            .checkpoints()
+            .list(run)
+            .await
+            .map_err(cofferdam_checkpoint::WorkspaceError::from)?)
     }
 
     /// Reads what the records of a run say.

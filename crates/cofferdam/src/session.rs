@@ -96,9 +96,7 @@ impl Session {
         // What was written until the lease was granted counts too.
         let records = RunRecords::read(&*setup.journal, run).await?;
         let found = match back_to {
-            Some(id) => {
-                kept.workspaces.reopen_at(&*kept.checkpoints, &records, Some(id)).await
-            }
+            Some(id) => kept.workspaces.reopen_at(&*kept.checkpoints, &records, Some(id)).await,
             None => kept.workspaces.reopen(&*kept.checkpoints, &records).await,
         };
         let (found, materialized) = match found {
@@ -111,8 +109,7 @@ impl Session {
             Err(error) => return Err(error.into()),
         };
         let Reopened { workspace, same_sandbox, checkpoint } = found;
-        let origin =
-            Origin::Run { run: run.clone(), same_sandbox, checkpoint: checkpoint.clone() };
+        let origin = Origin::Run { run: run.clone(), same_sandbox, checkpoint: checkpoint.clone() };
         let session = Self::keep(
             Arc::clone(&setup),
             kept,

@@ -11,8 +11,8 @@ use std::{
 use cofferdam_checkpoint::{CheckpointError, CheckpointStore, ObjectCheckpoints, WorkspaceError};
 use cofferdam_core::RunId;
 use cofferdam_journal::{Journal, JournalError, SqliteJournal};
-use cofferdam_snapshot::{DurableLocal, SnapshotError, SnapshotStore, StoreOptions};
-use object_store::ObjectStore;
+use cofferdam_snapshot::{SnapshotStore, StoreOptions};
+use object_store::{ObjectStore, local::LocalFileSystem};
 use tokio::sync::OnceCell;
 
 use crate::{SystemClock, SystemEntropy};
@@ -66,7 +66,7 @@ pub enum StateError {
     Checkpoints(#[from] CheckpointError),
     /// The object store cannot be opened: its error tells.
     #[error("the objects of the state directory cannot be opened")]
-    Objects(#[source] SnapshotError),
+    Objects(#[source] object_store::Error),
 }
 
 impl StateDirectory {
@@ -82,7 +82,7 @@ impl StateDirectory {
             make(directory)?;
         }
         let journal = SqliteJournal::open(path.join("journal.sqlite"), Arc::new(SystemClock))?;
-        let objects = DurableLocal::open(&objects).map_err(StateError::Objects)?;
+        let objects = LocalFileSystem::new_with_prefix(&objects).map_err(StateError::Objects)?;
         Self::with(Arc::new(journal), Arc::new(objects), path.join("workspaces"))
     }
 
