@@ -9,21 +9,25 @@ use cofferdam_sandbox::{
     SandboxState, Sessions, Tree, Watcher,
 };
 
-use super::tree::CrashingTree;
+use super::{files::CrashingFiles, sessions::CrashingSessions, tree::CrashingTree};
 use crate::point::Points;
 
-/// A sandbox whose process may die when a command is started, a tree is sent, or the sandbox is closed.
+/// A sandbox whose process may die at each of its calls.
 #[derive(Debug)]
 pub(super) struct CrashingSandbox {
     inner: Arc<dyn Sandbox>,
     points: Arc<Points>,
+    files: CrashingFiles,
+    sessions: CrashingSessions,
     tree: CrashingTree,
 }
 
 impl CrashingSandbox {
     pub(super) fn new(inner: Arc<dyn Sandbox>, points: Arc<Points>) -> Self {
+        let files = CrashingFiles::new(Arc::clone(&inner), Arc::clone(&points));
+        let sessions = CrashingSessions::new(Arc::clone(&inner), Arc::clone(&points));
         let tree = CrashingTree::new(Arc::clone(&inner), Arc::clone(&points));
-        Self { inner, points, tree }
+        Self { files, sessions, tree, inner, points }
     }
 }
 
@@ -42,7 +46,7 @@ impl Sandbox for CrashingSandbox {
     }
 
     fn files(&self) -> &dyn Files {
-        self.inner.files()
+        &self.files
     }
 
     fn tree(&self) -> &dyn Tree {
@@ -50,7 +54,7 @@ impl Sandbox for CrashingSandbox {
     }
 
     fn sessions(&self) -> Option<&dyn Sessions> {
-        self.inner.sessions()
+        self.inner.sessions().map(|_| &self.sessions as &dyn Sessions)
     }
 
     fn ports(&self) -> Option<&dyn Ports> {
