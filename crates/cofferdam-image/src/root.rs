@@ -84,6 +84,16 @@ impl ImageRoot {
         self.search_path.as_deref()
     }
 
+    /// Returns descriptors that keep the layers in the cache, as this value does, as long as they are open: in this process or
+    /// in one that they were handed to.
+    ///
+    /// # Errors
+    ///
+    /// Fails if this process has no descriptor left.
+    pub fn keepers(&self) -> io::Result<Vec<OwnedFd>> {
+        self.layers.iter().map(|layer| layer.lease.keeper()).collect()
+    }
+
     /// Returns the trees that an overlay file system has to stack with `userxattr`, uppermost first, or one tree to be
     /// used as it is; `None` if only [`Self::merged`] will do.
     ///
@@ -166,6 +176,15 @@ impl ImageTree {
     #[must_use]
     pub fn path(&self) -> &Path {
         self.lease.tree()
+    }
+
+    /// Returns a descriptor that keeps the tree in the cache as long as it is open, in whatever process.
+    ///
+    /// # Errors
+    ///
+    /// Fails if this process has no descriptor left.
+    pub fn keeper(&self) -> io::Result<OwnedFd> {
+        self.lease.keeper()
     }
 
     /// Returns the `PATH` that the image sets for its programs.

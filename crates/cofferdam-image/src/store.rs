@@ -58,13 +58,18 @@ pub(crate) struct Store {
 #[derive(Debug)]
 pub(crate) struct Lease {
     tree: PathBuf,
-    _lock: OwnedFd,
+    lock: OwnedFd,
 }
 
 impl Lease {
     /// Returns the directory that is the root of the tree.
     pub(crate) fn tree(&self) -> &Path {
         &self.tree
+    }
+
+    /// Returns a descriptor that keeps the tree in the cache as long as it is open.
+    pub(crate) fn keeper(&self) -> io::Result<OwnedFd> {
+        self.lock.try_clone()
     }
 }
 
@@ -161,7 +166,7 @@ impl Store {
         let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
         rustix::fs::futimens(&lock, &Timestamps { last_access: now, last_modification: now })?;
         let record: Record<T> = read_json(&directory.join(FACTS), MAX_FACTS)?;
-        Ok(Some((Lease { tree: directory.join(record.tree), _lock: lock }, record.facts)))
+        Ok(Some((Lease { tree: directory.join(record.tree), lock }, record.facts)))
     }
 
     /// Waits until nobody else makes what has this key.

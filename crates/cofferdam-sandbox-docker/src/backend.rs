@@ -13,8 +13,9 @@ use bollard::{
 };
 use cofferdam_core::SandboxId;
 use cofferdam_sandbox::{
-    Enforcement, Guarantees, GuestClient, GuestOptions, ListedSandbox, RootFilesystem, Sandbox,
-    SandboxBackend, SandboxError, SandboxSpec, SandboxState, SessionOptions, SessionToken, Wall,
+    Capabilities, Enforcement, Guarantees, GuestClient, GuestOptions, ListedSandbox,
+    RootFilesystem, Sandbox, SandboxBackend, SandboxError, SandboxSpec, SandboxState,
+    SessionOptions, SessionToken, Wall,
 };
 use serde_json::json;
 use tokio::sync::{Mutex, OnceCell};
@@ -204,6 +205,15 @@ impl SandboxBackend for DockerBackend {
 
     async fn guarantees(&self) -> Result<Guarantees, SandboxError> {
         self.inner.guarantees().await.cloned()
+    }
+
+    async fn capabilities(&self) -> Result<Capabilities, SandboxError> {
+        let mut found = Capabilities::default();
+        found.linger = true;
+        found.notes = ["a workspace begins empty and is filled", "files are seen from inside only"]
+            .map(str::to_owned)
+            .into();
+        Ok(found)
     }
 
     async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {

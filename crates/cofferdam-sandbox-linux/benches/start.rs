@@ -12,7 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cofferdam_sandbox::{ExecRequest, Sandbox, SandboxBackend, SandboxExt, SandboxSpec};
+use cofferdam_sandbox::{
+    ExecRequest, Sandbox, SandboxBackend, SandboxExt, SandboxSpec, WorkspaceBase,
+};
 use cofferdam_sandbox_linux::LinuxBackend;
 
 use crate::report::Report;
@@ -72,7 +74,20 @@ async fn main() -> Result<()> {
     } else {
         report.skip("codex sandbox, true", "CODEX does not name its program");
     }
-    report.add("create", None, &create_only(&backend).await?);
+    let empty = SandboxSpec::default();
+    report.add("create", None, &create_only(&backend, &empty).await?);
+    if backend.capabilities().await?.workspace_base {
+        let base = large_base()?;
+        let directory = base.path().to_owned();
+        let with_base = SandboxSpec { base: Some(WorkspaceBase { directory }), ..empty };
+        let times = create_only(&backend, &with_base).await?;
+        report.add("create on a base of 20 000 files, 300 MB", Some(("create", 2.0)), &times);
+    } else {
+        report.skip(
+            "create on a base of 20 000 files, 300 MB",
+            "this host stacks no workspace on one",
+        );
+    }
 
     let sandbox = backend.create(&SandboxSpec::default()).await?;
     let live = repeat(|| run_true(&*sandbox)).await?;
@@ -176,11 +191,23 @@ async fn whole(backend: &LinuxBackend) -> Result<()> {
     Ok(sandbox.close().await?)
 }
 
-async fn create_only(backend: &LinuxBackend) -> Result<Vec<Duration>> {
+/// Makes a directory with 200 directories of 100 files each.
+fn large_base() -> Result<tempfile::TempDir> {
+    let base = tempfile::Builder::new().prefix("cofferdam-bench-").tempdir_in("/var/tmp")?;
+    let content = vec![b'x'; 15_000];
+    for directory in 0..200 {
+        let directory = base.path().join(directory.to_string());
+        std::fs::create_dir(&directory)?;
+        (0..100).try_for_each(|file| std::fs::write(directory.join(file.to_string()), &content))?;
+    }
+    Ok(base)
+}
+
+async fn create_only(backend: &LinuxBackend, spec: &SandboxSpec) -> Result<Vec<Duration>> {
     let mut times = Vec::with_capacity(ROUNDS);
     for _ in 0..ROUNDS {
         let started = Instant::now();
-        let sandbox = backend.create(&SandboxSpec::default()).await?;
+        let sandbox = backend.create(spec).await?;
         times.push(started.elapsed());
         sandbox.close().await?;
     }

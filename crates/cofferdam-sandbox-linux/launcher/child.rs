@@ -7,7 +7,7 @@
 use std::{
     fs::File,
     io::{self, Read, Write},
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
 };
 
 use crate::{
@@ -18,6 +18,10 @@ use crate::{
     step::{self, Failure, Steps},
     sys, workspace,
 };
+
+/// Where a guest that lingers finds the socket at which its host comes back. A launcher that makes such a guest keeps the
+/// number free.
+pub(crate) const DOOR: RawFd = 3;
 
 /// What the child takes from the launcher; all else is closed.
 pub(crate) struct Descriptors<'a> {
@@ -31,6 +35,10 @@ pub(crate) struct Descriptors<'a> {
     pub(crate) report: &'a File,
     /// What the workspace begins with.
     pub(crate) base: Option<&'a OwnedFd>,
+    /// Where the workspace is shown a second time, for hosts that come later.
+    pub(crate) show: Option<&'a OwnedFd>,
+    /// The listening socket that becomes the guest's descriptor [`DOOR`], if it lingers.
+    pub(crate) door: Option<BorrowedFd<'a>>,
     /// Files of cgroups to write itself to.
     pub(crate) joins: &'a [File],
 }
@@ -48,7 +56,7 @@ fn build(
     steps: &Steps,
     descriptors: &Descriptors<'_>,
 ) -> Result<std::convert::Infallible, Failure> {
-    let &Descriptors { stream, guest, said, report, base, joins } = descriptors;
+    let &Descriptors { stream, guest, said, report, base, show, door, joins } = descriptors;
     // The streams of other sandboxes are not for this one, not even for a moment.
     steps.run(Step::Descriptors, b"of others", || close_others(descriptors))?;
     // If the launcher dies from here on, this process dies with it, and with this process the whole pid namespace. If
@@ -77,7 +85,9 @@ fn build(
         steps.run(Step::BecomeUser, b"", || sys::become_user(inner, inner))?;
     }
     let workspace = scratch::mount(plan, base, steps)?;
-    workspace::tell(report, plan, &workspace, steps)?;
+    for socket in std::iter::once(report.as_fd()).chain(show.map(AsFd::as_fd)) {
+        workspace::tell(socket, plan, &workspace, steps)?;
+    }
     drop(workspace);
 
     let null = steps.run(Step::Descriptors, b"/dev/null", || {
@@ -104,7 +114,13 @@ fn build(
         sys::set_standard(stream, 0)?;
         sys::set_standard(null.as_fd(), 1)?;
         sys::set_standard(said, 2)?;
-        sys::close_on_exec_from(3)
+        match door {
+            None => sys::close_on_exec_from(3),
+            Some(door) => {
+                sys::set_standard(door, DOOR)?;
+                sys::close_on_exec_from(4)
+            }
+        }
     })?;
     for filter in &plan.filters {
         steps.run(Step::Seccomp, b"", || sys::install_filter(filter))?;
@@ -118,11 +134,14 @@ fn build(
 
 /// Closes every descriptor that is not for this child.
 fn close_others(descriptors: &Descriptors<'_>) -> io::Result<()> {
-    let Descriptors { stream, guest, said, report, base, joins } = descriptors;
+    let Descriptors { stream, guest, said, report, base, show, door, joins } = descriptors;
     let ours = [stream.as_raw_fd(), guest.as_raw_fd(), said.as_raw_fd(), report.as_raw_fd()];
+    // What holds the place of the door stays, so that nothing else is opened there.
+    let door = door.iter().flat_map(|door| [DOOR, door.as_raw_fd()]);
     let mut kept: Vec<u32> = ours
         .into_iter()
-        .chain(base.map(AsRawFd::as_raw_fd))
+        .chain([base, show].into_iter().flatten().map(|fd| fd.as_raw_fd()))
+        .chain(door)
         .chain(joins.iter().map(AsRawFd::as_raw_fd))
         .map(i32::cast_unsigned)
         .collect();

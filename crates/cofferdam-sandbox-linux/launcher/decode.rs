@@ -3,7 +3,9 @@
 use std::ffi::CString;
 
 use crate::{
-    plan::{Base, Entry, HostTree, Identity, LandlockAccess, LandlockRule, Plan, Root, Scratch},
+    plan::{
+        Base, Entry, HostTree, Identity, LandlockAccess, LandlockRule, Linger, Plan, Root, Scratch,
+    },
     report::Step,
 };
 
@@ -36,6 +38,9 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Plan> {
         cgroup_thaw: r.option(|r| Ok((r.bytes()?, r.bytes()?)))?,
         oom_counter: r.option(Reader::bytes)?,
         wall_time_ms: r.u64()?,
+        linger: r.option(|r| {
+            Ok(Linger { time_ms: r.u64()?, directory: r.bytes()?, ended: r.bytes()? })
+        })?,
         root: Root {
             staging: r.text()?,
             layers: r.list(Reader::text)?,

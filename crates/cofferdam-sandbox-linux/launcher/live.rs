@@ -16,6 +16,7 @@ use crate::{
     report::{self, EndCause, Step},
     step::{self, Failure, Steps},
     sys,
+    workspace::Shown,
 };
 
 /// The bytes of the guest's diagnostics that are kept.
@@ -26,12 +27,12 @@ const MAX_SAID: usize = 4096;
 pub(crate) struct Live {
     pid: i32,
     pub(crate) pidfd: OwnedFd,
-    /// Where the host is told, and whose closing asks for the end.
-    pub(crate) report: File,
     /// The other end of the guest's descriptor 2.
     pub(crate) said: File,
     kept: Vec<u8>,
     pub(crate) deadline: Option<Instant>,
+    /// For hosts that come later.
+    pub(crate) workspace: Shown,
     cgroup_kill: Option<Vec<u8>>,
     cgroup_thaw: Option<(Vec<u8>, Vec<u8>)>,
     cgroup_directories: Vec<Vec<u8>>,
@@ -41,11 +42,17 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    pub(crate) fn new(plan: Plan, pid: i32, pidfd: OwnedFd, report: File, said: OwnedFd) -> Self {
+    pub(crate) fn new(
+        plan: Plan,
+        pid: i32,
+        pidfd: OwnedFd,
+        said: OwnedFd,
+        shown: Option<OwnedFd>,
+    ) -> Self {
         Self {
+            workspace: Shown::new(shown, &plan),
             pid,
             pidfd,
-            report,
             said: said.into(),
             kept: Vec::new(),
             deadline: Instant::now().checked_add(Duration::from_millis(plan.wall_time_ms)),
@@ -105,6 +112,14 @@ impl Live {
         }
     }
 
+    /// Kills it if its wall time is over.
+    pub(crate) fn keep_time(&mut self, now: Instant) {
+        if self.deadline.is_some_and(|deadline| now >= deadline) {
+            self.deadline = None;
+            self.kill(EndCause::WallTime);
+        }
+    }
+
     /// Takes what the guest says; false when it will say no more.
     pub(crate) fn listen(&mut self) -> bool {
         let mut piece = [0; MAX_SAID];
@@ -118,8 +133,17 @@ impl Live {
         }
     }
 
-    /// Waits for the first process, which has ended or was killed, and returns what is left to do.
-    pub(crate) fn reap(self) -> Leaving {
+    /// Kills it, waits for it, and returns what is left to do.
+    pub(crate) fn end(mut self, cause: EndCause, reports: Vec<File>) -> Leaving {
+        self.kill(cause);
+        self.reap(reports)
+    }
+
+    /// Waits for the first process, which has ended or was killed, and returns what is left to do; the end is told to all
+    /// of `reports`.
+    pub(crate) fn reap(mut self, reports: Vec<File>) -> Leaving {
+        // What it said last; nothing more comes from a process that has ended, and the other end is closed.
+        while self.listen() {}
         let status = sys::wait_for(self.pid).unwrap_or(0);
         let out_of_memory = self.oom_counter.as_deref().is_some_and(|file| oom_kills(file) > 0);
         let (cause, number) = match self.cause {
@@ -132,7 +156,7 @@ impl Live {
             cause,
             number,
             said: self.kept,
-            report: self.report,
+            reports,
             directories: self.cgroup_directories,
             give_up: Instant::now() + Leaving::PATIENCE,
         }
@@ -140,6 +164,7 @@ impl Live {
 }
 
 /// The contents of a child's map files.
+#[derive(Debug)]
 pub(crate) struct UserMaps {
     users: String,
     groups: String,
@@ -161,7 +186,7 @@ pub(crate) struct Leaving {
     cause: EndCause,
     number: i32,
     said: Vec<u8>,
-    report: File,
+    reports: Vec<File>,
     directories: Vec<Vec<u8>>,
     give_up: Instant,
 }
@@ -182,8 +207,15 @@ impl Leaving {
                 _ => drop(self.directories.remove(0)),
             }
         }
-        step::send(&self.report, report::ENDED, self.cause as u8, self.number, &self.said);
+        for report in &self.reports {
+            self.tell(report);
+        }
         true
+    }
+
+    /// Writes why it has ended.
+    pub(crate) fn tell(&self, report: &File) {
+        step::send(report, report::ENDED, self.cause as u8, self.number, &self.said);
     }
 }
 
@@ -212,7 +244,7 @@ pub(crate) fn open_cgroup(plan: &Plan, steps: &Steps) -> Result<Option<File>, Fa
     plan.cgroup_into.as_ref().map(open).transpose()
 }
 
-fn path(bytes: &[u8]) -> &Path {
+pub(crate) fn path(bytes: &[u8]) -> &Path {
     Path::new(std::ffi::OsStr::from_bytes(bytes))
 }
 

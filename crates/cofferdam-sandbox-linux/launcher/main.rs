@@ -14,6 +14,9 @@
 //!    └ kills the child (and with pid 1 its whole pid namespace), removes the cgroups, reports
 //! ```
 //!
+//! A sandbox that lingers has a launcher to itself, its *supervisor* ([`linger`]), which outlives the host. It is started with
+//! `--linger`, watches no host, takes one request, with two descriptors more, and ends with its sandbox.
+//!
 //! It is a program of its own, compiled with the standard library alone, because what happens between `clone` and
 //! `exec` must not run in a copy of a process that has threads. It has one thread, so it may allocate at any time. If it
 //! dies, all its sandboxes die with it.
@@ -23,7 +26,9 @@ mod child;
 mod decode;
 mod home;
 mod landlock;
+mod linger;
 mod live;
+mod maker;
 mod numbers;
 mod plan;
 mod report;
@@ -36,32 +41,44 @@ mod sys;
 mod template;
 mod workspace;
 
-use std::{fs::File, io, os::fd::AsFd};
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd, OwnedFd},
+};
 
 use crate::server::Server;
 
 fn main() {
-    if let Ok(mut server) = prepare() {
-        server.serve();
-    }
-    sys::exit_now(1);
+    // The second argument is for people who look at the list of processes.
+    let lingers = std::env::args_os().nth(1).is_some_and(|argument| argument == "--linger");
+    let served = if lingers { linger::serve() } else { serve() };
+    // Whoever asked sees that the sockets are closed.
+    sys::exit_now(i32::from(served.is_err()));
 }
 
-/// Makes this process a safe place: nothing leaked, nothing to be looked into, no terminal, no signal meant for others.
-fn prepare() -> io::Result<Server> {
+fn serve() -> io::Result<()> {
     sys::close_between(3, u32::MAX)?;
     let host = sys::open_parent()?;
+    // Not needed, and each sandbox that lives takes three.
+    let _ = sys::raise_open_files();
+    let (control, guest) = prepare()?;
+    Server::new(control, host, guest)?.serve();
+    Ok(())
+}
+
+/// Makes this process a safe place: nothing to be looked into, no terminal, no signal meant for others. Returns the control
+/// socket and the guest program.
+fn prepare() -> io::Result<(OwnedFd, OwnedFd)> {
     sys::set_name(c"cofferdam-launc")?;
     sys::new_session()?;
     sys::reset_signals();
     sys::set_umask(0o022);
-    // Not needed, and each sandbox that lives takes three.
-    let _ = sys::raise_open_files();
     // Others of the same user may not look into this process or steal its descriptors.
     sys::set_dumpable(false)?;
     let control = sys::duplicate_standard(0)?;
     let guest = sys::duplicate_standard(1)?;
     let null = File::options().read(true).write(true).open("/dev/null")?;
     (0..3).try_for_each(|standard| sys::set_standard(null.as_fd(), standard))?;
-    Server::new(control, host, guest)
+    Ok((control, guest))
 }

@@ -32,6 +32,8 @@ pub(crate) struct Plan {
     pub(crate) oom_counter: Option<Vec<u8>>,
     /// Milliseconds after which the sandbox is killed.
     pub(crate) wall_time_ms: u64,
+    /// How it outlives its host, if it does.
+    pub(crate) linger: Option<Linger>,
     /// What is read-only, built once for all sandboxes with the same.
     pub(crate) root: Root,
     /// What is writable.
@@ -47,6 +49,20 @@ pub(crate) struct Plan {
     /// seccomp programs in the order in which they are installed; each instruction is 8 bytes.
     pub(crate) filters: Vec<Vec<u8>>,
 }
+
+/// How a sandbox outlives its host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Linger {
+    /// Milliseconds that it goes on while no host is attached.
+    pub(crate) time_ms: u64,
+    /// The directory of the host with [`LINGER_FILES`], removed at its end.
+    pub(crate) directory: Vec<u8>,
+    /// The file in which it is written why it has ended, if no host is attached then.
+    pub(crate) ended: Vec<u8>,
+}
+
+/// What is in the directory of a sandbox that lingers: the socket of the guest, that of the supervisor, and the state.
+pub(crate) const LINGER_FILES: [&str; 3] = ["door", "supervisor", "state.json"];
 
 /// The read-only part of a root: trees of the host, and an in-memory file system with the entries around them.
 #[derive(Debug, Clone, PartialEq, Eq)]

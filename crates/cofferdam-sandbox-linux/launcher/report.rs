@@ -21,6 +21,14 @@ pub(crate) const WORKSPACE: u8 = 4;
 pub(crate) const WHOLE: u8 = 1;
 /// [`WORKSPACE`]: what lies above the base.
 pub(crate) const UPPER: u8 = 2;
+/// How it stands with a sandbox that lingers, told to whoever connects to its supervisor: code is 1 if a host is attached, else
+/// 0, detail the milliseconds that it has left, in decimal digits.
+pub(crate) const STATUS: u8 = 5;
+
+/// What a host says to the supervisor of a sandbox that lingers: it is attached to it, which its closing ends.
+pub(crate) const ATTACH: u8 = b'a';
+/// It wants the end.
+pub(crate) const END: u8 = b'e';
 
 /// Declares the steps once, for both programs.
 macro_rules! steps {
@@ -100,4 +108,6 @@ pub(crate) enum EndCause {
     HostClosed = 4,
     /// The kernel killed the guest for memory.
     OutOfMemory = 5,
+    /// The supervisor killed it because no host was attached for its linger time.
+    Left = 6,
 }

@@ -334,7 +334,8 @@ pub(crate) fn duplicate_standard(fd: RawFd) -> io::Result<OwnedFd> {
 
 /// Makes a standard descriptor a copy of another, which stays open on exec.
 pub(crate) fn set_standard(source: BorrowedFd<'_>, standard: RawFd) -> io::Result<()> {
-    // SAFETY: `standard` is 0, 1 or 2, which no owned value of the launcher refers to.
+    // SAFETY: `standard` is 0, 1 or 2, which no owned value of the launcher refers to, or the place of the door, whose owned
+    // value only holds it.
     check(unsafe { dup2(source.as_raw_fd(), standard) }).map(drop)
 }
 

@@ -1,6 +1,7 @@
 //! [`LinuxBackend`]: makes sandboxes on this host.
 
 use std::{
+    os::fd::OwnedFd,
     path::PathBuf,
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
@@ -12,6 +13,7 @@ use cofferdam_sandbox::{
     Capabilities, Guarantees, ListedSandbox, RootFilesystem, Sandbox, SandboxBackend, SandboxError,
     SandboxSpec, SandboxState, Wall, WorkspaceBase,
 };
+use serde_json::json;
 
 use crate::{
     cgroups::{Cgroups, Controller, Group, Owner, path_bytes, process_slots},
@@ -24,8 +26,9 @@ use crate::{
     plan::{Plan, Root, Scratch},
     report::Step,
     rootfs::{Images, Rootfs},
-    sandbox::LinuxSandbox,
+    sandbox::{LinuxSandbox, Started, options},
     setup::{BACKEND, HostSettings, describe, host, oldest_kernel, unenforceable},
+    state_directory::StateDirectory,
     walls::{self, DELEGATE, Probe},
     workspace,
 };
@@ -39,11 +42,13 @@ pub struct LinuxBackend {
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+pub(crate) struct Inner {
     cgroup_parent: Option<PathBuf>,
     fault: Option<(Step, i32)>,
+    /// Where sandboxes that linger are found again.
+    pub(crate) state: Option<StateDirectory>,
     launchers: Launchers,
-    images: Images,
+    images: Arc<Images>,
     host: OnceLock<Host>,
     mode: Mutex<Option<Mode>>,
     /// What was found in a mode, by building a sandbox in it.
@@ -63,10 +68,9 @@ struct Host {
 }
 
 /// Everything for one sandbox, before it is started.
-struct Prepared {
-    id: SandboxId,
-    plan: Plan,
-    group: Group,
+pub(crate) struct Prepared {
+    pub(crate) plan: Plan,
+    pub(crate) group: Group,
 }
 
 impl LinuxBackend {
@@ -96,10 +100,21 @@ impl LinuxBackend {
         directory: impl Into<PathBuf>,
         options: ImageCacheOptions,
     ) -> Self {
-        let Inner { cgroup_parent, fault, .. } = &*self.inner;
-        let images = Images::new(directory.into(), options);
-        let (cgroup_parent, fault) = (cgroup_parent.clone(), *fault);
-        Self { inner: Arc::new(Inner { cgroup_parent, fault, images, ..Inner::default() }) }
+        let images = Arc::new(Images::new(directory.into(), options));
+        Self { inner: Arc::new(Inner { images, ..self.inner.unused() }) }
+    }
+
+    /// Returns this backend with a directory in which sandboxes that linger are found again; without one it refuses
+    /// [`SandboxSpec::linger`].
+    ///
+    /// All backends that are to find each other's sandboxes are given the same one, which should not outlive a boot, such as
+    /// one below `XDG_RUNTIME_DIR`. It is made when it is first needed, and must belong to the user of this process with mode
+    /// 0700: whoever reads it can use the sandboxes. Call this before the backend is used or cloned: another handle stays as
+    /// it is.
+    #[must_use]
+    pub fn with_state_directory(self, directory: impl Into<PathBuf>) -> Self {
+        let state = Some(StateDirectory::new(directory.into()));
+        Self { inner: Arc::new(Inner { state, ..self.inner.unused() }) }
     }
 
     /// Returns a backend whose launcher fails a step instead of doing it.
@@ -108,52 +123,42 @@ impl LinuxBackend {
         Self { inner: Arc::new(Inner { fault: Some((step, errno)), ..Inner::default() }) }
     }
 
-    /// Starts a sandbox and returns what it takes to talk to it.
+    /// Starts a sandbox and returns what it takes to talk to it. One that lingers has `kept` open as long as it lives.
     async fn start(
         &self,
         spec: &SandboxSpec,
         mode: Mode,
         layout: Option<Layout>,
-    ) -> Result<(SandboxId, Launched, std::os::unix::net::UnixStream, Group), SandboxError> {
+        kept: Vec<OwnedFd>,
+    ) -> Result<Started, SandboxError> {
         let inner = Arc::clone(&self.inner);
         let spec = spec.clone();
         // If this future is dropped, the handle is dropped with the task's result, and that ends the sandbox.
-        let started = tokio::task::spawn_blocking(move || {
+        blocking("hand a sandbox to the launcher", move || {
             let layout = layout.map_or_else(|| inner.layout(&spec), Ok)?;
-            let Prepared { id, plan, group } = inner.prepare(&spec, mode, layout)?;
-            match Launched::start(&inner.launchers, &plan, group.clone()) {
-                Ok((launched, stream)) => Ok((id, launched, stream, group)),
-                Err(error) => {
-                    group
-                        .remove()
-                        .map_err(host("remove the cgroups of a sandbox that did not start"))?;
-                    Err(host("hand a sandbox to the launcher")(error))
-                }
+            if spec.linger.is_zero() {
+                inner.start(&spec, mode, layout)
+            } else {
+                inner.start_lingering(&spec, mode, layout, &kept)
             }
-        });
-        started.await.map_err(|error| SandboxError::Host {
-            operation: "hand a sandbox to the launcher",
-            source: Box::new(error),
-        })?
+        })
+        .await
     }
 
     /// Returns the root of an image, if the spec asks for one.
     async fn rootfs(&self, spec: &SandboxSpec) -> Result<Option<Rootfs>, SandboxError> {
         let inner = Arc::clone(&self.inner);
         let (root, network) = (spec.root.clone(), spec.network);
-        let found = tokio::task::spawn_blocking(move || inner.images.rootfs(&root, network));
-        found.await.map_err(|error| SandboxError::Host {
-            operation: "unpack an image",
-            source: Box::new(error),
-        })?
+        blocking("unpack an image", move || inner.images.rootfs(&root, network)).await
     }
 
     /// Builds a sandbox to see what stands, and takes it down again; in a weaker mode, if it must be.
     async fn probe(&self) -> Result<(Mode, Guarantees), SandboxError> {
         loop {
             let mode = self.inner.mode();
-            let (built, failed) = match self.start(&SandboxSpec::default(), mode, None).await {
-                Ok((_, launched, _stream, _)) => {
+            let spec = SandboxSpec::default();
+            let (built, failed) = match self.start(&spec, mode, None, Vec::new()).await {
+                Ok(Started { launched, stream: _stream, .. }) => {
                     let watch = launched.watch();
                     (watch.clone().ready().await, watch.failed_step())
                 }
@@ -194,16 +199,24 @@ impl LinuxBackend {
                 .notes
                 .push(format!("no sandbox can be frozen: there is no cgroup for it; {DELEGATE}"));
         }
+        match self.inner.state_directory() {
+            Ok(_) => found.linger = true,
+            Err(error) => found.notes.push(error.to_string()),
+        }
         Ok(found)
     }
 
     /// Builds a sandbox, takes it down again, and says whether the host saw its workspace and could freeze it.
     async fn look_at(&self, spec: &SandboxSpec, mode: Mode) -> Result<(bool, bool), SandboxError> {
-        let (_, launched, _stream, group) = self.start(spec, mode, None).await?;
+        let Started { launched, group, stream: _stream, .. } =
+            self.start(spec, mode, None, Vec::new()).await?;
         let watch = launched.watch();
         let built = watch.clone().ready().await;
         built.map_err(|error| workspace::refused(spec, watch.failed_step()).unwrap_or(error))?;
-        Ok((launched.workspace().is_there(), group.can_freeze()))
+        let found = (launched.workspace().is_there(), group.can_freeze());
+        launched.stop();
+        watch.ended().await?;
+        Ok(found)
     }
 
     /// Makes a sandbox in a mode, with the root of an image if there is one; a failure comes with the step that failed, if it
@@ -224,10 +237,15 @@ impl LinuxBackend {
                 (Some(layout), Some(lease))
             }
         };
-        let (id, launched, stream, group) =
-            self.start(&spec, mode, layout).await.map_err(|error| (error, None))?;
-        let watch = launched.watch();
-        let connected = LinuxSandbox::connect(id, &spec, launched, stream, group).await;
+        let kept = match &image {
+            Some(image) if !spec.linger.is_zero() => image.keepers(),
+            _ => Ok(Vec::new()),
+        };
+        let kept = kept.map_err(|error| (host("keep an image")(error), None))?;
+        let started = self.start(&spec, mode, layout, kept).await;
+        let started = started.map_err(|error| (error, None))?;
+        let watch = started.launched.watch();
+        let connected = LinuxSandbox::connect(started).await;
         let sandbox = connected.map_err(|error| (error, watch.failed_step()))?;
         Ok(sandbox.keeping(image))
     }
@@ -267,7 +285,7 @@ impl SandboxBackend for LinuxBackend {
     }
 
     async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
-        check(spec)?;
+        self.inner.check(spec)?;
         // Layers are refused once at most: afterwards they are merged.
         let mut restacked = false;
         loop {
@@ -276,7 +294,11 @@ impl SandboxBackend for LinuxBackend {
             let rootfs = self.rootfs(spec).await?;
             let may_restack = rootfs.is_some() && !restacked;
             match self.attempt(spec, mode, rootfs).await {
-                Ok(sandbox) => return Ok(Arc::new(sandbox)),
+                Ok(sandbox) => {
+                    // Only now is there somebody who knows of it.
+                    sandbox.keep()?;
+                    return Ok(Arc::new(sandbox));
+                }
                 Err((error, _))
                     if may_restack && self.inner.images.has_refused_to_stack(&error) =>
                 {
@@ -291,44 +313,84 @@ impl SandboxBackend for LinuxBackend {
         }
     }
 
-    async fn attach(&self, _state: &SandboxState) -> Result<Arc<dyn Sandbox>, SandboxError> {
-        Err(SandboxError::Unsupported {
-            backend: BACKEND,
-            operation: "attaching: its sandboxes end with the process that made them",
-        })
+    async fn attach(&self, state: &SandboxState) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        let (inner, state) = (Arc::clone(&self.inner), state.clone());
+        let found = blocking("find a sandbox again", move || inner.find(&state)).await?;
+        Ok(Arc::new(LinuxSandbox::resume(found).await?))
     }
 
     async fn list(&self) -> Result<Vec<ListedSandbox>, SandboxError> {
-        Ok(Vec::new())
+        let inner = Arc::clone(&self.inner);
+        blocking("list the sandboxes", move || inner.list()).await
     }
 
-    async fn remove(&self, _id: &SandboxId) -> Result<(), SandboxError> {
-        Ok(())
+    async fn remove(&self, id: &SandboxId) -> Result<(), SandboxError> {
+        let (inner, id) = (Arc::clone(&self.inner), id.clone());
+        blocking("remove a sandbox", move || inner.remove(&id)).await
     }
 }
 
-/// Refuses what makes no sense, and what this backend never does.
-fn check(spec: &SandboxSpec) -> Result<(), SandboxError> {
-    spec.check()?;
-    if !spec.linger.is_zero() {
-        return Err(SandboxError::Unsupported {
-            backend: BACKEND,
-            operation: "lingering: its sandboxes end with the process that made them",
-        });
-    }
-    if let Some(path) = spec.read_only.first() {
-        return Err(unenforceable(
-            Wall::Filesystem,
-            format!(
-                "read-only workspace paths ({path}) are not built by this backend; keep what must not change outside of \
-                 the workspace, or compare it afterwards"
-            ),
-        ));
-    }
-    Ok(())
+/// Does something that blocks.
+async fn blocking<T: Send + 'static>(
+    operation: &'static str,
+    work: impl FnOnce() -> Result<T, SandboxError> + Send + 'static,
+) -> Result<T, SandboxError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| SandboxError::Host { operation, source: Box::new(error) })?
 }
 
 impl Inner {
+    /// Returns one with the same settings that has done nothing yet.
+    fn unused(&self) -> Self {
+        Self {
+            cgroup_parent: self.cgroup_parent.clone(),
+            fault: self.fault,
+            state: self.state.clone(),
+            images: Arc::clone(&self.images),
+            ..Self::default()
+        }
+    }
+
+    /// Refuses what makes no sense, and what this backend never does.
+    fn check(&self, spec: &SandboxSpec) -> Result<(), SandboxError> {
+        spec.check()?;
+        if !spec.linger.is_zero() {
+            self.state_directory()?;
+        }
+        if let Some(path) = spec.read_only.first() {
+            return Err(unenforceable(
+                Wall::Filesystem,
+                format!(
+                    "read-only workspace paths ({path}) are not built by this backend; keep what must not change outside \
+                     of the workspace, or compare it afterwards"
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Starts a sandbox that ends with this process.
+    fn start(
+        &self,
+        spec: &SandboxSpec,
+        mode: Mode,
+        layout: Layout,
+    ) -> Result<Started, SandboxError> {
+        let id = new_id()?;
+        let Prepared { plan, group } = self.prepare(spec, mode, layout, &id, self.host()?.owner)?;
+        let (launched, stream) = match Launched::start(&self.launchers, &plan, group.clone()) {
+            Ok(started) => started,
+            Err(error) => return Err(not_started(&group, error)),
+        };
+        let state = SandboxState {
+            version: 1,
+            backend: BACKEND.to_owned(),
+            id,
+            data: json!({ "pid": std::process::id(), "labels": spec.labels }),
+        };
+        Ok(Started { state, options: options(spec), launched, stream, group })
+    }
+
     fn host(&self) -> Result<&Host, SandboxError> {
         if let Some(host) = self.host.get() {
             return Ok(host);
@@ -339,6 +401,12 @@ impl Inner {
         let swept = cgroups.sweep();
         if swept > 0 {
             tracing::info!(swept, "removed cgroups of sandboxes whose process has died");
+        }
+        if let Some(state) = &self.state {
+            let swept = state.sweep()?;
+            if swept > 0 {
+                tracing::info!(swept, "removed the state of sandboxes whose supervisor has died");
+            }
         }
         let found = Host {
             cgroups,
@@ -385,12 +453,14 @@ impl Inner {
         Ok(true)
     }
 
-    /// Computes the plan of a sandbox and makes its cgroups.
-    fn prepare(
+    /// Computes the plan of a sandbox and makes its cgroups, whose names tell of their owner.
+    pub(crate) fn prepare(
         &self,
         spec: &SandboxSpec,
         mode: Mode,
         layout: Layout,
+        id: &SandboxId,
+        owner: Owner,
     ) -> Result<Prepared, SandboxError> {
         let found = self.host()?;
         let limits = &spec.limits;
@@ -404,13 +474,7 @@ impl Inner {
                 format!("the profile {:?} is not known", spec.system_calls),
             )
         })?;
-        let mut random = [0; 16];
-        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
-            .map_err(|errno| host("get random numbers")(errno.into()))?;
-        let [pick @ .., _, _, _, _, _, _, _, _, _, _, _, _] = random;
-        let random = u128::from_le_bytes(random);
-        let id = SandboxId::new(format!("{random:032x}"));
-        let identity = identity::choose(&found.facts, u32::from_le_bytes(pick))
+        let identity = identity::choose(&found.facts, u32::from_le_bytes(random()?))
             .map_err(|reason| unenforceable(Wall::Privileges, reason))?;
         let base = workspace::base(spec, &found.facts, &identity)?;
         // The places, and the directory that they are in, are not the sandbox's.
@@ -418,7 +482,7 @@ impl Inner {
             WRITABLE.len() as u64 + 1 + base.as_ref().map_or(0, |_| workspace::OVERLAY_INODES);
         let group = found
             .cgroups
-            .create(&found.owner.directory_name(id.as_str()), limits)
+            .create(&owner.directory_name(id.as_str()), limits)
             .map_err(host("make the sandbox's cgroups"))?;
         let plan = Plan {
             fault: self.fault,
@@ -432,6 +496,7 @@ impl Inner {
             cgroup_thaw: group.freeze_file().map(|f| (path_bytes(&f.file), f.thaw.into())),
             oom_counter: group.oom_counter.as_deref().map(path_bytes),
             wall_time_ms: u64::try_from(limits.wall_time.as_millis()).unwrap_or(u64::MAX),
+            linger: None,
             root: Root {
                 staging: layout.staging,
                 layers: layout.layers,
@@ -450,7 +515,28 @@ impl Inner {
             landlock: layout.landlock,
             filters: filters.to_vec(),
         };
-        Ok(Prepared { id, plan, group })
+        Ok(Prepared { plan, group })
+    }
+}
+
+/// Returns random bytes.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], SandboxError> {
+    let mut random = [0; N];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
+        .map_err(|errno| host("get random numbers")(errno.into()))?;
+    Ok(random)
+}
+
+/// Returns a name that no other sandbox has.
+pub(crate) fn new_id() -> Result<SandboxId, SandboxError> {
+    Ok(SandboxId::new(format!("{:032x}", u128::from_le_bytes(random()?))))
+}
+
+/// Removes the cgroups of a sandbox that nobody has taken, and makes the error for it.
+pub(crate) fn not_started(group: &Group, error: std::io::Error) -> SandboxError {
+    match group.remove() {
+        Ok(()) => host("hand a sandbox to the launcher")(error),
+        Err(error) => host("remove the cgroups of a sandbox that did not start")(error),
     }
 }
 

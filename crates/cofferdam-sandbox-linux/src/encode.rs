@@ -24,6 +24,11 @@ pub(crate) fn encode(plan: &Plan) -> Vec<u8> {
     });
     w.option(plan.oom_counter.as_ref(), |w, path| w.bytes(path));
     w.u64(plan.wall_time_ms);
+    w.option(plan.linger.as_ref(), |w, linger| {
+        w.u64(linger.time_ms);
+        w.bytes(&linger.directory);
+        w.bytes(&linger.ended);
+    });
     w.bytes(plan.root.staging.to_bytes());
     w.list(&plan.root.layers, |w, path| w.bytes(path.to_bytes()));
     w.list(&plan.root.trees, |w, tree| {
@@ -120,7 +125,7 @@ mod tests {
     use super::*;
     use crate::{
         decode::{BadPlan, decode},
-        plan::{Base, HostTree, Identity, LandlockAccess, LandlockRule, Root, Scratch},
+        plan::{Base, HostTree, Identity, LandlockAccess, LandlockRule, Linger, Root, Scratch},
         report::Step,
     };
 
@@ -137,6 +142,11 @@ mod tests {
             cgroup_thaw: Some((b"/cg/freezer.state".to_vec(), b"THAWED".to_vec())),
             oom_counter: Some(b"/cg/memory.events".to_vec()),
             wall_time_ms: u64::MAX,
+            linger: Some(Linger {
+                time_ms: 60_000,
+                directory: b"/run/1".to_vec(),
+                ended: b"/run/1.ended".to_vec(),
+            }),
             root: Root {
                 staging: c"/tmp".into(),
                 layers: vec![c"/cache/2".into(), c"/cache/1".into()],

@@ -38,7 +38,7 @@ impl Freezer for LinuxFreezer {
             let _one = one;
             match thaw.now() {
                 // It has ended, and stood still until then.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
                 thawed => thawed.map_err(host("let a sandbox go on")),
             }
         }))
@@ -49,8 +49,13 @@ impl Freezer for LinuxFreezer {
 struct Thaw(Option<Arc<Group>>);
 
 impl Thaw {
-    fn now(mut self) -> io::Result<()> {
-        self.0.take().map_or(Ok(()), |group| group.thaw())
+    /// Returns whether the sandbox still stood still.
+    fn now(mut self) -> io::Result<bool> {
+        let Some(group) = self.0.take() else { return Ok(false) };
+        // Its supervisor lets it go on when another host that was attached is gone.
+        let still = group.is_frozen();
+        group.thaw()?;
+        still
     }
 }
 

@@ -8,7 +8,10 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixStream as StdStream,
     },
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -19,11 +22,12 @@ use tokio::{net::UnixStream, sync::watch};
 use crate::{
     cgroups::Group,
     encode::encode,
-    launcher::{Launcher, Launchers},
+    launcher::{Launcher, Launchers, Supervisor},
     plan::Plan,
     report::{self, EndCause, Step},
     report_stream::{Report, ReportStream},
     setup::{self, HostSettings},
+    state_directory::{Entry, Made},
     workspace::LinuxWorkspace,
 };
 
@@ -75,14 +79,54 @@ impl SetupFailure {
     }
 }
 
-/// A sandbox that was asked for. Dropping it ends the sandbox in the background.
+/// A sandbox that was asked for. Dropping it ends the sandbox in the background, unless it lingers and this process is
+/// attached to it: then it is left.
 #[derive(Debug)]
 pub(crate) struct Launched {
     control: Arc<StdStream>,
     stage: watch::Receiver<Stage>,
     workspace: LinuxWorkspace,
-    /// The launcher lives as long as somebody may want something of it.
-    _launcher: Arc<Launcher>,
+    maker: Maker,
+}
+
+/// Who has made a sandbox.
+#[derive(Debug)]
+enum Maker {
+    /// The launcher of this process, which lives as long as somebody may want something of it.
+    Launcher { _launcher: Arc<Launcher> },
+    /// A supervisor of its own.
+    Supervisor(Arc<Lingering>),
+}
+
+/// What is known here of a sandbox that lingers.
+#[derive(Debug)]
+pub(crate) struct Lingering {
+    pub(crate) entry: Entry,
+    /// Whether it goes on without this process.
+    attached: AtomicBool,
+    /// Whether this process has turned away from it.
+    left: AtomicBool,
+}
+
+/// The sockets of a new sandbox.
+struct Sockets {
+    stream: StdStream,
+    guest_stream: OwnedFd,
+    control: StdStream,
+    launcher_control: OwnedFd,
+    plan: File,
+}
+
+impl Sockets {
+    fn make(plan: &Plan) -> io::Result<Self> {
+        let (stream, guest_stream) = StdStream::pair()?;
+        let (control, launcher_control) = StdStream::pair()?;
+        stream.set_nonblocking(true)?;
+        let mut file = File::from(memfd_create(c"cofferdam-plan", MemfdFlags::CLOEXEC)?);
+        file.write_all(&encode(plan))?;
+        let (guest_stream, launcher_control) = (guest_stream.into(), launcher_control.into());
+        Ok(Self { stream, guest_stream, control, launcher_control, plan: file })
+    }
 }
 
 impl Launched {
@@ -93,24 +137,72 @@ impl Launched {
         plan: &Plan,
         group: Group,
     ) -> io::Result<(Self, StdStream)> {
-        let (host_stream, guest_stream) = StdStream::pair()?;
-        let (control, launcher_control) = StdStream::pair()?;
+        let sockets = Sockets::make(plan)?;
+        let launcher = launchers.request([
+            sockets.guest_stream.as_fd(),
+            sockets.launcher_control.as_fd(),
+            sockets.plan.as_fd(),
+        ])?;
+        let launched =
+            Self::follow(sockets.control, group, Maker::Launcher { _launcher: launcher })?;
+        Ok((launched, sockets.stream))
+    }
+
+    /// Hands a plan to a supervisor, which from then on lives as long as the sandbox and keeps `kept` open.
+    pub(crate) fn start_lingering(
+        supervisor: Supervisor,
+        plan: &Plan,
+        group: Group,
+        made: Made,
+        kept: &[OwnedFd],
+    ) -> io::Result<(Self, StdStream)> {
+        let sockets = Sockets::make(plan)?;
+        let descriptors = [
+            sockets.guest_stream.as_fd(),
+            sockets.launcher_control.as_fd(),
+            sockets.plan.as_fd(),
+            made.door.as_fd(),
+            made.supervisor.as_fd(),
+        ];
+        supervisor.request(descriptors, kept)?;
+        let launched = Self::follow(sockets.control, group, Maker::supervisor(made.entry, false))?;
+        Ok((launched, sockets.stream))
+    }
+
+    /// Attaches to a sandbox that lingers, over a connection to its supervisor.
+    pub(crate) fn attach(control: StdStream, group: Group, entry: Entry) -> io::Result<Self> {
+        (&control).write_all(&[report::ATTACH])?;
+        Self::follow(control, group, Maker::supervisor(entry, true))
+    }
+
+    fn follow(control: StdStream, group: Group, maker: Maker) -> io::Result<Self> {
         let report = control.try_clone()?;
         report.set_nonblocking(true)?;
-        let report = ReportStream::new(UnixStream::from_std(report)?);
+        let reports = ReportStream::new(UnixStream::from_std(report)?);
         let workspace = LinuxWorkspace::default();
-        host_stream.set_nonblocking(true)?;
-        let mut file = File::from(memfd_create(c"cofferdam-plan", MemfdFlags::CLOEXEC)?);
-        file.write_all(&encode(plan))?;
-        let launcher = launchers.request([
-            OwnedFd::from(guest_stream).as_fd(),
-            OwnedFd::from(launcher_control).as_fd(),
-            file.as_fd(),
-        ])?;
         let (publish, stage) = watch::channel(Stage::Building);
-        tokio::spawn(follow(report, group, workspace.clone(), publish));
-        let control = Arc::new(control);
-        Ok((Self { control, stage, workspace, _launcher: launcher }, host_stream))
+        let lingering = match &maker {
+            Maker::Launcher { .. } => None,
+            Maker::Supervisor(lingering) => Some(Arc::clone(lingering)),
+        };
+        tokio::spawn(follow(reports, group, workspace.clone(), publish, lingering));
+        Ok(Self { control: Arc::new(control), stage, workspace, maker })
+    }
+
+    /// Returns what is known of the sandbox if it lingers.
+    pub(crate) fn lingering(&self) -> Option<&Lingering> {
+        match &self.maker {
+            Maker::Launcher { .. } => None,
+            Maker::Supervisor(lingering) => Some(lingering),
+        }
+    }
+
+    /// From now on the sandbox goes on without this process, if it lingers.
+    pub(crate) fn keep(&self) -> io::Result<()> {
+        let Some(lingering) = self.lingering() else { return Ok(()) };
+        (&*self.control).write_all(&[report::ATTACH])?;
+        lingering.attached.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Returns a handle that waits for the launcher without keeping the sandbox alive.
@@ -125,18 +217,33 @@ impl Launched {
 
     /// Asks the launcher to end the sandbox. Idempotent.
     pub(crate) fn stop(&self) {
-        // Fails only if it is closed already.
-        let _ = self.control.shutdown(Shutdown::Write);
+        stop(&self.control, self.lingering().is_some());
     }
 
     /// Returns what does [`Launched::stop`] without keeping the sandbox alive.
     pub(crate) fn stopper(&self) -> impl FnOnce() + Send + 'static + use<> {
-        let control = Arc::downgrade(&self.control);
+        let (control, lingers) = (Arc::downgrade(&self.control), self.lingering().is_some());
         move || {
             if let Some(control) = control.upgrade() {
-                let _ = control.shutdown(Shutdown::Write);
+                stop(&control, lingers);
             }
         }
+    }
+}
+
+/// Asks for the end. It fails only if there is nobody to ask any more.
+fn stop(mut control: &StdStream, lingers: bool) {
+    if lingers {
+        let _ = control.write_all(&[report::END]);
+    } else {
+        let _ = control.shutdown(Shutdown::Write);
+    }
+}
+
+impl Maker {
+    fn supervisor(entry: Entry, attached: bool) -> Self {
+        let (attached, left) = (attached.into(), false.into());
+        Self::Supervisor(Arc::new(Lingering { entry, attached, left }))
     }
 }
 
@@ -179,7 +286,15 @@ impl Watch {
 
 impl Drop for Launched {
     fn drop(&mut self) {
-        self.stop();
+        let how = match self.lingering() {
+            Some(lingering) if lingering.attached.load(Ordering::Relaxed) => {
+                lingering.left.store(true, Ordering::Relaxed);
+                Shutdown::Both
+            }
+            _ => Shutdown::Write,
+        };
+        // Fails only if it is closed already.
+        let _ = self.control.shutdown(how);
     }
 }
 
@@ -190,12 +305,14 @@ fn launcher_died() -> SandboxError {
     }
 }
 
-/// Reads reports until the launcher has closed its end, which it does when nothing of the sandbox is left, or dies.
+/// Reads reports until the launcher has closed its end, which it does when nothing of the sandbox is left, or dies; or until
+/// this process has turned away.
 async fn follow(
     mut reports: ReportStream,
     group: Group,
     workspace: LinuxWorkspace,
     publish: watch::Sender<Stage>,
+    lingering: Option<Arc<Lingering>>,
 ) {
     let mut failure = None;
     let mut told = false;
@@ -206,22 +323,36 @@ async fn follow(
                     workspace.take(message.code, directory);
                 }
             }
-            report::READY => {
+            report::READY | report::STATUS => {
                 publish.send_replace(Stage::Ready { landlock_abi: message.number });
             }
             // The first failure is the cause; what follows from it is not told.
             report::FAILED if failure.is_none() => failure = Some(message),
             // The launcher says this last: the processes and the cgroups are gone.
             report::ENDED if failure.is_none() => {
-                publish.send_replace(Stage::Ended(loss_reason(&message)));
+                publish.send_replace(Stage::Ended(match loss_reason(&message) {
+                    // Whoever asked for it knows that.
+                    LossReason::Closed if lingering.is_some() => {
+                        LossReason::Removed { detail: "another process ended it".to_owned() }
+                    }
+                    reason => reason,
+                }));
                 told = true;
             }
             _ => {}
         }
     }
+    if lingering.as_ref().is_some_and(|lingering| lingering.left.load(Ordering::Relaxed)) {
+        return;
+    }
     // The launcher has removed them, unless it was killed; then what it has started is being killed by the kernel.
     if let Err(error) = group.remove_when_empty(REMOVE_TIMEOUT).await {
         tracing::warn!(%group, %error, "could not remove the cgroups of a sandbox");
+    }
+    if let Some(lingering) = &lingering
+        && let Err(error) = lingering.entry.remove()
+    {
+        tracing::warn!(%error, "could not remove the state of a sandbox");
     }
     if told {
         return;
@@ -238,7 +369,8 @@ async fn follow(
     });
 }
 
-fn loss_reason(message: &Report) -> LossReason {
+/// Returns why a sandbox has ended.
+pub(crate) fn loss_reason(message: &Report) -> LossReason {
     let said = match message.detail.trim() {
         "" => String::new(),
         said => format!(": {said}"),
@@ -249,11 +381,15 @@ fn loss_reason(message: &Report) -> LossReason {
         EndCause::WallTime,
         EndCause::HostClosed,
         EndCause::OutOfMemory,
+        EndCause::Left,
     ];
     match causes.into_iter().find(|&cause| cause as u8 == message.code) {
         Some(EndCause::WallTime) => LossReason::WallTime,
         Some(EndCause::HostClosed) => LossReason::Closed,
         Some(EndCause::OutOfMemory) => LossReason::OutOfMemory,
+        Some(EndCause::Left) => LossReason::Removed {
+            detail: "nobody was connected to it for its linger time".to_owned(),
+        },
         Some(EndCause::Exited) => {
             LossReason::GuestEnded { detail: format!("exit code {}{said}", message.number) }
         }

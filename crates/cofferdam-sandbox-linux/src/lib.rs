@@ -118,12 +118,14 @@ mod idle;
 mod launch;
 mod launcher;
 mod layout;
+mod linger;
 mod mode;
 mod programs;
 mod report_stream;
 mod rootfs;
 mod sandbox;
 mod setup;
+mod state_directory;
 mod walls;
 mod workspace;
 

@@ -4,6 +4,8 @@ use std::{
     collections::BTreeMap,
     error::Error,
     ffi::{OsStr, OsString},
+    io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{
         OnceLock,
@@ -44,8 +46,18 @@ pub(crate) struct Rootfs {
 /// Keeps the trees of an image in the cache as long as it lives.
 #[derive(Debug)]
 pub(crate) struct ImageLease {
-    _root: ImageRoot,
-    _merged: Option<ImageTree>,
+    root: ImageRoot,
+    merged: Option<ImageTree>,
+}
+
+impl ImageLease {
+    /// Returns descriptors that do the same in whatever process has them open.
+    pub(crate) fn keepers(&self) -> io::Result<Vec<OwnedFd>> {
+        match &self.merged {
+            Some(merged) => Ok(vec![merged.keeper()?]),
+            None => self.root.keepers(),
+        }
+    }
 }
 
 /// How the trees of an image become one.
@@ -123,11 +135,7 @@ impl Images {
             }
         };
         let search_path = image.search_path().map(str::to_owned);
-        Ok(Some(Rootfs {
-            layout,
-            search_path,
-            lease: ImageLease { _root: image, _merged: merged },
-        }))
+        Ok(Some(Rootfs { layout, search_path, lease: ImageLease { root: image, merged } }))
     }
 
     /// Returns true if a sandbox did not start because this host does not stack layers, and remembers it: from now on

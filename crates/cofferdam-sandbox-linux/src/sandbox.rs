@@ -12,23 +12,21 @@ use cofferdam_sandbox::{
     Watcher, exec::ExceededLimit,
 };
 use futures::{FutureExt, StreamExt};
-use serde_json::json;
 use tokio::net::UnixStream;
 
 use crate::{
     cgroups::Group,
     freeze::LinuxFreezer,
-    idle::EndOfUse,
+    idle::{EndOfUse, is_end},
     launch::{Launched, REMOVE_TIMEOUT, Watch},
     layout::{HOME, WORKSPACE},
     rootfs::ImageLease,
-    setup::{BACKEND, host},
+    setup::host,
 };
 
 /// A live sandbox of [`crate::LinuxBackend`].
 #[derive(Debug)]
 pub(crate) struct LinuxSandbox {
-    id: SandboxId,
     state: SandboxState,
     client: GuestClient,
     launched: Launched,
@@ -43,40 +41,63 @@ pub(crate) struct LinuxSandbox {
 /// closed its stream and lives on.
 const REASON_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// A sandbox that was started and not greeted.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) state: SandboxState,
+    pub(crate) options: GuestOptions,
+    pub(crate) launched: Launched,
+    pub(crate) stream: StdStream,
+    pub(crate) group: Group,
+}
+
 impl LinuxSandbox {
     /// Greets the guest. If this fails or is dropped, the launcher ends the sandbox.
-    pub(crate) async fn connect(
-        id: SandboxId,
-        spec: &SandboxSpec,
-        launched: Launched,
-        stream: StdStream,
-        group: Group,
-    ) -> Result<Self, SandboxError> {
+    pub(crate) async fn connect(started: Started) -> Result<Self, SandboxError> {
+        let Started { state, options, launched, stream, group } = started;
         let stream = UnixStream::from_std(stream).map_err(host("use the guest's stream"))?;
-        let client = match GuestClient::connect(stream, options(spec)).await {
-            Ok(client) => client,
+        match GuestClient::connect(stream, options).await {
+            Ok(client) => Self::new(state, client, launched, group).await,
             // A step that failed has also ended the stream; its name is the better answer.
             Err(error) if error.is_loss() => {
                 launched.stop();
-                return Err(better_reason(error, launched.watch()).await);
+                Err(better_reason(error, launched.watch()).await)
             }
-            Err(error) => return Err(error),
-        };
-        // Said before the guest was started, but it may not have been read yet.
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Greets the guest of a sandbox that lingers. If this fails or is dropped, the sandbox is left.
+    pub(crate) async fn resume(started: Started) -> Result<Self, SandboxError> {
+        let Started { state, options, launched, stream, group } = started;
+        let stream = UnixStream::from_std(stream).map_err(host("use the guest's stream"))?;
+        match GuestClient::resume(stream, options).await {
+            Ok(client) => Self::new(state, client, launched, group).await,
+            Err(error) => Err(better_reason(error, launched.watch()).await),
+        }
+    }
+
+    async fn new(
+        state: SandboxState,
+        client: GuestClient,
+        launched: Launched,
+        group: Group,
+    ) -> Result<Self, SandboxError> {
+        // Said before the guest answered, but it may not have been read yet: with it comes the workspace.
         launched.watch().ready().await?;
-        let state = SandboxState {
-            version: 1,
-            backend: BACKEND.to_owned(),
-            id: id.clone(),
-            data: json!({ "pid": std::process::id(), "labels": spec.labels }),
-        };
         let (lost, watch) = (client.lost(), launched.watch());
         // The launcher may know why, if it is not told to stop first.
         let reason = async move { better_reason(lost.await, watch).await };
-        let end = EndOfUse::watch(reason, launched.stopper());
+        let lingers = launched.lingering().is_some();
+        let end = EndOfUse::watch(reason, lingers, launched.stopper());
         let group = Arc::new(group);
         let freezer = LinuxFreezer::of(&group);
-        Ok(Self { id, state, client, launched, group, freezer, _image: None, _end: end })
+        Ok(Self { state, client, launched, group, freezer, _image: None, _end: end })
+    }
+
+    /// From now on it goes on without this process, if it lingers.
+    pub(crate) fn keep(&self) -> Result<(), SandboxError> {
+        self.launched.keep().map_err(host("attach to the supervisor of a sandbox"))
     }
 
     /// Keeps the image that its root is from as long as the sandbox.
@@ -86,7 +107,7 @@ impl LinuxSandbox {
 }
 
 /// What each command gets: four variables, then those of the spec.
-fn options(spec: &SandboxSpec) -> GuestOptions {
+pub(crate) fn options(spec: &SandboxSpec) -> GuestOptions {
     let mut environment: BTreeMap<String, String> = [
         ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
         ("HOME", HOME),
@@ -120,7 +141,7 @@ async fn better_reason(error: SandboxError, watch: Watch) -> SandboxError {
 #[async_trait]
 impl Sandbox for LinuxSandbox {
     fn id(&self) -> &SandboxId {
-        &self.id
+        &self.state.id
     }
 
     fn state(&self) -> SandboxState {
@@ -193,9 +214,11 @@ impl Sandbox for LinuxSandbox {
                 }
             }
             error = self.client.lost() => {
-                // Nobody can talk to the sandbox any more, so it must not go on.
+                // Nobody can talk to the sandbox any more, so it must not go on, unless it lingers.
                 let error = better_reason(error, self.launched.watch()).await;
-                self.launched.stop();
+                if self.launched.lingering().is_none() || is_end(&error) {
+                    self.launched.stop();
+                }
                 error
             }
         }
@@ -207,11 +230,18 @@ impl Sandbox for LinuxSandbox {
         self.launched.workspace().release();
         self.launched.watch().ended().await?;
         let removed = self.group.remove_when_empty(REMOVE_TIMEOUT).await;
-        removed.map_err(|source| SandboxError::Cleanup {
-            what: self.group.to_string(),
-            source: Box::new(source),
-        })
+        removed.map_err(|source| cleanup(self.group.to_string(), source))?;
+        if let Some(lingering) = self.launched.lingering() {
+            let directory = lingering.entry.directory.display().to_string();
+            lingering.entry.remove().map_err(|source| cleanup(directory, source))?;
+        }
+        Ok(())
     }
+}
+
+/// Makes the error for what is left of a sandbox.
+pub(crate) fn cleanup(what: String, source: std::io::Error) -> SandboxError {
+    SandboxError::Cleanup { what, source: Box::new(source) }
 }
 
 /// Tells a kill by the kernel for memory from any other. The guest cannot see it: the counter is outside of its walls.

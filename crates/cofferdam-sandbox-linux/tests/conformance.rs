@@ -9,7 +9,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use cofferdam_sandbox::conformance::{self, Options};
+use cofferdam_sandbox::{
+    SandboxBackend as _,
+    conformance::{self, Options},
+};
 use cofferdam_sandbox_linux::LinuxBackend;
 use cofferdam_testkit::{Defect, FaultyBackend};
 
@@ -23,9 +26,12 @@ fn options() -> Options {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn conformance() {
-    let report = conformance::run(&LinuxBackend::default(), &options()).await;
+    let place = tempfile::tempdir().expect("a directory");
+    let backend = LinuxBackend::default().with_state_directory(place.path().join("state"));
+    let report = conformance::run(&backend, &options()).await;
     println!("{report}");
     report.assert_passed();
+    assert_eq!(backend.list().await.expect("a list"), Vec::new(), "what lingers is left");
 }
 
 #[test]

@@ -41,26 +41,26 @@ pub struct Frozen {
 
 impl Frozen {
     /// Keeps a sandbox that stands still: `thaw` is run when the result is thawed or dropped, or when `max` is over, whichever
-    /// comes first. For implementations of [`Freezer`].
+    /// comes first. It returns whether the sandbox had stood still until then. For implementations of [`Freezer`].
     ///
     /// It is run in a task of its own. If the runtime ends first, `thaw` is dropped without having been run, so what it owns has
     /// to thaw then.
     pub fn hold<F>(max: Duration, thaw: F) -> Self
     where
-        F: Future<Output = Result<(), SandboxError>> + Send + 'static,
+        F: Future<Output = Result<bool, SandboxError>> + Send + 'static,
     {
         let (release, released) = oneshot::channel();
         let (tell, thawed) = oneshot::channel();
         tokio::spawn(async move {
             let in_time = tokio::time::timeout(max, released).await.is_ok();
             // Nobody listens if it was dropped.
-            let _ = tell.send(thaw.await.map(|()| in_time));
+            let _ = tell.send(thaw.await.map(|still| in_time && still));
         });
         Self { release, thawed }
     }
 
-    /// Lets the sandbox go on, and returns whether it stood still until now; false means that the bound was over before, so
-    /// that files may have changed meanwhile.
+    /// Lets the sandbox go on, and returns whether it stood still until now; false means that the bound was over before, or
+    /// that somebody else let it go on, so that files may have changed meanwhile.
     ///
     /// # Errors
     ///
@@ -92,7 +92,7 @@ mod tests {
         let counted = Arc::clone(&thaws);
         let frozen = Frozen::hold(MAX, async move {
             counted.fetch_add(1, Ordering::Relaxed);
-            Ok(())
+            Ok(true)
         });
         (frozen, thaws)
     }

@@ -44,7 +44,8 @@ pub enum HostLayerKind {
     /// What differs from [`crate::SandboxSpec::base`]: the upper directory of an overlay file system.
     ///
     /// A name that is removed is a character device with the number 0:0. A directory that replaces the one of the base, instead
-    /// of adding to it, has the attribute `user.overlay.opaque` or `trusted.overlay.opaque` with the value `y`. A file whose
+    /// of adding to it, has the attribute `user.overlay.opaque` or `trusted.overlay.opaque` with the value `y`; so may one that is
+    /// new. A file whose
     /// content, mode or time changed is here as a whole. There are no redirects and no files without their data.
     Upper,
 }

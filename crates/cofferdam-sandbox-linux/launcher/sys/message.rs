@@ -8,8 +8,8 @@ use std::{
     ptr,
 };
 
-/// The most descriptors of one message.
-const MAX_DESCRIPTORS: usize = 4;
+/// The most descriptors of one message, which is the kernel's own bound.
+const MAX_DESCRIPTORS: usize = 253;
 
 const SOL_SOCKET: c_int = 1;
 const SCM_RIGHTS: c_int = 1;

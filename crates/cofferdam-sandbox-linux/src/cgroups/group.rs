@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     time::Instant,
@@ -17,17 +18,19 @@ use super::{Version, path_bytes, settings::write_file};
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// The cgroups of one sandbox: at most one directory of version 2, and of version 1 one for each controller.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Group {
     /// All directories, in the order in which they were made.
     pub(crate) directories: Vec<PathBuf>,
     /// The file whose `oom_kill` line counts the kills for memory.
     pub(crate) oom_counter: Option<PathBuf>,
     /// The files of version 1 to which the first process writes itself.
+    #[serde(skip)]
     joins: Vec<PathBuf>,
     /// The directory of version 2.
     tree: Option<PathBuf>,
     /// The directory of version 1 that stops all processes in it, where there is none of version 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     freezer: Option<PathBuf>,
 }
 
@@ -164,7 +167,6 @@ async fn wait_for_event(directory: &Path, wanted: &str) -> io::Result<bool> {
 /// What can be done with all processes at once.
 impl Group {
     /// Kills every process in it. Idempotent; the processes leave it a moment later.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the launcher does this, and the sweep"))]
     pub(crate) fn kill(&self) -> io::Result<()> {
         match (&self.tree, self.directories.first()) {
             (Some(directory), _) | (None, Some(directory)) => kill_directory(directory),
@@ -204,6 +206,20 @@ impl Group {
         write_file(&control.file, control.freeze)
     }
 
+    /// Returns whether every process stands still.
+    ///
+    /// # Errors
+    ///
+    /// As [`Group::freeze`].
+    pub(crate) fn is_frozen(&self) -> io::Result<bool> {
+        let (file, line) = match (&self.tree, self.freeze_file()) {
+            (Some(tree), _) => (tree.join("cgroup.events"), "frozen 1"),
+            (None, Some(control)) => (control.file, control.freeze),
+            (None, None) => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        Ok(fs::read_to_string(file)?.lines().any(|found| found == line))
+    }
+
     /// Lets every process go on.
     ///
     /// # Errors
@@ -220,16 +236,13 @@ impl Group {
     ///
     /// [`io::ErrorKind::NotFound`] if the group is gone.
     pub(crate) async fn frozen(&self) -> io::Result<()> {
-        match (&self.tree, self.freeze_file()) {
-            (Some(tree), _) => wait_for_event(tree, "frozen 1").await.map(drop),
-            (None, Some(control)) => {
-                while fs::read_to_string(&control.file)?.trim_end() != control.freeze {
-                    tokio::time::sleep(PAUSE).await;
-                }
-                Ok(())
-            }
-            (None, None) => Err(io::ErrorKind::Unsupported.into()),
+        if let Some(tree) = &self.tree {
+            return wait_for_event(tree, "frozen 1").await.map(drop);
         }
+        while !self.is_frozen()? {
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(())
     }
 }
 

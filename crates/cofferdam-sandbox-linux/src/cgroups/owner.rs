@@ -19,7 +19,11 @@ pub(crate) struct Owner {
 impl Owner {
     /// Returns this process.
     pub(crate) fn current() -> Self {
-        let pid = std::process::id();
+        Self::of_process(std::process::id())
+    }
+
+    /// Returns a process that this one sees.
+    pub(crate) fn of_process(pid: u32) -> Self {
         Self {
             pid,
             start_time: start_time(pid).unwrap_or(0),

@@ -17,3 +17,4 @@ mod limits;
 mod no_user_namespaces;
 mod ordinary_user;
 mod profiles;
+mod workspace;

@@ -6,7 +6,9 @@ use std::{
     process::{Command, Stdio},
 };
 
-use cofferdam_sandbox::{Enforcement, SandboxBackend, SandboxError, SandboxSpec, Wall};
+use cofferdam_sandbox::{
+    Enforcement, SandboxBackend, SandboxError, SandboxSpec, Wall, WorkspaceBase,
+};
 use cofferdam_sandbox_linux::LinuxBackend;
 
 use crate::host::{eventually, run, small};
@@ -66,6 +68,13 @@ async fn inside() {
     assert!(user.parse::<u32>().is_ok_and(|user| user > 65535), "user {user}");
     assert_eq!((owner, capabilities), (user, "0000000000000000"));
     sealed.close().await.expect("closes");
+
+    // Whose files a base shows as whose takes a user namespace.
+    let found = backend.capabilities().await.expect("a report");
+    assert!(!found.workspace_base && found.host_workspace, "{found:?}");
+    let base = Some(WorkspaceBase { directory: "/usr".into() });
+    let error = backend.create(&SandboxSpec { base, ..small() }).await.expect_err("refused");
+    assert!(matches!(error, SandboxError::Base { .. }), "{error}");
 
     let guarantees = backend.guarantees().await.expect("a report");
     let privileges = guarantees.enforcement(Wall::Privileges);

@@ -29,6 +29,7 @@ case_table! { "base":
     kept: "a base is whole after its sandboxes are closed, and may then be removed",
     host_sees_whole: "without a base, the host sees the whole workspace as it is",
     host_sees_changes: "with a base, the host sees exactly what changed",
+    attached: "a sandbox on a base that outlived its process is seen by the host and frozen like any other",
     host_sees_on: "the host sees the workspace after its sandbox was lost, and no more after it was closed",
 }
 
@@ -298,6 +299,39 @@ async fn host_sees_changes(trial: &Trial<'_>) -> CaseResult {
         "twin removed",
     ];
     equal("what changed", layer_lines(&layer)?, expected)
+}
+
+async fn attached(trial: &Trial<'_>) -> CaseResult {
+    trial.can_have_a_base().await?;
+    trial.can("linger", |found| found.linger).await?;
+    trial.can("host_workspace", |found| found.host_workspace).await?;
+    let base = trial.tree(BASE)?;
+    let mut spec = trial.spec.clone();
+    spec.linger = Duration::from_secs(60);
+    spec.base = Some(WorkspaceBase { directory: base.path().to_owned() });
+    let sandbox = trial.backend.create(&spec).await?;
+    shell(&*sandbox, "echo more >> file").await?;
+    equal("before", layer_lines(&layer(&*sandbox)?)?, ["file 644: basemore\n"])?;
+    let state = sandbox.state();
+    drop(sandbox);
+    for round in ["first", "second"] {
+        let sandbox = trial.backend.attach(&state).await?;
+        let layer = layer(&*sandbox)?;
+        equal("its kind", layer.kind, HostLayerKind::Upper)?;
+        equal(round, layer_lines(&layer)?, ["file 644: basemore\n"])?;
+        if trial.backend.capabilities().await?.freeze {
+            let Some(freezer) = sandbox.freezer() else {
+                return Err(mismatch("the freezer", "there, as the backend says", &"none"));
+            };
+            let frozen = freezer.freeze(crate::DEFAULT_FREEZE).await?;
+            holds("the thaw", frozen.thaw().await?, "to say that nothing moved", &false)?;
+            // Whoever leaves lets go on what it has stopped.
+            drop(freezer.freeze(Duration::from_secs(60)).await?);
+        }
+        drop(sandbox);
+    }
+    let sandbox = trial.adopt(trial.backend.attach(&state).await?);
+    equal("what is inside", shell(&*sandbox, "cat file").await?, "basemore\n")
 }
 
 async fn host_sees_on(trial: &Trial<'_>) -> CaseResult {

@@ -1,0 +1,153 @@
+//! [`Maker`]: makes the first process of a sandbox, inside a template of its root.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use crate::{
+    child,
+    home::Home,
+    live::{self, Live, UserMaps},
+    plan::Plan,
+    report::Step,
+    step::{Failure, Steps},
+    sys::{self, Side},
+    template::Templates,
+    workspace,
+};
+
+/// What sandboxes are made of and in.
+#[derive(Debug)]
+pub(crate) struct Maker {
+    guest: OwnedFd,
+    home: Option<Home>,
+    templates: Templates,
+}
+
+/// A sandbox that is asked for.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) plan: Plan,
+    stream: OwnedFd,
+    report: File,
+    door: Option<OwnedFd>,
+    steps: Steps,
+}
+
+impl Request {
+    /// Reads the plan of a request. `door` is the socket at which a guest that lingers is found again.
+    pub(crate) fn new(
+        stream: OwnedFd,
+        report: &File,
+        plan: File,
+        door: Option<OwnedFd>,
+    ) -> Result<Self, Failure> {
+        let plan = live::read_plan(&plan)
+            .map_err(|error| Failure::new(Step::ReadPlan, &error, b"plan"))?;
+        let steps = Steps::new(plan.fault);
+        let report = steps.run(Step::ReadPlan, b"descriptors", || report.try_clone())?;
+        Ok(Self { plan, stream, report, door, steps })
+    }
+
+    /// Returns a copy of the socket for reports.
+    pub(crate) fn report(&self) -> Result<File, Failure> {
+        self.steps.run(Step::ReadPlan, b"descriptors", || self.report.try_clone())
+    }
+}
+
+/// A first process that waits to be let go.
+#[derive(Debug)]
+pub(crate) struct Newborn {
+    live: Live,
+    maps: Option<UserMaps>,
+    steps: Steps,
+}
+
+impl Newborn {
+    /// Maps its user and lets it go, once `watch` sees to it that its end is heard. It may have failed and be there all the
+    /// same.
+    pub(crate) fn admit(
+        mut self,
+        watch: impl FnOnce(&Live) -> io::Result<()>,
+    ) -> (Live, Result<(), Failure>) {
+        let admitted = self
+            .live
+            .admit(self.maps.as_ref(), &self.steps)
+            .and_then(|()| self.steps.run(Step::Descriptors, b"wait", || watch(&self.live)));
+        (self.live, admitted)
+    }
+}
+
+impl Maker {
+    pub(crate) fn new(guest: OwnedFd) -> Self {
+        Self { guest, home: None, templates: Templates::default() }
+    }
+
+    /// Makes the first process; none if this cannot go on. What fails in that process is told by itself.
+    pub(crate) fn make(&mut self, request: Request) -> Result<Option<Newborn>, Failure> {
+        let Request { plan, stream, report, door, steps } = request;
+        if plan.identity.drop_groups {
+            steps.run(Step::DropGroups, b"", sys::drop_groups)?;
+        }
+        let (said, guest_said) = steps.run(Step::CreateNamespaces, b"socket", sys::socket_pair)?;
+        let joins = live::open_joins(&plan, &steps)?;
+        let cgroup = live::open_cgroup(&plan, &steps)?;
+        if self.home.is_none() {
+            self.home = Some(Home::make(&plan, &steps)?);
+        }
+        let Some(home) = &self.home else { return Ok(None) };
+
+        let base = workspace::open_base(&plan, &steps)?;
+        // What a supervisor shows to the hosts that come back waits there until the first of them does.
+        let (shown, show) = match &plan.linger {
+            None => (None, None),
+            Some(_) => {
+                let pair = steps.run(Step::CreateNamespaces, b"socket", sys::socket_pair)?;
+                (Some(pair.0), Some(pair.1))
+            }
+        };
+        let entered = self.templates.enter(&plan.root, home, &steps);
+        let cloned = entered.and_then(|()| {
+            steps.run(Step::CreateNamespaces, b"", || {
+                let cgroup = cgroup.as_ref().map(AsFd::as_fd);
+                // The child keeps it until it becomes the guest: only so can an ordinary user write its maps.
+                sys::set_dumpable(true)?;
+                sys::clone_process(namespaces(&plan), cgroup)
+            })
+        });
+        if let Ok(Side::Child) = cloned {
+            let guest = self.guest.as_fd();
+            let descriptors = child::Descriptors {
+                stream: stream.as_fd(),
+                guest,
+                said: guest_said.as_fd(),
+                report: &report,
+                base: base.as_ref(),
+                show: show.as_ref(),
+                door: door.as_ref().map(AsFd::as_fd),
+                joins: &joins,
+            };
+            child::run(&plan, &steps, &descriptors).send(&report);
+            sys::exit_now(1);
+        }
+        if sys::set_dumpable(false).and_then(|()| home.return_here()).is_err() {
+            // Lost in a template: nothing that follows would be right. All sandboxes end with this process.
+            sys::exit_now(1);
+        }
+        let Side::Parent(pid, pidfd) = cloned? else { return Ok(None) };
+        // The guest must be the only holder of its stream and its door, so that the host sees their end.
+        drop((stream, guest_said, base, show, door, joins));
+
+        let maps = plan.own_users.then(|| UserMaps::of(&plan));
+        Ok(Some(Newborn { live: Live::new(plan, pid, pidfd, said, shown), maps, steps }))
+    }
+}
+
+fn namespaces(plan: &Plan) -> u64 {
+    let always = sys::CLONE_NEWNS | sys::CLONE_NEWPID | sys::CLONE_NEWIPC | sys::CLONE_NEWUTS;
+    let users = if plan.own_users { sys::CLONE_NEWUSER } else { 0 };
+    let network = if plan.own_network { sys::CLONE_NEWNET } else { 0 };
+    always | users | network
+}
