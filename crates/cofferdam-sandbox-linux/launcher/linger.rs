@@ -120,6 +120,8 @@ struct Supervisor {
     listener: UnixListener,
     hosts: Vec<Host>,
     next: u64,
+    /// Whether anybody was ever attached, and so may come back.
+    known: bool,
     /// Since when nobody is attached.
     alone_since: Option<Instant>,
 }
@@ -141,6 +143,7 @@ impl Supervisor {
             listener: listener.into(),
             hosts: Vec::new(),
             next: FIRST_HOST,
+            known: false,
             alone_since: None,
         };
         // A host that cannot be heard is as good as none.
@@ -239,7 +242,10 @@ impl Supervisor {
             Ok(length @ 1..) => {
                 for word in &said[..length] {
                     match *word {
-                        report::ATTACH => (host.attached, host.maker) = (true, false),
+                        report::ATTACH => {
+                            (host.attached, host.maker) = (true, false);
+                            self.known = true;
+                        }
                         report::END => self.live.kill(EndCause::HostClosed),
                         // Of a later release.
                         _ => {}
@@ -267,11 +273,11 @@ impl Supervisor {
 
     /// Removes what is left of the sandbox, and tells whoever is there.
     fn end(self) {
-        let Self { live, linger, hosts, .. } = self;
-        let attached = hosts.iter().any(|host| host.attached || host.maker);
+        let Self { live, linger, hosts, known, .. } = self;
+        let attached = hosts.iter().any(|host| host.attached);
         let reports = hosts.into_iter().map(|host| File::from(OwnedFd::from(host.stream)));
         let leaving = live.reap(reports.collect());
-        if !attached {
+        if known && !attached {
             note(&linger, &leaving);
         }
         let directory = live::path(&linger.directory);

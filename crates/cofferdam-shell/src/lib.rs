@@ -19,6 +19,7 @@
 //! | leaves background processes | they are a session too, which can be polled and ended |
 //! | ignores signals | nothing changes: it is killed as a tree, which cannot be ignored |
 //! | is cancelled, or its call is dropped | it is killed with all its descendants, unless it is a session already |
+//! | outlives the harness, in a sandbox that lingers | the next one joins it by the name of its call, and hears its real end |
 //! | is the 65th session | the session used longest ago is ended for it; ended ones go first |
 //!
 //! # Examples
@@ -38,6 +39,7 @@
 #![forbid(unsafe_code)]
 
 mod call;
+mod commands;
 pub mod files;
 mod ids;
 pub mod options;

@@ -10,6 +10,9 @@ pub struct ShellOptions {
     /// The shells that run a command whose call names none; the first that is in the sandbox is taken. Default `bash`,
     /// then `sh`.
     pub shells: Vec<String>,
+    /// Whether commands can reach a network. What they did there is not undone with the workspace, so a run does not go back
+    /// over such a command. Default false, as for a sealed sandbox.
+    pub network: bool,
     /// Variables that each command gets besides those of the sandbox. Default: those that keep programs from colours,
     /// pagers and prompts, which only cost tokens; a command on a terminal gets `TERM` from the sandbox.
     pub environment: BTreeMap<String, String>,
@@ -55,6 +58,7 @@ impl Default for ShellOptions {
         Self {
             workspace_root: "/workspace".into(),
             shells: vec!["bash".into(), "sh".into()],
+            network: false,
             environment: quiet.map(|(name, value)| (name.into(), value.into())).into(),
             default_output_tokens: 10_000,
             max_output_tokens: 50_000,

@@ -61,6 +61,11 @@ impl OutputBuffer {
         self.trim_tail();
     }
 
+    /// Counts bytes that were written before all others and are not there any more.
+    pub(crate) fn lose(&mut self, bytes: u64) {
+        self.omitted_bytes = self.omitted_bytes.saturating_add(bytes);
+    }
+
     fn trim_tail(&mut self) {
         let excess = self.tail.len().saturating_sub(self.limits.tail_bytes);
         self.tail.drain(..excess);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use cofferdam_core::StepId;
-use cofferdam_sandbox::{ExecEvent, ExitStatus, Process, ProcessControl, SandboxError};
+use cofferdam_sandbox::{ExecEvent, ExitStatus, ProcessControl, SandboxError};
 use cofferdam_tool::{ToolContext, ToolProgress};
 use futures::StreamExt;
 use tokio::{
@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use crate::{
+    commands::Command,
     options::ShellOptions,
     output_buffer::{BufferLimits, OutputBuffer},
     truncate::OutputText,
@@ -32,6 +33,7 @@ const END_GRACE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct Session {
     control: Arc<dyn ProcessControl>,
+    name: Option<String>,
     has_terminal: bool,
     shared: Arc<Shared>,
     /// Ending the task drops the process, which kills its tree.
@@ -74,8 +76,8 @@ pub(crate) enum Waited {
 }
 
 impl Session {
-    /// Takes over a process and reads it from now on.
-    pub(crate) fn start(process: Process, has_terminal: bool, options: &ShellOptions) -> Self {
+    /// Takes over a command and reads it from now on.
+    pub(crate) fn start(command: Command, has_terminal: bool, options: &ShellOptions) -> Self {
         let idle = BufferLimits::halves_of(options.max_session_bytes);
         let attached = BufferLimits::halves_of(options.max_call_bytes);
         let shared = Arc::new(Shared {
@@ -89,13 +91,18 @@ impl Session {
             }),
             changed: Notify::new(),
         });
-        let control = process.control();
-        let reader = tokio::spawn(read(process, Arc::clone(&shared))).abort_handle();
-        Self { control, has_terminal, shared, reader, idle, attached }
+        let (control, name) = (command.control(), command.name().map(str::to_owned));
+        let reader = tokio::spawn(read(command, Arc::clone(&shared))).abort_handle();
+        Self { control, name, has_terminal, shared, reader, idle, attached }
     }
 
     pub(crate) fn control(&self) -> &dyn ProcessControl {
         &*self.control
+    }
+
+    /// The name by which the sandbox finds the command again.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
     }
 
     pub(crate) fn has_terminal(&self) -> bool {
@@ -208,10 +215,13 @@ impl State {
     }
 }
 
-async fn read(mut process: Process, shared: Arc<Shared>) {
-    while let Some(event) = process.next().await {
+async fn read(mut command: Command, shared: Arc<Shared>) {
+    while let Some(event) = command.next().await {
         match event {
             Ok(ExecEvent::Stdout(bytes) | ExecEvent::Stderr(bytes)) => shared.output(&bytes),
+            Ok(ExecEvent::OutputLost { stdout, stderr }) => {
+                shared.lock().buffer.lose(stdout.saturating_add(stderr));
+            }
             Ok(ExecEvent::Exited(status)) => {
                 shared.lock().exit = Some(status);
                 shared.changed.notify_waiters();

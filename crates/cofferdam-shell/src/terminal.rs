@@ -4,12 +4,15 @@
 use std::{sync::Arc, time::Duration};
 
 use cofferdam_core::{EffectClass, Effects};
-use cofferdam_sandbox::{ExecRequest, ExitStatus, Process, Sandbox, SandboxError, TerminalSize};
+use cofferdam_sandbox::{
+    ExecRequest, ExitStatus, OutputPosition, Sandbox, SandboxError, TerminalSize,
+};
 use cofferdam_tool::{ToolContext, ToolError};
 use tokio::time::Instant;
 
 use crate::{
     call::{tool_error, workspace_path},
+    commands::{Command, Names, command_name},
     ids::IdSource,
     options::ShellOptions,
     output_files::OutputFiles,
@@ -36,6 +39,7 @@ pub struct Terminal {
     sessions: SessionTable,
     ids: IdSource,
     files: OutputFiles,
+    names: Names,
 }
 
 impl Terminal {
@@ -45,6 +49,7 @@ impl Terminal {
             sessions: SessionTable::new(options.max_sessions, options.protected_sessions),
             ids: IdSource::new(options.seed),
             files: OutputFiles::new(&options),
+            names: Names::default(),
             sandbox,
             options,
         })
@@ -56,8 +61,18 @@ impl Terminal {
         self.sessions.len()
     }
 
+    /// What commands do to the world: they change the workspace, and whether one ran can be asked of a sandbox that keeps its
+    /// commands.
+    pub(crate) fn effects(&self) -> Effects {
+        Effects { class: EffectClass::Probe, writes: true, network: self.options.network }
+    }
+
     /// Starts a command with the first of its shells that is in the sandbox.
-    async fn start(&self, command: CommandLine<'_>) -> Result<Process, ToolError> {
+    async fn start(
+        &self,
+        command: CommandLine<'_>,
+        context: &ToolContext,
+    ) -> Result<Command, ToolError> {
         let given = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
         let directory = given(command.directory).unwrap_or_else(|| ".".into());
         let directory = workspace_path(&directory, &self.options.workspace_root)?;
@@ -69,8 +84,10 @@ impl Terminal {
         let shells =
             given(command.shell).map_or_else(|| self.options.shells.clone(), |shell| vec![shell]);
         let mut not_there = None;
-        for shell in shells {
+        for (attempt, shell) in (0..).zip(shells) {
+            let name = self.name_of(&command, attempt, context);
             let request = ExecRequest {
+                id: name.clone(),
                 environment: environment.clone(),
                 directory: directory.clone(),
                 terminal: command.has_terminal.then(TerminalSize::default),
@@ -78,7 +95,10 @@ impl Terminal {
                 ..ExecRequest::program([shell.as_str(), flag, command.script])
             };
             match self.sandbox.exec(request).await {
-                Ok(process) => return Ok(process),
+                Ok(process) => {
+                    name.iter().for_each(|name| self.names.note(context, name));
+                    return Ok(Command::new(process, name));
+                }
                 Err(error) if is_missing_program(&error) => not_there = Some(error),
                 Err(error) => return Err(tool_error(command.tool, error)),
             }
@@ -89,6 +109,55 @@ impl Terminal {
             },
             |error| tool_error(command.tool, error),
         ))
+    }
+
+    /// Joins a command that an earlier harness may have started, from the beginning of its output.
+    async fn rejoin(
+        &self,
+        command: &CommandLine<'_>,
+        context: &ToolContext,
+    ) -> Result<Rejoined, ToolError> {
+        let Some(sessions) = self.sandbox.sessions() else { return Ok(Rejoined::NobodyKnows) };
+        let shells = if command.shell.is_some() { 1 } else { self.options.shells.len() };
+        for attempt in 0..shells {
+            let Some(name) = self.name_of(command, attempt, context) else {
+                return Ok(Rejoined::NobodyKnows);
+            };
+            match sessions.attach(&name, OutputPosition::default()).await {
+                Ok(process) => {
+                    self.names.note(context, &name);
+                    return Ok(Rejoined::Command(Command::new(process, Some(name))));
+                }
+                Err(SandboxError::UnknownCommand { .. }) => {}
+                Err(error) => return Err(tool_error(command.tool, error)),
+            }
+        }
+        Ok(Rejoined::NotStarted)
+    }
+
+    /// Returns a command's name. Each attempt has another, since a name is used only once, and a command on a terminal says so.
+    fn name_of(
+        &self,
+        command: &CommandLine<'_>,
+        attempt: usize,
+        context: &ToolContext,
+    ) -> Option<String> {
+        let mut name = command_name(&*self.sandbox, context)?;
+        if command.place > 0 {
+            name.push_str(&format!("+{}", command.place));
+        }
+        if command.has_terminal {
+            name.push_str(TERMINAL_MARK);
+        }
+        if attempt > 0 {
+            name.push_str(&format!("~{attempt}"));
+        }
+        Some(name)
+    }
+
+    /// Gives up what was kept to find a call's commands again.
+    async fn settled(&self, context: &ToolContext) {
+        self.names.forget(&*self.sandbox, context).await;
     }
 
     /// Keeps output that is too long for the model; returns its path, or why it could not be kept.
@@ -127,7 +196,10 @@ impl Terminal {
             (true, Some(id)) => Some(id),
             (true, None) => Some(self.sessions.insert(Arc::clone(session), &self.ids)),
             (false, id) => {
-                id.inspect(|id| self.sessions.remove(*id));
+                if let Some(id) = id {
+                    self.sessions.remove(id);
+                    session.name().into_iter().for_each(|name| self.names.note(context, name));
+                }
                 None
             }
         };
@@ -158,7 +230,26 @@ struct CommandLine<'a> {
     shell: Option<&'a str>,
     is_login: bool,
     has_terminal: bool,
+    /// Its place among the commands of its call.
+    place: usize,
 }
+
+/// What became of a command that an earlier harness may have started.
+enum Rejoined {
+    /// It is there, running or ended.
+    Command(Command),
+    /// The sandbox would know it, and does not.
+    NotStarted,
+    /// The sandbox does not keep its commands.
+    NobodyKnows,
+}
+
+/// Why nobody can tell whether a command ran.
+const NOBODY_KNOWS: &str =
+    "the sandbox does not keep its commands, so nobody can tell whether this one ran";
+
+/// Ends the names of commands on a terminal.
+const TERMINAL_MARK: &str = ":tty";
 
 fn is_missing_program(error: &SandboxError) -> bool {
     const NOT_FOUND: i32 = 2;
@@ -175,11 +266,6 @@ struct Watch<'a> {
     yield_time: Duration,
     max_output_tokens: Option<usize>,
 }
-
-/// Commands change the workspace in ways that nobody can ask for afterwards. They reach a network only if the sandbox
-/// has one, which the policy knows.
-const COMMAND_EFFECTS: Effects =
-    Effects { class: EffectClass::Unknown, writes: true, network: false };
 
 #[cfg(test)]
 mod tests;

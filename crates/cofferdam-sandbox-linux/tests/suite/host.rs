@@ -104,13 +104,18 @@ fn directories_with(arguments: &[&str]) -> Vec<PathBuf> {
 
 /// Returns the cgroup directories of sandboxes that a process made.
 pub(crate) fn cgroups_of(pid: u32) -> Vec<String> {
+    cgroups_where(|name| name.starts_with(&format!("cofferdam-{pid}.")))
+}
+
+/// Returns the cgroup directories whose names are such.
+pub(crate) fn cgroups_where(wanted: impl Fn(&str) -> bool) -> Vec<String> {
     let mut found = Vec::new();
     let mut look = vec![Path::new("/sys/fs/cgroup").to_owned()];
     while let Some(directory) = look.pop() {
         for entry in fs::read_dir(&directory).into_iter().flatten().filter_map(Result::ok) {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 let name = entry.file_name().to_string_lossy().into_owned();
-                if name.starts_with(&format!("cofferdam-{pid}.")) {
+                if wanted(&name) {
                     found.push(entry.path().display().to_string());
                 }
                 look.push(entry.path());

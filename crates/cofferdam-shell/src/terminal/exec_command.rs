@@ -4,13 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use cofferdam_core::{Effects, ToolOutput, ToolSpec};
-use cofferdam_tool::{Tool, ToolContext, ToolError, ToolInput};
+use cofferdam_tool::{ProbeOutcome, Tool, ToolContext, ToolError, ToolInput};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{COMMAND_EFFECTS, CommandLine, Terminal, Watch};
-use crate::{call::json_spec, session::Session};
+use super::{CommandLine, NOBODY_KNOWS, Rejoined, Terminal, Watch};
+use crate::{call::json_spec, commands::Command, session::Session};
 
 const NAME: &str = "exec_command";
 const MIN_YIELD_MS: u64 = 250;
@@ -101,7 +101,7 @@ impl Tool for ExecCommandTool {
     }
 
     fn effects(&self, _: &ToolInput) -> Effects {
-        COMMAND_EFFECTS
+        self.terminal.effects()
     }
 
     async fn call(&self, context: &ToolContext, input: ToolInput) -> Result<ToolOutput, ToolError> {
@@ -109,21 +109,61 @@ impl Tool for ExecCommandTool {
         if arguments.cmd.trim().is_empty() {
             return Err(ToolError::InvalidInput { reason: "`cmd` is empty".into() });
         }
-        let command = CommandLine {
-            tool: NAME,
-            script: &arguments.cmd,
-            directory: arguments.workdir.as_deref(),
-            shell: arguments.shell.as_deref(),
-            is_login: arguments.login,
-            has_terminal: arguments.tty,
-        };
         let started = Instant::now();
-        let process = tokio::select! {
+        let command = tokio::select! {
             biased;
             () = context.cancel.cancelled() => return Err(ToolError::Cancelled),
-            process = self.terminal.start(command) => process?,
+            command = self.terminal.start(arguments.command(), context) => command?,
         };
-        let session = Arc::new(Session::start(process, arguments.tty, &self.terminal.options));
+        self.watch(command, &arguments, started, context).await
+    }
+
+    async fn probe(
+        &self,
+        context: &ToolContext,
+        input: &ToolInput,
+        _: &Value,
+    ) -> Result<ProbeOutcome, ToolError> {
+        let arguments: Arguments = input.decode()?;
+        let started = Instant::now();
+        Ok(match self.terminal.rejoin(&arguments.command(), context).await? {
+            Rejoined::Command(command) => {
+                ProbeOutcome::Finished(self.watch(command, &arguments, started, context).await?)
+            }
+            Rejoined::NotStarted => ProbeOutcome::NotStarted,
+            Rejoined::NobodyKnows => ProbeOutcome::Unknown { why: NOBODY_KNOWS.into() },
+        })
+    }
+
+    async fn settled(&self, context: &ToolContext) {
+        self.terminal.settled(context).await;
+    }
+}
+
+impl Arguments {
+    fn command(&self) -> CommandLine<'_> {
+        CommandLine {
+            tool: NAME,
+            script: &self.cmd,
+            directory: self.workdir.as_deref(),
+            shell: self.shell.as_deref(),
+            is_login: self.login,
+            has_terminal: self.tty,
+            place: 0,
+        }
+    }
+}
+
+impl ExecCommandTool {
+    /// Waits for a command's end, at most for its yield time, and describes what it did.
+    async fn watch(
+        &self,
+        command: Command,
+        arguments: &Arguments,
+        started: Instant,
+        context: &ToolContext,
+    ) -> Result<ToolOutput, ToolError> {
+        let session = Arc::new(Session::start(command, arguments.tty, &self.terminal.options));
         let attached = session.attach(context);
         let watch = Watch {
             tool: NAME,

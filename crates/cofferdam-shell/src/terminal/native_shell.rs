@@ -5,15 +5,16 @@ use std::{fmt::Write as _, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use cofferdam_core::{Effects, ToolOutput, ToolSpec};
 use cofferdam_sandbox::{ExecEvent, ExitStatus};
-use cofferdam_tool::{Tool, ToolContext, ToolError, ToolInput};
+use cofferdam_tool::{ProbeOutcome, Tool, ToolContext, ToolError, ToolInput};
 use futures::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
-use super::{COMMAND_EFFECTS, CommandLine, Terminal};
+use super::{CommandLine, NOBODY_KNOWS, Rejoined, Terminal};
 use crate::{
     call::{json_spec, tool_error},
+    commands::Command,
     output_buffer::{BufferLimits, OutputBuffer},
     truncate::BYTES_PER_TOKEN,
 };
@@ -77,9 +78,10 @@ impl NativeShellTool {
         Self { spec, terminal }
     }
 
+    /// Hears a command to its end, or kills it when its time is over.
     async fn run(
         &self,
-        script: &str,
+        mut command: Command,
         timeout: Duration,
         max_bytes: usize,
         context: &ToolContext,
@@ -88,26 +90,22 @@ impl NativeShellTool {
         let limits = BufferLimits::halves_of(options.max_call_bytes / 2);
         let (mut stdout, mut stderr) = (OutputBuffer::new(limits), OutputBuffer::new(limits));
         let deadline = Instant::now() + timeout;
-        let command = CommandLine {
-            tool: NAME,
-            script,
-            directory: None,
-            shell: None,
-            is_login: true,
-            has_terminal: false,
-        };
-        let mut process = self.terminal.start(command).await?;
         let exit = loop {
             let event = tokio::select! {
                 biased;
                 () = sleep_until(deadline) => break None,
-                event = process.next() => event,
+                event = command.next() => event,
             };
             let (buffer, bytes) =
                 match event.transpose().map_err(|error| tool_error(NAME, error))? {
                     Some(ExecEvent::Stdout(bytes)) => (&mut stdout, bytes),
                     Some(ExecEvent::Stderr(bytes)) => (&mut stderr, bytes),
                     Some(ExecEvent::Exited(status)) => break Some(status),
+                    Some(ExecEvent::OutputLost { stdout: of_stdout, stderr: of_stderr }) => {
+                        stdout.lose(of_stdout);
+                        stderr.lose(of_stderr);
+                        continue;
+                    }
                     Some(_) => continue,
                     None => {
                         let message = format!("{NAME} failed: the command's end was not told");
@@ -119,7 +117,7 @@ impl NativeShellTool {
                 progress.output(context.step, &bytes);
             }
         };
-        drop(process);
+        drop(command);
         Ok(Ran {
             stdout: self.bounded(stdout, max_bytes).await,
             stderr: self.bounded(stderr, max_bytes).await,
@@ -173,10 +171,60 @@ impl Tool for NativeShellTool {
     }
 
     fn effects(&self, _: &ToolInput) -> Effects {
-        COMMAND_EFFECTS
+        self.terminal.effects()
     }
 
     async fn call(&self, context: &ToolContext, input: ToolInput) -> Result<ToolOutput, ToolError> {
+        let job = self.job(&input)?;
+        self.go_on(&job, None, context).await
+    }
+
+    async fn probe(
+        &self,
+        context: &ToolContext,
+        input: &ToolInput,
+        _: &Value,
+    ) -> Result<ProbeOutcome, ToolError> {
+        let job = self.job(input)?;
+        Ok(match self.terminal.rejoin(&job.command(0), context).await? {
+            Rejoined::Command(first) => {
+                ProbeOutcome::Finished(self.go_on(&job, Some(first), context).await?)
+            }
+            Rejoined::NotStarted => ProbeOutcome::NotStarted,
+            Rejoined::NobodyKnows => ProbeOutcome::Unknown { why: NOBODY_KNOWS.into() },
+        })
+    }
+
+    async fn settled(&self, context: &ToolContext) {
+        self.terminal.settled(context).await;
+    }
+}
+
+/// What one call is to do.
+struct Job {
+    commands: Vec<String>,
+    timeout: Duration,
+    /// Bytes of output of each command.
+    max_bytes: usize,
+    max_output_length: Option<usize>,
+}
+
+impl Job {
+    fn command(&self, place: usize) -> CommandLine<'_> {
+        CommandLine {
+            tool: NAME,
+            script: &self.commands[place],
+            directory: None,
+            shell: None,
+            is_login: true,
+            has_terminal: false,
+            place,
+        }
+    }
+}
+
+impl NativeShellTool {
+    fn job(&self, input: &ToolInput) -> Result<Job, ToolError> {
         let Arguments { commands, timeout_ms, max_output_length } = input.decode()?;
         if commands.is_empty() || commands.len() > MAX_COMMANDS {
             let reason = format!("`commands` must be 1 to {MAX_COMMANDS}, not {}", commands.len());
@@ -190,19 +238,44 @@ impl Tool for NativeShellTool {
             .unwrap_or(options.default_output_tokens * BYTES_PER_TOKEN)
             .min(options.max_output_tokens * BYTES_PER_TOKEN)
             / commands.len();
+        Ok(Job { commands, timeout, max_bytes, max_output_length })
+    }
+
+    /// Runs the commands. If the first was started by an earlier harness, each that was is joined, and the rest is run.
+    async fn go_on(
+        &self,
+        job: &Job,
+        first: Option<Command>,
+        context: &ToolContext,
+    ) -> Result<ToolOutput, ToolError> {
+        let is_resumed = first.is_some();
+        let mut joined = first;
         let mut output = Vec::new();
         let mut text = String::new();
-        for script in &commands {
-            let ran = context
-                .cancel
-                .run_until_cancelled(self.run(script, timeout, max_bytes, context))
-                .await
-                .ok_or(ToolError::Cancelled)??;
-            text.push_str(&ran.describe(script, timeout));
+        for (place, script) in job.commands.iter().enumerate() {
+            let ran = async {
+                let line = job.command(place);
+                let joined = match joined.take() {
+                    Some(command) => Some(command),
+                    None if is_resumed => match self.terminal.rejoin(&line, context).await? {
+                        Rejoined::Command(command) => Some(command),
+                        _ => None,
+                    },
+                    None => None,
+                };
+                let command = match joined {
+                    Some(command) => command,
+                    None => self.terminal.start(line, context).await?,
+                };
+                self.run(command, job.timeout, job.max_bytes, context).await
+            };
+            let ran =
+                context.cancel.run_until_cancelled(ran).await.ok_or(ToolError::Cancelled)??;
+            text.push_str(&ran.describe(script, job.timeout));
             output.push(ran.structured());
         }
         let mut structured = json!({"output": output});
-        if let Some(length) = max_output_length {
+        if let Some(length) = job.max_output_length {
             structured["max_output_length"] = json!(length);
         }
         Ok(ToolOutput { structured, ..ToolOutput::text(text) })

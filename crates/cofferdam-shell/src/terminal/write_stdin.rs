@@ -4,14 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cofferdam_core::{Effects, ToolOutput, ToolSpec};
+use cofferdam_core::{EffectClass, Effects, ToolOutput, ToolSpec};
 use cofferdam_sandbox::{SandboxError, Signal};
-use cofferdam_tool::{Tool, ToolContext, ToolError, ToolInput};
+use cofferdam_tool::{ProbeOutcome, Tool, ToolContext, ToolError, ToolInput};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{COMMAND_EFFECTS, Terminal, Watch};
+use super::{Terminal, Watch};
 use crate::{
     call::{json_spec, tool_error},
     session::Session,
@@ -113,15 +113,19 @@ impl Tool for WriteStdinTool {
         &self.spec
     }
 
-    fn effects(&self, _: &ToolInput) -> Effects {
-        COMMAND_EFFECTS
+    fn effects(&self, input: &ToolInput) -> Effects {
+        let is_poll = input.decode::<Arguments>().is_ok_and(|arguments| arguments.chars.is_empty());
+        // Looking again shows what has come meanwhile; what was typed must not be typed twice.
+        let class = if is_poll { EffectClass::Idempotent } else { EffectClass::Probe };
+        Effects { class, ..self.terminal.effects() }
     }
 
     async fn call(&self, context: &ToolContext, input: ToolInput) -> Result<ToolOutput, ToolError> {
         let Arguments { session_id, chars, yield_time_ms, max_output_tokens } = input.decode()?;
         let Some(session) = self.terminal.session(session_id) else {
             return Ok(ToolOutput::error(format!(
-                "{NAME} failed: PTY session not found: {session_id}"
+                "{NAME} failed: PTY session not found: {session_id}; it has ended, or the sandbox that it ran in is gone: \
+                 start the command again if it is still needed"
             )));
         };
         let yield_ms = if chars.is_empty() {
@@ -136,7 +140,13 @@ impl Tool for WriteStdinTool {
             () = context.cancel.cancelled() => return Err(ToolError::Cancelled),
             // A command that does not read lets the write wait; the model is then shown what there is.
             () = tokio::time::sleep(Duration::from_millis(yield_ms)) => true,
-            written = write(&session, chars) => written.map_err(|error| tool_error(NAME, error))?,
+            written = write(&session, chars) => written.map_err(|error| {
+                if error.is_loss() {
+                    // It went with its sandbox, so that the next call is told that there is no such session.
+                    self.terminal.sessions.remove(session_id);
+                }
+                tool_error(NAME, error)
+            })?,
         };
         if !is_written {
             return Ok(ToolOutput::error(STDIN_CLOSED));
@@ -152,5 +162,25 @@ impl Tool for WriteStdinTool {
         let response = self.terminal.observe(watch, context).await?;
         drop(attached);
         Ok(response.into_output())
+    }
+
+    async fn probe(
+        &self,
+        _: &ToolContext,
+        input: &ToolInput,
+        _: &Value,
+    ) -> Result<ProbeOutcome, ToolError> {
+        let Arguments { session_id, .. } = input.decode()?;
+        if self.terminal.session(session_id).is_none() {
+            // There is nothing that could be typed into twice, and the call itself says so.
+            return Ok(ProbeOutcome::NotStarted);
+        }
+        let why =
+            "characters may or may not have reached the session; look at what it shows".into();
+        Ok(ProbeOutcome::Unknown { why })
+    }
+
+    async fn settled(&self, context: &ToolContext) {
+        self.terminal.settled(context).await;
     }
 }
