@@ -9,7 +9,8 @@ mod story;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cofferdam_journal::Record;
+use cofferdam_journal::{Decision, Record, RecordBody};
+use serde_json::Value;
 
 use self::story::Story;
 use crate::{
@@ -109,13 +110,13 @@ impl Judge {
     }
 }
 
-/// Looks at the end of a run. The results of the calls in `told` are that nobody knows: they may be worded differently.
+/// Looks at the end of a run, of which the model was told some things that it would not have been told without the crashes.
 #[must_use]
 pub fn at_the_end(
     expected: &Expected,
     end: &Final,
     lines: &[Line],
-    told: &BTreeSet<String>,
+    notices: &Notices,
 ) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut done: BTreeMap<(&str, &str), u32> = BTreeMap::new();
@@ -135,23 +136,27 @@ pub fn at_the_end(
     if end.output != expected.end.output {
         wrong.push(format!("the output is {:?}, not {:?}", end.output, expected.end.output));
     }
-    let (items, wanted) = (&end.conversation, &expected.end.conversation);
+    let is_notice = |item: &&Value| notices.older_workspace && item["role"] == "developer";
+    let items: Vec<_> = end.conversation.iter().filter(|item| !is_notice(item)).collect();
+    let wanted = &expected.end.conversation;
     if items.len() != wanted.len() {
         wrong.push(format!(
             "the conversation has {} items, not {}: {}",
             items.len(),
             wanted.len(),
-            serde_json::to_string(items).unwrap_or_default()
+            serde_json::to_string(&items).unwrap_or_default()
         ));
     }
     for (at, (item, wanted)) in items.iter().zip(wanted).enumerate() {
-        let is_told = item["type"] == "tool_result"
-            && item["call_id"].as_str().is_some_and(|call| told.contains(call));
-        if item != wanted && !is_told {
+        let is_told = |call: &str| notices.older_workspace || notices.unknown.contains(call);
+        let may_differ = item["type"] == "tool_result"
+            && item["call_id"] == wanted["call_id"]
+            && item["call_id"].as_str().is_some_and(is_told);
+        if *item != wanted && !may_differ {
             wrong.push(format!("item {at} of the conversation is {item}, not {wanted}"));
         }
     }
-    if end.workspace != expected.end.workspace {
+    if end.workspace != expected.end.workspace && !notices.older_workspace {
         wrong.push(format!(
             "the workspace is {:?}, not {:?}",
             end.workspace, expected.end.workspace
@@ -160,10 +165,27 @@ pub fn at_the_end(
     wrong
 }
 
-/// Returns the calls of which the model was told that their outcome is unknown, by its names for them.
-#[must_use]
-pub fn told(records: &[Record]) -> BTreeSet<String> {
-    Story::read(records).told
+/// What the model was told that it would not have been told without the crashes, because somebody decided so.
+#[derive(Debug, Clone, Default)]
+pub struct Notices {
+    /// Calls of which it was told that their outcome is unknown, by its own names for them.
+    pub unknown: BTreeSet<String>,
+    /// Whether it was told that the workspace is older than the conversation: what commands say from then on is what they find.
+    pub older_workspace: bool,
+}
+
+impl Notices {
+    /// Reads them off a journal.
+    #[must_use]
+    pub fn of(records: &[Record]) -> Self {
+        let accepted = |record: &Record| {
+            matches!(
+                record.body,
+                RecordBody::DecisionGiven { decision: Decision::AcceptWorkspace, .. }
+            )
+        };
+        Self { unknown: Story::read(records).told, older_workspace: records.iter().any(accepted) }
+    }
 }
 
 #[cfg(test)]

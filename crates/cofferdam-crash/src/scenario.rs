@@ -6,7 +6,7 @@ use crate::{
     defect::Defect,
     drive,
     ending::{Ending, Final, State},
-    judge::{self, Expected, Judge},
+    judge::{self, Expected, Judge, Notices},
     ledger::{Deed, Ledger, Line},
     process::{Blow, End, Process},
     tools::names,
@@ -19,6 +19,9 @@ use cofferdam_journal::{Decision, PauseReason};
 
 /// Processes of one scenario at most; one that needs more goes round in circles.
 const MAX_PROCESSES: u32 = 40;
+
+/// What is in doubt if the workspace is older than what was done outside of it.
+pub const WORKSPACE: &str = "workspace";
 
 /// A run to be disturbed.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +41,7 @@ pub struct Scenario<'a> {
 pub struct Outcome {
     /// What killed its processes, in order.
     pub blows: Vec<Blow>,
-    /// Steps that the run reported as of unknown outcome, with the number of blows by then.
+    /// What the run reported as unknown, a step or the [`WORKSPACE`], with the number of blows by then.
     pub ambiguous: Vec<(usize, String)>,
     /// What must not be.
     pub wrong: Vec<String>,
@@ -99,7 +102,7 @@ impl Scenario<'_> {
                         }
                         State::Finished(end) => {
                             if let Some(expected) = expected {
-                                let told = judge::told(&records);
+                                let told = Notices::of(&records);
                                 let lines = &outcome.lines;
                                 outcome
                                     .wrong
@@ -145,6 +148,10 @@ impl Outcome {
                 self.ambiguous.push((self.blows.len(), step));
                 let decision = if happened { Decision::TellModel } else { Decision::RunAgain };
                 Some((Some(of), decision))
+            }
+            PauseReason::Workspace { .. } => {
+                self.ambiguous.push((self.blows.len(), WORKSPACE.to_owned()));
+                Some((None, Decision::AcceptWorkspace))
             }
             other => {
                 self.wrong.push(format!("the run waits for {other}"));

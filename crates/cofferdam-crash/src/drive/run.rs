@@ -6,9 +6,7 @@ use anyhow::Result;
 use async_trait::async_trait;
 use cofferdam::{DefaultStacks, StackLimits, SystemClock, SystemEntropy};
 use cofferdam_core::Item;
-use cofferdam_harness::{
-    Harness, HarnessParts, ResumeRequest, RunError, RunRequest,
-};
+use cofferdam_harness::{Harness, HarnessParts, ResumeRequest, RunError, RunRequest};
 use cofferdam_journal::{ApprovalVerdict, PauseReason, RunOutcome};
 use cofferdam_layers::{Approval, Approver, AuditEvent, AuditSink};
 use cofferdam_policy::{Rule, RulePolicy, Verdict};
@@ -32,10 +30,7 @@ pub(super) enum Begin {
 }
 
 /// Puts a harness without a sandbox together.
-pub(super) fn harness(
-    drive: &Drive,
-    parts: &Parts,
-) -> Result<Harness> {
+pub(super) fn harness(drive: &Drive, parts: &Parts) -> Result<Harness> {
     let tools = parts.tools.iter().map(|tool| Arc::new(tool.clone()) as Arc<dyn Tool>);
     let tools = ToolSet::new(tools)?;
     let entropy = Arc::new(SystemEntropy);

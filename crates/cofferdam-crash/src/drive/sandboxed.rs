@@ -50,7 +50,7 @@ fn agent(drive: &Drive, parts: &Parts) -> Result<Agent> {
     let objects = faulty::objects(Arc::new(DurableLocal::open(&objects)?), drive.defect);
     let objects = Arc::new(CrashingObjectStore::new(objects, Arc::clone(&parts.points)));
     let backend = CrashingBackend::new(
-        Arc::new(LinuxBackend::new()),
+        Arc::new(LinuxBackend::new().with_state_directory(drive.place.join("sandboxes"))),
         drive.world.linger(),
         Arc::clone(&parts.points),
     );

@@ -3,7 +3,7 @@
 use cofferdam_core::{Effects, Item, RunId, StepId, Timestamp, ToolOutput, Usage};
 use cofferdam_journal::{ApprovalVerdict, Entry, Record, RecordBody, Seq};
 
-use super::{Expected, Judge, at_the_end};
+use super::{Expected, Judge, Notices, at_the_end};
 use crate::{
     ending::Final,
     ledger::{Deed, Line},
@@ -162,8 +162,9 @@ fn an_end_is_that_of_the_undisturbed_run() {
     };
     let expected = Expected::of(end("paid"), &[effect(1, "pay"), effect(2, "set")]);
     let check = |end: &Final, lines: &[Line], told: &[&str], expect: &str| {
-        let told = told.iter().map(|&call| call.to_owned()).collect();
-        assert_eq!(at_the_end(&expected, end, lines, &told).join("; "), expect);
+        let unknown = told.iter().map(|&call| call.to_owned()).collect();
+        let notices = Notices { unknown, older_workspace: false };
+        assert_eq!(at_the_end(&expected, end, lines, &notices).join("; "), expect);
     };
     let (pay, set) = (effect(1, "pay"), effect(2, "set"));
     check(&end("paid"), &[pay.clone(), set.clone()], &[], "");
@@ -200,4 +201,12 @@ fn an_end_is_that_of_the_undisturbed_run() {
         &[],
         "the output is \"\", not \"done\"; the workspace is {}, not {\"lines\": \"file 644: one\"}",
     );
+    // Somebody decided to go on with an older workspace, and the model was told.
+    let notice = serde_json::json!({"type": "message", "role": "developer"});
+    let mut older = end("gone");
+    older.workspace.clear();
+    older.conversation.insert(0, notice);
+    let notices = Notices { older_workspace: true, ..Notices::default() };
+    assert_eq!(at_the_end(&expected, &older, &lines, &notices), [""; 0]);
+    assert_ne!(at_the_end(&expected, &older, &lines, &Notices::default()), [""; 0]);
 }
