@@ -166,3 +166,13 @@ pub fn records(place: &Path) -> Result<Vec<Record>> {
         Ok(journal.read(&scenario::run(), Seq(1)).try_collect().await?)
     })
 }
+
+/// Removes the sandboxes of a scenario that wait for a process that will not come, and returns how many there were.
+///
+/// # Errors
+///
+/// If they cannot be listed or removed.
+pub fn sweep(place: &Path) -> Result<usize> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(sandboxed::sweep(place))
+}

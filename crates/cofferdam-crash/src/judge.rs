@@ -10,7 +10,6 @@ mod story;
 use std::collections::{BTreeMap, BTreeSet};
 
 use cofferdam_journal::{Decision, Record, RecordBody};
-use serde_json::Value;
 
 use self::story::Story;
 use crate::{
@@ -136,27 +135,29 @@ pub fn at_the_end(
     if end.output != expected.end.output {
         wrong.push(format!("the output is {:?}, not {:?}", end.output, expected.end.output));
     }
-    let is_notice = |item: &&Value| notices.older_workspace && item["role"] == "developer";
-    let items: Vec<_> = end.conversation.iter().filter(|item| !is_notice(item)).collect();
-    let wanted = &expected.end.conversation;
+    if notices.older_workspace {
+        // The model went on from another workspace and was told so: what it found there, and said of it, is its own.
+        return wrong;
+    }
+    let (items, wanted) = (&end.conversation, &expected.end.conversation);
     if items.len() != wanted.len() {
         wrong.push(format!(
             "the conversation has {} items, not {}: {}",
             items.len(),
             wanted.len(),
-            serde_json::to_string(&items).unwrap_or_default()
+            serde_json::to_string(items).unwrap_or_default()
         ));
     }
     for (at, (item, wanted)) in items.iter().zip(wanted).enumerate() {
-        let is_told = |call: &str| notices.older_workspace || notices.unknown.contains(call);
+        let is_told = |call: &str| notices.unknown.contains(call);
         let may_differ = item["type"] == "tool_result"
             && item["call_id"] == wanted["call_id"]
             && item["call_id"].as_str().is_some_and(is_told);
-        if *item != wanted && !may_differ {
+        if item != wanted && !may_differ {
             wrong.push(format!("item {at} of the conversation is {item}, not {wanted}"));
         }
     }
-    if end.workspace != expected.end.workspace && !notices.older_workspace {
+    if end.workspace != expected.end.workspace {
         wrong.push(format!(
             "the workspace is {:?}, not {:?}",
             end.workspace, expected.end.workspace

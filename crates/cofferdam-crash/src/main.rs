@@ -92,6 +92,10 @@ fn report(suite: &Suite<'_>, summary: &Summary) -> bool {
         summary.unvisited.len(),
         summary.left
     );
+    println!(
+        "{} sandboxes were left alone by their process, found by a list, and removed",
+        summary.orphans
+    );
     if summary.left == 0 {
         for (world, point) in &summary.unvisited {
             println!("not struck: {point} in {world}");

@@ -53,6 +53,8 @@ pub struct Outcome {
     pub end: Option<Final>,
     /// The ledger.
     pub lines: Vec<Line>,
+    /// Sandboxes that nobody had gone on with at the end, and that were removed.
+    pub orphans: usize,
 }
 
 impl Scenario<'_> {
@@ -67,7 +69,19 @@ impl Scenario<'_> {
         mut next: impl FnMut(u32) -> Option<Blow>,
     ) -> Result<Outcome> {
         let place = tempfile::Builder::new().prefix("scenario-").tempdir_in(self.places)?;
-        let place = place.path();
+        let mut outcome = self.play_in(place.path(), expected, &mut next)?;
+        if self.world == World::Lingering {
+            outcome.orphans = drive::sweep(place.path())?;
+        }
+        Ok(outcome)
+    }
+
+    fn play_in(
+        &self,
+        place: &Path,
+        expected: Option<&Expected>,
+        next: &mut impl FnMut(u32) -> Option<Blow>,
+    ) -> Result<Outcome> {
         let mut outcome = Outcome::default();
         let mut judge = Judge::default();
         let (mut calm, mut decision) = (false, None);

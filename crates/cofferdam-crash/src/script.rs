@@ -62,7 +62,10 @@ const INSIDE: &str = r#"
       - { call: book, arguments: { what: a seat by the door } }
 "#;
 
+/// The last answer. It comes once more if the model is told that its workspace is older than it knows, at the very end.
 const END: &str = "
+  - items:
+      - message: the accounts are in order
   - items:
       - message: the accounts are in order
 ";
@@ -83,7 +86,7 @@ mod tests {
 
     #[test]
     fn the_scripts_are_well_formed() {
-        assert_eq!(model(World::Bare).unwrap().turns(), 8);
-        assert_eq!(model(World::Sealed).unwrap().turns(), 12);
+        assert_eq!(model(World::Bare).unwrap().turns(), 9);
+        assert_eq!(model(World::Sealed).unwrap().turns(), 13);
     }
 }

@@ -61,6 +61,8 @@ pub struct Summary {
     pub scenarios: u64,
     /// What did not hold.
     pub failures: Vec<Failure>,
+    /// Sandboxes that nobody had gone on with, since the process that made them died before it wrote that down.
+    pub orphans: usize,
     /// Points that are known and at which no process was killed.
     pub unvisited: Vec<(World, String)>,
     /// How many points are known.
@@ -198,6 +200,7 @@ impl Shared {
         self.plan.learn(world, &outcome);
         self.summary.table.add(&outcome);
         self.summary.scenarios += 1;
+        self.summary.orphans += outcome.orphans;
         for blow in &outcome.blows {
             *self.struck.entry((world, blow.name().to_owned())).or_default() += 1;
         }

@@ -1,6 +1,6 @@
 //! A run in a sandbox, through the facade: as a program runs and resumes one that is kept.
 
-use std::{fs, sync::Arc};
+use std::{fs, path::Path, sync::Arc};
 
 use anyhow::Result;
 use cofferdam::{
@@ -8,6 +8,7 @@ use cofferdam::{
     manifest::{Entry, Manifest, ToolName},
     snapshot::DurableLocal,
 };
+use cofferdam_sandbox::SandboxBackend;
 use cofferdam_sandbox_linux::LinuxBackend;
 
 use super::{Drive, Parts, is_new, run, workspace};
@@ -44,13 +45,27 @@ async fn finish(session: Session, state: State) -> Result<State> {
     Ok(State::Finished(end))
 }
 
+fn backend(place: &Path) -> LinuxBackend {
+    LinuxBackend::new().with_state_directory(place.join("sandboxes"))
+}
+
+/// Removes the sandboxes that wait for a process that will not come, and returns how many there were.
+pub(super) async fn sweep(place: &Path) -> Result<usize> {
+    let backend = backend(place);
+    let left = backend.list().await?;
+    for sandbox in &left {
+        backend.remove(&sandbox.id).await?;
+    }
+    Ok(left.len())
+}
+
 fn agent(drive: &Drive, parts: &Parts) -> Result<Agent> {
     let objects = drive.place.join("objects");
     fs::create_dir_all(&objects)?;
     let objects = faulty::objects(Arc::new(DurableLocal::open(&objects)?), drive.defect);
     let objects = Arc::new(CrashingObjectStore::new(objects, Arc::clone(&parts.points)));
     let backend = CrashingBackend::new(
-        Arc::new(LinuxBackend::new().with_state_directory(drive.place.join("sandboxes"))),
+        Arc::new(backend(&drive.place)),
         drive.world.linger(),
         Arc::clone(&parts.points),
     );

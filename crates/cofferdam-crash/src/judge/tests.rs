@@ -202,10 +202,9 @@ fn an_end_is_that_of_the_undisturbed_run() {
         "the output is \"\", not \"done\"; the workspace is {}, not {\"lines\": \"file 644: one\"}",
     );
     // Somebody decided to go on with an older workspace, and the model was told.
-    let notice = serde_json::json!({"type": "message", "role": "developer"});
     let mut older = end("gone");
     older.workspace.clear();
-    older.conversation.insert(0, notice);
+    older.conversation.insert(0, serde_json::json!({"type": "message", "role": "developer"}));
     let notices = Notices { older_workspace: true, ..Notices::default() };
     assert_eq!(at_the_end(&expected, &older, &lines, &notices), [""; 0]);
     assert_ne!(at_the_end(&expected, &older, &lines, &Notices::default()), [""; 0]);
