@@ -176,3 +176,14 @@ pub fn sweep(place: &Path) -> Result<usize> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(sandboxed::sweep(place))
 }
+
+/// Makes a sandbox as a run in this world would have, and closes it.
+///
+/// # Errors
+///
+/// Why it cannot be made.
+pub fn try_sandbox(world: World) -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(sandboxed::try_sandbox(place.path(), world.linger()))
+}

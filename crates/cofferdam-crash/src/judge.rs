@@ -135,7 +135,7 @@ pub fn at_the_end(
     if end.output != expected.end.output {
         wrong.push(format!("the output is {:?}, not {:?}", end.output, expected.end.output));
     }
-    if notices.older_workspace {
+    if notices.other_workspace {
         // The model went on from another workspace and was told so: what it found there, and said of it, is its own.
         return wrong;
     }
@@ -171,8 +171,8 @@ pub fn at_the_end(
 pub struct Notices {
     /// Calls of which it was told that their outcome is unknown, by its own names for them.
     pub unknown: BTreeSet<String>,
-    /// Whether it was told that the workspace is older than the conversation: what commands say from then on is what they find.
-    pub older_workspace: bool,
+    /// Whether it was told that the workspace is another than it knows, older or patched in part.
+    pub other_workspace: bool,
 }
 
 impl Notices {
@@ -185,7 +185,7 @@ impl Notices {
                 RecordBody::DecisionGiven { decision: Decision::AcceptWorkspace, .. }
             )
         };
-        Self { unknown: Story::read(records).told, older_workspace: records.iter().any(accepted) }
+        Self { unknown: Story::read(records).told, other_workspace: records.iter().any(accepted) }
     }
 }
 

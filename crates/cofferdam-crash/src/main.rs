@@ -92,6 +92,9 @@ fn report(suite: &Suite<'_>, summary: &Summary) -> bool {
         summary.unvisited.len(),
         summary.left
     );
+    for (what, times) in &summary.reported {
+        println!("reported as unknown {times} times: {what}");
+    }
     println!(
         "{} sandboxes were left alone by their process, found by a list, and removed",
         summary.orphans
@@ -144,8 +147,8 @@ fn again(words: &[String]) -> Result<bool> {
         defect,
     };
     let outcome = suite.again(world, &blows)?;
-    for (blows, step) in &outcome.ambiguous {
-        println!("after {blows} crashes the outcome of step {step} was reported as unknown");
+    for (blows, what) in &outcome.ambiguous {
+        println!("after {blows} crashes it was reported as unknown what became of: {what}");
     }
     for wrong in &outcome.wrong {
         println!("FAILED {world}: {wrong}");

@@ -81,15 +81,13 @@ impl Plan {
 
     /// Returns the next scenario; `None` if there is no world.
     pub fn open(&mut self) -> Option<Opening> {
-        // The world with the most left, and in turn when nothing is.
-        let most = self.order.iter().copied().max_by_key(|world| self.worlds[world].queue.len());
-        let world = match most {
-            Some(world) if !self.worlds[&world].queue.is_empty() => world,
-            _ => {
-                self.turn += 1;
-                *self.order.get(self.turn % self.order.len().max(1))?
-            }
-        };
+        // In turn, those in which there is something left before the others.
+        let count = self.order.len().max(1);
+        let in_turn: Vec<_> =
+            (1..=count).filter_map(|next| self.order.get((self.turn + next) % count)).collect();
+        let is_left = |world: &&World| !self.worlds[world].queue.is_empty();
+        let world = **in_turn.iter().find(|world| is_left(world)).or(in_turn.first())?;
+        self.turn = self.order.iter().position(|it| *it == world)?;
         let is_random = self.random.below(ONE_IN_RANDOM) == 0;
         let known = self.worlds.get_mut(&world)?;
         let queued = if is_random { None } else { known.queue.pop() };

@@ -41,7 +41,7 @@ pub struct Scenario<'a> {
 pub struct Outcome {
     /// What killed its processes, in order.
     pub blows: Vec<Blow>,
-    /// What the run reported as unknown, a step or the [`WORKSPACE`], with the number of blows by then.
+    /// What the run reported as unknown, the tool of a call or the [`WORKSPACE`], with the number of blows by then.
     pub ambiguous: Vec<(usize, String)>,
     /// What must not be.
     pub wrong: Vec<String>,
@@ -150,16 +150,17 @@ impl Outcome {
     fn decide(&mut self, reason: &PauseReason) -> Option<Decided> {
         match reason {
             PauseReason::Decision { step, tool, why } => {
-                let known = names::SEND != tool;
-                if known {
+                // A patch that was carried out in part is named as such; anything else can be found out.
+                if ![names::SEND, names::APPLY_PATCH].contains(&tool.as_str()) {
                     self.wrong.push(format!("what became of step {step} can be known: {why}"));
                 }
+                let in_part = tool == names::APPLY_PATCH;
                 let (of, step) = (*step, step.to_string());
-                let happened = self
-                    .lines
-                    .iter()
-                    .any(|line| matches!(&line.deed, Deed::Effect { step: it, .. } if *it == step));
-                self.ambiguous.push((self.blows.len(), step));
+                let happened = in_part
+                    || self.lines.iter().any(
+                        |line| matches!(&line.deed, Deed::Effect { step: it, .. } if *it == step),
+                    );
+                self.ambiguous.push((self.blows.len(), tool.clone()));
                 let decision = if happened { Decision::TellModel } else { Decision::RunAgain };
                 Some((Some(of), decision))
             }

@@ -61,6 +61,8 @@ pub struct Summary {
     pub scenarios: u64,
     /// What did not hold.
     pub failures: Vec<Failure>,
+    /// What was reported as unknown, and how often: tools, and the workspace.
+    pub reported: BTreeMap<String, u64>,
     /// Sandboxes that nobody had gone on with, since the process that made them died before it wrote that down.
     pub orphans: usize,
     /// Points that are known and at which no process was killed.
@@ -201,6 +203,9 @@ impl Shared {
         self.summary.table.add(&outcome);
         self.summary.scenarios += 1;
         self.summary.orphans += outcome.orphans;
+        for (_, what) in &outcome.ambiguous {
+            *self.summary.reported.entry(what.clone()).or_default() += 1;
+        }
         for blow in &outcome.blows {
             *self.struck.entry((world, blow.name().to_owned())).or_default() += 1;
         }

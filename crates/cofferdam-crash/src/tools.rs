@@ -45,6 +45,8 @@ pub mod names {
     pub const BOOK: &str = "book";
     /// Is done each time, and nobody can be asked.
     pub const SEND: &str = "send";
+    /// The product's own: changes the workspace, all of it or nothing, unless its process dies.
+    pub const APPLY_PATCH: &str = "apply_patch";
     /// Fails, and changes nothing.
     pub const BREAK: &str = "break";
 }

@@ -5,6 +5,8 @@ use std::{fmt, str::FromStr, time::Duration};
 use anyhow::bail;
 use serde::{Deserialize, Serialize};
 
+use crate::drive;
+
 /// What a run works in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -27,13 +29,15 @@ impl World {
         self != Self::Bare
     }
 
-    /// Returns why runs cannot work in it here, if they cannot.
+    /// Returns why runs cannot work in it here, if they cannot. Tries it.
     #[must_use]
     pub fn missing(self) -> Option<String> {
-        match self {
-            Self::Bare => None,
-            Self::Sealed | Self::Lingering => None,
+        if !self.has_sandbox() {
+            return None;
         }
+        drive::try_sandbox(self)
+            .err()
+            .map(|error| format!("no sandbox can be made here: {error:#}"))
     }
 
     /// Returns how long its sandboxes outlive their process.

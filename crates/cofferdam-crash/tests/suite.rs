@@ -11,6 +11,7 @@ use cofferdam_crash::{
     suite::{Suite, Summary},
     world::World,
 };
+use cofferdam_testkit::skip;
 
 const CRASHES: u64 = 30;
 
@@ -38,8 +39,29 @@ fn play(worlds: &[World]) {
 }
 
 #[test]
-fn a_run_whose_process_dies_goes_on() {
+fn a_run_without_a_sandbox_goes_on() {
     play(&[World::Bare]);
+}
+
+#[test]
+fn a_run_whose_sandbox_dies_with_it_goes_on() {
+    in_a_sandbox("a_run_whose_sandbox_dies_with_it_goes_on", World::Sealed, || {
+        play(&[World::Sealed]);
+    });
+}
+
+#[test]
+fn a_run_whose_sandbox_lives_on_goes_on() {
+    in_a_sandbox("a_run_whose_sandbox_lives_on_goes_on", World::Lingering, || {
+        play(&[World::Lingering]);
+    });
+}
+
+fn in_a_sandbox(name: &str, world: World, test: impl FnOnce()) {
+    match world.missing() {
+        Some(why) => skip(name, &why),
+        None => test(),
+    }
 }
 
 /// Plays one scenario with a defect in it, and then the same one without.
@@ -104,6 +126,14 @@ fn a_call_of_unknown_outcome_is_reported_and_not_repeated() {
         let outcome = suite(&[World::Bare], None).again(World::Bare, &[blow.parse().unwrap()]);
         let outcome = outcome.unwrap();
         assert_eq!(outcome.wrong, [""; 0]);
-        assert_eq!(outcome.ambiguous, [(1, "5.0".to_owned())]);
+        assert_eq!(outcome.ambiguous, [(1, "send".to_owned())]);
     }
+}
+
+#[test]
+fn an_object_store_that_acknowledges_early_is_noticed() {
+    in_a_sandbox("an_object_store_that_acknowledges_early_is_noticed", World::Sealed, || {
+        let blow = "sandbox.exec.after#1";
+        check(Defect::EarlyObjects, World::Sealed, blow, "there is no checkpoint");
+    });
 }

@@ -1,6 +1,6 @@
 //! A run in a sandbox, through the facade: as a program runs and resumes one that is kept.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Result;
 use cofferdam::{
@@ -8,7 +8,7 @@ use cofferdam::{
     manifest::{Entry, Manifest, ToolName},
     snapshot::DurableLocal,
 };
-use cofferdam_sandbox::SandboxBackend;
+use cofferdam_sandbox::{SandboxBackend, SandboxSpec};
 use cofferdam_sandbox_linux::LinuxBackend;
 
 use super::{Drive, Parts, is_new, run, workspace};
@@ -57,6 +57,12 @@ pub(super) async fn sweep(place: &Path) -> Result<usize> {
         backend.remove(&sandbox.id).await?;
     }
     Ok(left.len())
+}
+
+/// Makes a sandbox and closes it.
+pub(super) async fn try_sandbox(place: &Path, linger: Duration) -> Result<()> {
+    let spec = SandboxSpec { linger, ..SandboxSpec::default() };
+    Ok(backend(place).create(&spec).await?.close().await?)
 }
 
 fn agent(drive: &Drive, parts: &Parts) -> Result<Agent> {

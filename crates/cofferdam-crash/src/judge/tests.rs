@@ -163,7 +163,7 @@ fn an_end_is_that_of_the_undisturbed_run() {
     let expected = Expected::of(end("paid"), &[effect(1, "pay"), effect(2, "set")]);
     let check = |end: &Final, lines: &[Line], told: &[&str], expect: &str| {
         let unknown = told.iter().map(|&call| call.to_owned()).collect();
-        let notices = Notices { unknown, older_workspace: false };
+        let notices = Notices { unknown, other_workspace: false };
         assert_eq!(at_the_end(&expected, end, lines, &notices).join("; "), expect);
     };
     let (pay, set) = (effect(1, "pay"), effect(2, "set"));
@@ -205,7 +205,7 @@ fn an_end_is_that_of_the_undisturbed_run() {
     let mut older = end("gone");
     older.workspace.clear();
     older.conversation.insert(0, serde_json::json!({"type": "message", "role": "developer"}));
-    let notices = Notices { older_workspace: true, ..Notices::default() };
+    let notices = Notices { other_workspace: true, ..Notices::default() };
     assert_eq!(at_the_end(&expected, &older, &lines, &notices), [""; 0]);
     assert_ne!(at_the_end(&expected, &older, &lines, &Notices::default()), [""; 0]);
 }
