@@ -1,7 +1,7 @@
 //! [`WorkspaceError`]: why a workspace cannot be kept or brought back, sorted by what the caller can do next.
 
 use cofferdam_sandbox::SandboxError;
-use cofferdam_snapshot::{SnapshotError, SnapshotId, TargetError, Totals};
+use cofferdam_snapshot::{BaseError, SnapshotError, SnapshotId, TargetError};
 
 use crate::CheckpointError;
 
@@ -24,16 +24,25 @@ pub enum WorkspaceError {
         #[source]
         source: TargetError,
     },
-    /// What was restored is not what was kept; the sandbox it was for is closed. Restore another checkpoint, and look at the
-    /// host.
-    #[error("{snapshot} holds {expected:?}, and what was restored from it has {found:?}")]
-    Mismatch {
+    /// The directory that a workspace begins with could not be made: its error tells.
+    #[error("no directory of this host could be made of {snapshot}")]
+    Base {
         /// The snapshot.
         snapshot: SnapshotId,
-        /// What it holds.
-        expected: Totals,
-        /// What was found in the workspace.
-        found: Totals,
+        /// Why.
+        #[source]
+        source: BaseError,
+    },
+    /// A directory of this host cannot be used: look at its permissions and its room.
+    #[error("could not {operation} {}", .path.display())]
+    Host {
+        /// What was tried.
+        operation: &'static str,
+        /// The directory.
+        path: std::path::PathBuf,
+        /// Why it failed.
+        #[source]
+        source: std::io::Error,
     },
     /// The store of checkpoints failed: its error tells.
     #[error("the checkpoint failed")]
@@ -70,10 +79,13 @@ impl WorkspaceError {
         };
         match self {
             Self::Snapshot(error) => damaged(error),
-            Self::Restore { source: TargetError::Snapshot(error), .. } => damaged(error),
-            Self::Restore { source: TargetError::Refused { .. }, .. } | Self::Mismatch { .. } => {
-                true
-            }
+            Self::Restore { source, .. }
+            | Self::Base { source: BaseError::Restore(source), .. } => match source {
+                TargetError::Snapshot(error) => damaged(error),
+                TargetError::Refused { .. } | TargetError::Incomplete { .. } => true,
+                _ => false,
+            },
+            Self::Base { source: BaseError::Snapshot(error), .. } => damaged(error),
             Self::Checkpoint(error) => {
                 matches!(error, CheckpointError::Corrupt { .. } | CheckpointError::NotFound { .. })
             }

@@ -1,18 +1,29 @@
 //! [`Workspaces`]: makes sandboxes of snapshots and snapshots of sandboxes, by the best way that a backend has.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use cofferdam_core::{RunId, WorkspacePath};
-use cofferdam_sandbox::{Sandbox, SandboxBackend, SandboxError, SandboxSpec};
-use cofferdam_snapshot::{
-    Lineage, Parent, Receipt, SnapshotError, SnapshotId, SnapshotOptions, SnapshotStore, Source,
+use cofferdam_sandbox::{
+    HostLayerKind, Sandbox, SandboxBackend, SandboxError, SandboxSpec, WorkspaceBase,
+    freezer::DEFAULT_FREEZE,
 };
-use futures::TryStreamExt;
+use cofferdam_snapshot::{
+    Base, BaseCache, DirectoryOptions, DirectorySource, Lineage, Parent, Receipt, SnapshotError,
+    SnapshotId, SnapshotOptions, SnapshotStore, Source, TreePath,
+};
 use serde_json::Value;
 
 use crate::{
     CheckpointId, CheckpointStore, SandboxHandle, SandboxSource, SandboxTarget, ScanMemory,
-    WorkspaceError,
+    WorkspaceError, stands_still::StandsStill,
 };
 
 /// What sandboxes of one kind are made of, and where their workspaces are kept.
@@ -28,6 +39,18 @@ pub struct WorkspacesParts {
     pub exclude: Vec<WorkspacePath>,
     /// How long a sandbox outlives the process that made it, where the backend can do that. Ten minutes are usual.
     pub linger: Duration,
+    /// What this host keeps of workspaces that can be made anew; `None` for a host that keeps nothing.
+    pub host: Option<HostWorkspaces>,
+}
+
+/// What a host keeps of workspaces to be faster the next time. Nothing is lost with it.
+#[derive(Debug, Clone)]
+pub struct HostWorkspaces {
+    /// Directories that workspaces begin with.
+    pub bases: BaseCache,
+    /// A directory for what was seen of each sandbox's files at its last snapshot, and for what is being made; on the file
+    /// system of the bases.
+    pub scratch: PathBuf,
 }
 
 /// Makes sandboxes of snapshots and snapshots of sandboxes. Cheap to clone.
@@ -41,6 +64,9 @@ pub struct Workspaces {
 pub struct LiveWorkspace {
     sandbox: Arc<dyn Sandbox>,
     base: Option<SnapshotId>,
+    /// Keeps the directory that the workspace begins with.
+    #[expect(dead_code, reason = "it is held, not read")]
+    lease: Option<Base>,
     start: Option<SnapshotId>,
     newest: Option<SnapshotId>,
     memory: Arc<ScanMemory>,
@@ -48,7 +74,7 @@ pub struct LiveWorkspace {
 
 impl LiveWorkspace {
     fn new(sandbox: Arc<dyn Sandbox>, base: Option<SnapshotId>, start: Option<SnapshotId>) -> Self {
-        Self { sandbox, base, start, newest: None, memory: Arc::default() }
+        Self { sandbox, base, lease: None, start, newest: None, memory: Arc::default() }
     }
 
     /// Returns the sandbox.
@@ -115,8 +141,53 @@ impl Workspaces {
     ///
     /// If the future is dropped, the half-made sandbox is torn down.
     pub async fn create(&self) -> Result<LiveWorkspace, WorkspaceError> {
-        let sandbox = self.parts.backend.create(&self.spec().await?).await?;
-        Ok(LiveWorkspace::new(sandbox, None, None))
+        let (spec, _) = self.spec().await?;
+        Ok(LiveWorkspace::new(self.parts.backend.create(&spec).await?, None, None))
+    }
+
+    /// Returns a name for a directory that a workspace can be made in before there is a sandbox, if sandboxes can begin with
+    /// one here. Nothing is there yet. Give it to [`Workspaces::begin_from`], which removes it.
+    ///
+    /// # Errors
+    ///
+    /// [`WorkspaceError::Sandbox`] if the backend cannot be asked.
+    pub async fn fresh_directory(&self, run: &RunId) -> Result<Option<PathBuf>, WorkspaceError> {
+        let (_, can_begin) = self.spec().await?;
+        let Some(host) = self.parts.host.as_ref().filter(|_| can_begin) else { return Ok(None) };
+        make_directory(&host.scratch)?;
+        let fresh = host.scratch.join(format!("filling-{run}"));
+        // A process that died meanwhile may have left it.
+        remove_directory(fresh.clone()).await?;
+        Ok(Some(fresh))
+    }
+
+    /// Makes a sandbox whose workspace begins with what is in a directory, takes that as the run's first snapshot, and removes
+    /// the directory. What a later snapshot costs is what was changed since.
+    ///
+    /// Nothing in the directory may change meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`WorkspaceError`]; no sandbox is left then.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Workspaces::open`]; the directory may be left.
+    pub async fn begin_from(
+        &self,
+        directory: PathBuf,
+        run: &RunId,
+    ) -> Result<LiveWorkspace, WorkspaceError> {
+        let lineage = start_of(run)?;
+        let options = DirectoryOptions {
+            exclude: self.excluded(),
+            frozen: true,
+            ..DirectoryOptions::default()
+        };
+        let source = DirectorySource::open(&directory, options).map_err(SnapshotError::from)?;
+        let receipt = self.take(&lineage, Parent::Newest, &source).await?;
+        remove_directory(directory).await?;
+        self.open(&receipt.snapshot).await
     }
 
     /// Takes the snapshot that a filled workspace is at the beginning of a run, so that it can be brought back as it was. It is in
@@ -134,7 +205,7 @@ impl Workspaces {
         filled: LiveWorkspace,
         run: &RunId,
     ) -> Result<LiveWorkspace, WorkspaceError> {
-        let lineage = format!("{run}-start").parse::<Lineage>().map_err(SnapshotError::from)?;
+        let lineage = start_of(run)?;
         // A process that died before the run began may have left one.
         let receipt = self.snapshot(&filled, &lineage, Parent::Newest).await?;
         let start = Some(receipt.snapshot);
@@ -151,19 +222,50 @@ impl Workspaces {
     ///
     /// If the future is dropped, the sandbox is closed in the background.
     pub async fn open(&self, snapshot: &SnapshotId) -> Result<LiveWorkspace, WorkspaceError> {
+        let live = match self.open_on_a_base(snapshot).await? {
+            Some(live) => live,
+            None => self.open_and_fill(snapshot).await?,
+        };
+        let start = Some(snapshot.clone());
+        Ok(LiveWorkspace { newest: start.clone(), start, ..live })
+    }
+
+    /// Makes a sandbox that begins with a directory of this host; `None` if none can here.
+    async fn open_on_a_base(
+        &self,
+        snapshot: &SnapshotId,
+    ) -> Result<Option<LiveWorkspace>, WorkspaceError> {
+        let (spec, can_begin) = self.spec().await?;
+        let Some(host) = self.parts.host.as_ref().filter(|_| can_begin) else { return Ok(None) };
+        let base =
+            host.bases.make(&self.parts.snapshots, snapshot).await.map_err(|error| {
+                WorkspaceError::Base { snapshot: snapshot.clone(), source: error }
+            })?;
+        let directory = base.directory().to_owned();
+        let spec = SandboxSpec { base: Some(WorkspaceBase { directory }), ..spec };
+        match self.parts.backend.create(&spec).await {
+            Ok(sandbox) => {
+                let live = LiveWorkspace::new(sandbox, Some(snapshot.clone()), None);
+                Ok(Some(LiveWorkspace { lease: Some(base), ..live }))
+            }
+            Err(SandboxError::Base { reason, .. }) => {
+                tracing::info!(reason, "a workspace cannot begin with a directory; it is filled");
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes an empty sandbox and uploads everything.
+    async fn open_and_fill(&self, snapshot: &SnapshotId) -> Result<LiveWorkspace, WorkspaceError> {
         let live = self.create().await?;
-        let restored = self
-            .parts
-            .snapshots
-            .restore(snapshot, &mut SandboxTarget::new(Arc::clone(&live.sandbox)))
-            .await;
-        if let Err(source) = restored {
+        let mut target = SandboxTarget::new(Arc::clone(&live.sandbox));
+        if let Err(source) = self.parts.snapshots.restore(snapshot, &mut target).await {
             // What it could not be filled with tells more than that it could not be closed.
             let _ = live.sandbox.close().await;
             return Err(WorkspaceError::Restore { snapshot: snapshot.clone(), source });
         }
-        let start = Some(snapshot.clone());
-        Ok(LiveWorkspace { newest: start.clone(), start, ..live })
+        Ok(live)
     }
 
     /// Makes a sandbox whose workspace is that of a checkpoint.
@@ -205,7 +307,11 @@ impl Workspaces {
             return Err(WorkspaceError::Handle { reason });
         }
         let sandbox = self.parts.backend.attach(&sandbox).await?;
-        Ok(LiveWorkspace::new(sandbox, base, start))
+        let lease = match &base {
+            Some(base) => self.lease_of(base).await,
+            None => None,
+        };
+        Ok(LiveWorkspace { lease, ..LiveWorkspace::new(sandbox, base, start) })
     }
 
     /// Takes a snapshot of a workspace into a lineage. Durable on return.
@@ -223,23 +329,64 @@ impl Workspaces {
         lineage: &Lineage,
         parent: Parent,
     ) -> Result<Receipt, WorkspaceError> {
-        let source = SandboxSource::new(
-            Arc::clone(&live.sandbox),
-            self.parts.exclude.clone(),
-            Arc::clone(&live.memory),
-        );
-        Ok(self.take(lineage, parent, &source).await?)
+        let Some(source) = self.host_source(live) else {
+            let source = SandboxSource::new(
+                Arc::clone(&live.sandbox),
+                self.parts.exclude.clone(),
+                Arc::clone(&live.memory),
+            );
+            return Ok(self.take(lineage, parent, &source).await?);
+        };
+        let frozen = match live.sandbox.freezer() {
+            Some(freezer) => freezer.freeze(DEFAULT_FREEZE).await.ok(),
+            None => None,
+        };
+        let still = StandsStill::new(&source, frozen);
+        let taken = self.take(lineage, parent, &still).await;
+        still.end().await;
+        Ok(taken?)
     }
 
-    /// Reads everything that a snapshot holds, which verifies it.
+    /// Keeps the directory that a sandbox of another process began with, if it is there.
+    async fn lease_of(&self, base: &SnapshotId) -> Option<Base> {
+        let tree = self.parts.snapshots.get(base).await.ok()?.tree;
+        self.parts.host.as_ref()?.bases.get(&tree).ok()?
+    }
+
+    /// Returns the files of a sandbox as the host sees them, if it does.
+    fn host_source(&self, live: &LiveWorkspace) -> Option<DirectorySource> {
+        let layer = live.sandbox.host_workspace()?.layer().ok()?;
+        let host = self.parts.host.as_ref();
+        let options = DirectoryOptions {
+            cache: host.and_then(|host| memory_of(&host.scratch, &*live.sandbox)),
+            exclude: self.excluded(),
+            ..DirectoryOptions::default()
+        };
+        match (layer.kind, &live.base) {
+            (HostLayerKind::Whole, _) => Some(DirectorySource::whole(layer.directory, options)),
+            (HostLayerKind::Upper, Some(base)) => {
+                Some(DirectorySource::upper(layer.directory, base.clone(), options))
+            }
+            _ => None,
+        }
+    }
+
+    fn excluded(&self) -> BTreeSet<TreePath> {
+        let paths = self.parts.exclude.iter().filter(|path| !path.is_root());
+        paths.filter_map(|path| TreePath::new(path.as_str().as_bytes()).ok()).collect()
+    }
+
+    /// Reads everything that a snapshot needs, and compares it with its names.
     ///
     /// # Errors
     ///
     /// [`WorkspaceError::Snapshot`] for the first thing that is missing or damaged.
     pub async fn verify(&self, snapshot: &SnapshotId) -> Result<(), WorkspaceError> {
-        let mut entries = self.parts.snapshots.entries(snapshot).await?;
-        while entries.try_next().await?.is_some() {}
-        Ok(())
+        let report = self.parts.snapshots.verify(snapshot).await?;
+        match report.problems.into_iter().next() {
+            None => Ok(()),
+            Some(problem) => Err(problem.error.into()),
+        }
     }
 
     async fn take(
@@ -252,9 +399,74 @@ impl Workspaces {
         self.parts.snapshots.snapshot(lineage, source, options).await
     }
 
-    async fn spec(&self) -> Result<SandboxSpec, SandboxError> {
+    /// Returns what a sandbox is to be, and whether it can begin with a directory.
+    async fn spec(&self) -> Result<(SandboxSpec, bool), SandboxError> {
         let can = self.parts.backend.capabilities().await?;
         let linger = if can.linger { self.parts.linger } else { Duration::ZERO };
-        Ok(SandboxSpec { linger, base: None, ..self.parts.spec.clone() })
+        let spec = SandboxSpec { linger, base: None, ..self.parts.spec.clone() };
+        Ok((spec, can.workspace_base && can.host_workspace))
     }
+}
+
+/// The line of snapshots in which a run's beginning is.
+fn start_of(run: &RunId) -> Result<Lineage, SnapshotError> {
+    Ok(format!("{run}-start").parse::<Lineage>()?)
+}
+
+/// Returns the file for what was seen of a sandbox's files; without a place for it everything is read each time.
+fn memory_of(scratch: &Path, sandbox: &dyn Sandbox) -> Option<PathBuf> {
+    make_directory(scratch).ok()?;
+    Some(scratch.join(format!("seen-{}", sandbox.id())))
+}
+
+/// Makes a directory for this user alone.
+fn make_directory(directory: &Path) -> Result<(), WorkspaceError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    made.map_err(|source| WorkspaceError::Host {
+        operation: "make",
+        path: directory.to_owned(),
+        source,
+    })
+}
+
+/// Removes a directory with all in it; `Ok` if it is not there.
+async fn remove_directory(directory: PathBuf) -> Result<(), WorkspaceError> {
+    let removed = tokio::task::spawn_blocking(move || {
+        let removed = remove_all(&directory);
+        (directory, removed)
+    });
+    match removed.await {
+        Ok((_, Ok(()))) => Ok(()),
+        Ok((path, Err(source))) => Err(WorkspaceError::Host { operation: "remove", path, source }),
+        Err(error) => Err(WorkspaceError::Host {
+            operation: "remove",
+            path: PathBuf::new(),
+            source: io::Error::other(error),
+        }),
+    }
+}
+
+/// As `std::fs::remove_dir_all`, also where a directory does not let its owner write.
+fn remove_all(directory: &Path) -> io::Result<()> {
+    let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open_directories(directory)?;
+            fs::remove_dir_all(directory)
+        }
+        Err(error) if missing(&error) => Ok(()),
+        removed => removed,
+    }
+}
+
+/// Lets the owner into every directory; links are not followed.
+fn open_directories(directory: &Path) -> io::Result<()> {
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            open_directories(&entry.path())?;
+        }
+    }
+    Ok(())
 }

@@ -38,6 +38,7 @@
 //! | `runs` | `run` | its id |
 //! | | `epoch` | the newest lease on it |
 //! | | `owner`, `expires` | who was granted it, until when; `NULL` and 0 once it was released |
+//! | | `records` | how many it had when the lease was last granted, renewed or released: fewer cannot be all |
 //! | `records` | `run`, `seq` | its place |
 //! | | `time` | when it was written, in milliseconds since 1970 |
 //! | | `format` | the journal format of the release that wrote it |

@@ -1,7 +1,7 @@
 //! [`DurableLocal`]: an object store in a directory, whose objects are on the disk when a put returns.
 //!
-//! A put writes a file aside, has it written to the disk (`fsync`), gives it its name in one step (`rename`), and has the
-//! directory written. That makes two requests to the disk for an object; puts into one directory at the same time share the
+//! A put writes a file aside, has it written to the disk (`fsync`), gives it its name in one step (`rename`, or `link` where
+//! nothing may be replaced), and has the directory written. That makes two requests to the disk for an object; puts into one directory at the same time share the
 //! second.
 //!
 //! # Why not the local store of `object_store`?
@@ -32,7 +32,6 @@ use object_store::{
     ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
     local::LocalFileSystem, path::Path,
 };
-use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 
 const NAME: &str = "DurableLocal";
 /// Where files are written before they have their name.
@@ -115,7 +114,7 @@ impl Disk {
         for entry in fs::read_dir(self.root.join(STAGING))? {
             let path = entry?.path();
             let Ok(file) = File::open(&path) else { continue };
-            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            if file.try_lock().is_ok() {
                 ignore_missing(fs::remove_file(&path))?;
             }
         }
@@ -165,7 +164,7 @@ impl Disk {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 Err(error) => return Err(error),
             };
-            flock(&file, FlockOperation::LockExclusive)?;
+            file.lock()?;
             // Between the two, another process may have taken it for what a crash has left.
             if path.try_exists()? {
                 return Ok((path, file));
@@ -235,19 +234,13 @@ fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Gives a file its name.
+/// Gives a file its name. A link never takes the place of what is there.
 fn name(staged: &FilePath, to: &FilePath, replace: bool) -> io::Result<()> {
     if replace {
         return fs::rename(staged, to);
     }
-    match renameat_with(CWD, staged, CWD, to, RenameFlags::NOREPLACE) {
-        // Not every file system has it; all have links, which never replace.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::OPNOTSUPP) => {
-            fs::hard_link(staged, to)?;
-            ignore_missing(fs::remove_file(staged))
-        }
-        other => Ok(other?),
-    }
+    fs::hard_link(staged, to)?;
+    ignore_missing(fs::remove_file(staged))
 }
 
 fn failed(location: &Path, error: io::Error) -> Error {

@@ -158,7 +158,17 @@ impl Storage {
         range: Range<u64>,
     ) -> Result<Option<Bytes>, SnapshotError> {
         let path = self.path(object);
-        let get = || self.store.get_range(&path, range.clone());
+        let get = || async {
+            let error = match self.store.get_range(&path, range.clone()).await {
+                Ok(part) => return Ok(part),
+                Err(error) => error,
+            };
+            // A part that begins behind the end is a failure of the request to some, and the object's own to us.
+            match self.store.head(&path).await {
+                Ok(meta) if meta.size <= range.start => Ok(Bytes::new()),
+                _ => Err(error),
+            }
+        };
         found(self.attempt("get a part of", object, get).await, "get a part of", object)
     }
 

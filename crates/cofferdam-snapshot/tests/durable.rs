@@ -74,7 +74,7 @@ async fn what_a_crash_left_aside_is_removed_and_what_is_being_written_is_not() {
     let busy = directory.path().join(".staging/8#1");
     std::fs::write(&left, "half").unwrap();
     let writing = std::fs::File::create(&busy).unwrap();
-    rustix::fs::flock(&writing, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    writing.lock().unwrap();
     let listed: Vec<_> = store.list(None).try_collect().await.unwrap();
     assert!(listed.is_empty(), "{listed:?}");
     DurableLocal::open(directory.path()).unwrap();

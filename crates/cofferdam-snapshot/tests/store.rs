@@ -249,3 +249,26 @@ async fn receipts_say_what_was_done() {
     insta::assert_json_snapshot!(receipt, {".took" => "[ms]", ".stored.bytes_put" => "[bytes]"});
     insta::assert_json_snapshot!(store.log(&lineage("run"), 5).await.unwrap());
 }
+
+/// Everything can be driven by any thread.
+#[tokio::test]
+async fn futures_can_be_sent() {
+    fn is_send<T: Send>(_: &T) {}
+    let store = Bench::new().open().await;
+    let (run, first) = (lineage("run"), snapshot("run@1"));
+    let tree = Tree::default();
+    let source = MemorySource::whole(&tree);
+    let mut target = kit::MemoryTarget::default();
+    let gc_options = cofferdam_snapshot::GcOptions::default();
+    is_send(&store.snapshot(&run, &source, default()));
+    is_send(&store.restore(&first, &mut target));
+    is_send(&store.fork(&first, &run));
+    is_send(&store.diff(&first, &first));
+    is_send(&store.entries(&first));
+    is_send(&store.gc(&gc_options));
+    is_send(&store.log(&run, 1));
+    is_send(&store.pin(&run, &first));
+    is_send(&store.verify(&first));
+    is_send(&store.verify_all());
+    assert!(store.lineages().await.unwrap().is_empty(), "nothing was run");
+}

@@ -132,6 +132,11 @@ pub fn record(command: &mut Command, directory: &Path, ignored: &[&str]) -> Resu
     Ok(log)
 }
 
+/// Makes a directory in memory, where it can be: there are many, and whoever opens them flushes again.
+fn in_memory() -> io::Result<TempDir> {
+    TempDir::new_in("/dev/shm").or_else(|_| TempDir::new())
+}
+
 #[expect(clippy::disallowed_methods, reason = "the recorder is compiled where it is used")]
 fn compile(scratch: &Path) -> Result<PathBuf, Error> {
     let (source, library) = (scratch.join("power_loss.c"), scratch.join("power_loss.so"));
@@ -191,7 +196,7 @@ impl Log {
                 acknowledged.extend_from_slice(data);
             }
         }
-        let directory = TempDir::new().expect("a directory for the state of a disk");
+        let directory = in_memory().expect("a directory for the state of a disk");
         self.disk_at(moment)
             .write(directory.path(), kept, random)
             .expect("the state of a disk is written");

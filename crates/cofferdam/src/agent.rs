@@ -114,6 +114,9 @@ pub enum AgentError {
     /// The outputs could not be copied out.
     #[error("the outputs cannot be copied out")]
     Outputs(#[from] CollectError),
+    /// The state directory cannot be used: its error tells.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// The workspace could not be kept, or not be brought back: its error tells.
     #[error("the workspace of the run cannot be kept or brought back")]
     Kept(#[source] WorkspaceError),

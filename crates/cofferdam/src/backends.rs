@@ -74,7 +74,11 @@ pub fn default_backend() -> Option<Arc<dyn SandboxBackend>> {
 /// The backend without a daemon, with a place for the images that sandboxes are made from.
 #[cfg(all(feature = "linux", target_os = "linux"))]
 mod linux {
-    use std::{path::PathBuf, sync::Arc};
+    use std::{
+        os::unix::fs::MetadataExt as _,
+        path::{Path, PathBuf},
+        sync::Arc,
+    };
 
     use cofferdam_sandbox::SandboxBackend;
     use cofferdam_sandbox_linux::{ImageCacheOptions, LinuxBackend};
@@ -83,13 +87,34 @@ mod linux {
 
     /// Returns the backend, which unpacks images below `COFFERDAM_CACHE`, else below the user's cache directory. Without
     /// either it refuses images by name.
+    ///
+    /// Sandboxes that linger are found again in a directory of this user that ends with the boot: below
+    /// `COFFERDAM_RUNTIME_DIR`, `XDG_RUNTIME_DIR` or what the system has in its place. Without one, none lingers.
     pub(super) fn open() -> Arc<dyn SandboxBackend> {
-        let backend = LinuxBackend::default();
+        let mut backend = LinuxBackend::default();
+        if let Some(runtime) = runtime_directory() {
+            backend = backend.with_state_directory(runtime.join("sandboxes"));
+        }
         let Some(cache) = cache_directory() else { return Arc::new(backend) };
         let backend = backend.with_image_cache(&cache, ImageCacheOptions::default());
         #[cfg(feature = "registry")]
         let backend = super::fetching::FetchingBackend { inner: backend, cache };
         Arc::new(backend)
+    }
+
+    /// Returns a directory of this user's own that ends with the boot.
+    fn runtime_directory() -> Option<PathBuf> {
+        let directory = |name: &str| variable(name).map(PathBuf::from);
+        let of_the_system = || {
+            let user = std::fs::metadata("/proc/self").ok()?.uid();
+            let own = PathBuf::from(format!("/run/user/{user}"));
+            let own = if user == 0 { Path::new("/run").to_owned() } else { own };
+            own.is_dir().then(|| own.join("cofferdam"))
+        };
+        directory("COFFERDAM_RUNTIME_DIR")
+            .or_else(|| directory("XDG_RUNTIME_DIR").map(|shared| shared.join("cofferdam")))
+            .or_else(of_the_system)
+            .filter(|directory| directory.is_absolute())
     }
 
     fn cache_directory() -> Option<PathBuf> {

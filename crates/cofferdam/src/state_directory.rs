@@ -5,14 +5,18 @@ use std::{
     io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
-use cofferdam_checkpoint::{CheckpointError, CheckpointStore, ObjectCheckpoints, WorkspaceError};
+use cofferdam_checkpoint::{
+    CheckpointError, CheckpointStore, HostWorkspaces, ObjectCheckpoints, WorkspaceError,
+};
 use cofferdam_core::RunId;
 use cofferdam_journal::{Journal, JournalError, SqliteJournal};
-use cofferdam_snapshot::{SnapshotStore, StoreOptions};
-use object_store::{ObjectStore, local::LocalFileSystem};
+use cofferdam_snapshot::{
+    BaseCache, BaseCacheOptions, BaseError, DurableLocal, SnapshotStore, StoreOptions,
+};
+use object_store::ObjectStore;
 use tokio::sync::OnceCell;
 
 use crate::{SystemClock, SystemEntropy};
@@ -27,7 +31,7 @@ const CHECKPOINTS: &str = "checkpoints";
 /// PATH/journal.sqlite           the records of all runs
 /// PATH/objects/snapshots/…      workspaces, by content: what two of them share is there once
 /// PATH/objects/checkpoints/…    which record of which run has which workspace
-/// PATH/workspaces/…             what can be made anew: directories that workspaces begin with
+/// PATH/workspaces/…             what can be made anew: directories that workspaces begin with, and what was seen of their files
 /// ```
 ///
 /// Any number of processes of one user may use the same directory. It is for nobody else: it is made with mode 0700, and holds
@@ -43,6 +47,7 @@ struct Inner {
     objects: Arc<dyn ObjectStore>,
     workspaces: PathBuf,
     snapshots: OnceCell<Arc<SnapshotStore>>,
+    bases: OnceLock<BaseCache>,
 }
 
 /// Why a state directory cannot be used.
@@ -64,9 +69,12 @@ pub enum StateError {
     /// The checkpoints failed: their error tells.
     #[error("the checkpoints of the state directory failed")]
     Checkpoints(#[from] CheckpointError),
+    /// The directories that workspaces begin with cannot be used: the error tells.
+    #[error("the workspaces of the state directory cannot be used")]
+    Bases(#[from] BaseError),
     /// The object store cannot be opened: its error tells.
     #[error("the objects of the state directory cannot be opened")]
-    Objects(#[source] object_store::Error),
+    Objects(#[source] io::Error),
 }
 
 impl StateDirectory {
@@ -82,7 +90,7 @@ impl StateDirectory {
             make(directory)?;
         }
         let journal = SqliteJournal::open(path.join("journal.sqlite"), Arc::new(SystemClock))?;
-        let objects = LocalFileSystem::new_with_prefix(&objects).map_err(StateError::Objects)?;
+        let objects = DurableLocal::open(&objects).map_err(StateError::Objects)?;
         Self::with(Arc::new(journal), Arc::new(objects), path.join("workspaces"))
     }
 
@@ -98,8 +106,8 @@ impl StateDirectory {
     ) -> Result<Self, StateError> {
         let workspaces = workspaces.into();
         make(&workspaces)?;
-        let snapshots = OnceCell::new();
-        Ok(Self { inner: Arc::new(Inner { journal, objects, workspaces, snapshots }) })
+        let (snapshots, bases) = (OnceCell::new(), OnceLock::new());
+        Ok(Self { inner: Arc::new(Inner { journal, objects, workspaces, snapshots, bases }) })
     }
 
     /// Returns the journal.
@@ -152,10 +160,22 @@ impl StateDirectory {
         Ok(self.inner.journal.remove(run).await?)
     }
 
-    /// Returns the directory for what can be made anew.
-    #[must_use]
-    pub fn workspaces(&self) -> &Path {
-        &self.inner.workspaces
+    /// Returns what this host keeps of workspaces that can be made anew; opened at the first call.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Bases`].
+    pub fn host_workspaces(&self) -> Result<HostWorkspaces, StateError> {
+        let inner = &self.inner;
+        let bases = match inner.bases.get() {
+            Some(bases) => bases.clone(),
+            None => {
+                let options = BaseCacheOptions::default();
+                let opened = BaseCache::open(inner.workspaces.join("bases"), options)?;
+                inner.bases.get_or_init(|| opened).clone()
+            }
+        };
+        Ok(HostWorkspaces { bases, scratch: inner.workspaces.join("scratch") })
     }
 }
 

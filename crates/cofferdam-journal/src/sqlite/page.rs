@@ -39,8 +39,17 @@ impl Place {
 }
 
 impl Tables {
-    /// Reads a page. A damaged place in the middle ends it: what is before is returned with the error.
+    /// Reads a page, from one state of the database. A damaged place in the middle ends it: what is before is returned with the
+    /// error.
     pub(super) fn page(&self, place: &Place) -> Result<Page, Failure> {
+        self.connection.execute_batch("BEGIN")?;
+        let page = self.page_of_one_state(place);
+        // Nothing was written. Should it fail, the next page cannot begin and says so.
+        let _ = self.connection.execute_batch("ROLLBACK");
+        page
+    }
+
+    fn page_of_one_state(&self, place: &Place) -> Result<Page, Failure> {
         let mut page = Page { records: Vec::new(), next: None, error: None };
         let Some(mut chain) = self.chain_before(place)? else { return Ok(page) };
         match self.fill(place, &mut chain, &mut page.records) {
@@ -110,6 +119,7 @@ impl Tables {
                 return Ok(false);
             }
         }
+        self.check_end(&place.run, chain.last())?;
         Ok(true)
     }
 }

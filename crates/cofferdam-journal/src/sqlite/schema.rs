@@ -38,7 +38,8 @@ CREATE TABLE runs (
   run TEXT PRIMARY KEY,
   epoch INTEGER NOT NULL,
   owner TEXT,
-  expires INTEGER NOT NULL
+  expires INTEGER NOT NULL,
+  records INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE records (

@@ -52,6 +52,8 @@ struct RunRow {
     epoch: Epoch,
     owner: Option<String>,
     expires: Timestamp,
+    /// How many records there are at least.
+    records: Seq,
 }
 
 /// What is asked of a run's last record.
@@ -97,8 +99,9 @@ impl Tables {
     ) -> Result<Lease, Failure> {
         let now = self.clock.now();
         self.refuse_if_leased(run, now)?;
-        let last = self.last(run)?;
-        if let Some(former) = self.row(run)?.filter(|row| row.owner.is_some())
+        let row = self.row(run)?;
+        let last = self.last(run, row.as_ref())?;
+        if let Some(former) = row.filter(|row| row.owner.is_some())
             && !self.holds.is_held(former.epoch).map_err(|error| self.io(error))?
         {
             self.holds.forget(former.epoch);
@@ -108,19 +111,19 @@ impl Tables {
         let expires = expiry(now, duration);
         self.set_newest_epoch(epoch)?;
         self.statement(
-            "INSERT INTO runs (run, epoch, owner, expires) VALUES (?1, ?2, ?3, ?4) \
-             ON CONFLICT (run) DO UPDATE SET epoch = ?2, owner = ?3, expires = ?4",
+            "INSERT INTO runs (run, epoch, owner, expires, records) VALUES (?1, ?2, ?3, ?4, ?5) \
+             ON CONFLICT (run) DO UPDATE SET epoch = ?2, owner = ?3, expires = ?4, records = ?5",
         )?
-        .execute(params![run.as_str(), epoch.0, owner, stored(expires)])?;
+        .execute(params![run.as_str(), epoch.0, owner, stored(expires), last.seq.0])?;
         Ok(Lease::new(run.clone(), epoch, expires, last.seq).with_hold(Arc::new(hold)))
     }
 
     pub(super) fn renew(&self, lease: &Lease, duration: Duration) -> Result<Lease, Failure> {
-        self.held(lease)?;
-        let last = self.last(&lease.run)?;
+        let row = self.held(lease)?;
+        let last = self.last(&lease.run, Some(&row))?;
         let expires = expiry(self.clock.now(), duration);
-        self.statement("UPDATE runs SET expires = ?2 WHERE run = ?1")?
-            .execute(params![lease.run.as_str(), stored(expires)])?;
+        self.statement("UPDATE runs SET expires = ?2, records = ?3 WHERE run = ?1")?
+            .execute(params![lease.run.as_str(), stored(expires), last.seq.0])?;
         Ok(lease.extended(expires, last.seq))
     }
 
@@ -135,7 +138,7 @@ impl Tables {
             let (run, held, expired) = (lease.run.clone(), lease.epoch, row.expires);
             return Err(JournalError::Expired { run, held, expired }.into());
         }
-        let Last { mut seq, hash } = self.last(&lease.run)?;
+        let Last { mut seq, hash } = self.last(&lease.run, Some(&row))?;
         if expected != seq {
             let (run, actual) = (lease.run.clone(), seq);
             return Err(JournalError::Conflict { run, expected, actual }.into());
@@ -158,15 +161,19 @@ impl Tables {
     }
 
     pub(super) fn release(&self, lease: &Lease) -> Result<(), Failure> {
-        match self.held(lease) {
+        let row = match self.held(lease) {
             Err(Failure::Refused(JournalError::Fenced { .. })) => return Ok(()),
             held => held?,
         };
+        // A run whose end is damaged can be given back all the same.
+        let records = self.last(&lease.run, Some(&row)).map_or(row.records, |last| last.seq);
         // A number that nobody holds, so that the former holder is told apart.
         let epoch = Epoch(self.newest_epoch()?.0 + 1);
         self.set_newest_epoch(epoch)?;
-        self.statement("UPDATE runs SET epoch = ?2, owner = NULL, expires = 0 WHERE run = ?1")?
-            .execute(params![lease.run.as_str(), epoch.0])?;
+        self.statement(
+            "UPDATE runs SET epoch = ?2, owner = NULL, expires = 0, records = ?3 WHERE run = ?1",
+        )?
+        .execute(params![lease.run.as_str(), epoch.0, records.0])?;
         Ok(())
     }
 
@@ -203,7 +210,7 @@ impl Tables {
 
     fn listed_after(&self, after: Option<&RunId>) -> rusqlite::Result<Vec<(RunId, RunRow)>> {
         self.statement(
-            "SELECT run, epoch, owner, expires FROM runs WHERE ?1 IS NULL OR run > ?1 ORDER BY run \
+            "SELECT run, epoch, owner, expires, records FROM runs WHERE ?1 IS NULL OR run > ?1 ORDER BY run \
              LIMIT ?2",
         )?
         .query_map(params![after.map(RunId::as_str), LISTED_AT_ONCE], |row| {
@@ -227,7 +234,7 @@ impl Tables {
             })
             .optional()?;
         let live = self.lives(&row, now)?;
-        let RunRow { epoch, owner, expires } = row;
+        let RunRow { epoch, owner, expires, .. } = row;
         let holder = owner.map(|owner| Holder::new(owner, epoch, expires, live));
         let first = first.as_ref().map(|(time, body)| (Timestamp(time.cast_unsigned()), &**body));
         let last = last.as_ref().map(|(seq, time, hash, body)| {
@@ -238,7 +245,7 @@ impl Tables {
     }
 
     fn row(&self, run: &RunId) -> rusqlite::Result<Option<RunRow>> {
-        self.statement("SELECT epoch, owner, expires FROM runs WHERE run = ?1")?
+        self.statement("SELECT epoch, owner, expires, records FROM runs WHERE run = ?1")?
             .query_row([run.as_str()], |row| RunRow::of(row, 0))
             .optional()
     }
@@ -271,15 +278,17 @@ impl Tables {
     }
 
     /// Returns what is at the end of a run that this release may go on with.
-    fn last(&self, run: &RunId) -> Result<Last, Failure> {
+    fn last(&self, run: &RunId, row: Option<&RunRow>) -> Result<Last, Failure> {
         let last: Option<(u64, u32, String)> = self
             .statement(
                 "SELECT seq, format, hash FROM records WHERE run = ?1 ORDER BY seq DESC LIMIT 1",
             )?
             .query_row([run.as_str()], |row| Ok((row.get(0)?, row.get(1)?, lossy(row, 2)?)))
             .optional()?;
-        let Some((seq, found, hash)) = last else { return Ok(Last { seq: Seq(0), hash: None }) };
-        let (run, seq) = (run.clone(), Seq(seq));
+        let seq = Seq(last.as_ref().map_or(0, |(seq, ..)| *seq));
+        Self::refuse_if_cut(run, seq, row)?;
+        let Some((_, found, hash)) = last else { return Ok(Last { seq, hash: None }) };
+        let run = run.clone();
         if found > FORMAT_VERSION {
             let supported = FORMAT_VERSION;
             return Err(JournalError::NewerFormat { run, found, supported }.into());
@@ -290,6 +299,27 @@ impl Tables {
             detail: format!("its hash is no hash: {error}"),
         })?;
         Ok(Last { seq, hash: Some(hash) })
+    }
+
+    /// Refuses a run that has fewer records than it had.
+    fn refuse_if_cut(run: &RunId, last: Seq, row: Option<&RunRow>) -> Result<(), JournalError> {
+        match row {
+            Some(row) if last < row.records => Err(JournalError::Corrupt {
+                run: run.clone(),
+                seq: Seq(last.0 + 1),
+                detail: format!("it is missing, of {} that there were", row.records),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks what was read of a run up to its end, which is not its beginning.
+    pub(super) fn check_end(&self, run: &RunId, last: Seq) -> Result<(), Failure> {
+        let row = self.row(run)?;
+        if row.is_none() && last > Seq(0) {
+            return Err(JournalError::store("read a run", "it was removed meanwhile").into());
+        }
+        Ok(Self::refuse_if_cut(run, last, row.as_ref())?)
     }
 
     fn newest_epoch(&self) -> rusqlite::Result<Epoch> {
@@ -309,9 +339,13 @@ impl Tables {
 
 impl RunRow {
     fn of(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Self> {
-        let (epoch, owner, expires): (u64, _, i64) =
-            (row.get(at)?, row.get(at + 1)?, row.get(at + 2)?);
-        Ok(Self { epoch: Epoch(epoch), owner, expires: Timestamp(expires.cast_unsigned()) })
+        let expires: i64 = row.get(at + 2)?;
+        Ok(Self {
+            epoch: Epoch(row.get(at)?),
+            owner: row.get(at + 1)?,
+            expires: Timestamp(expires.cast_unsigned()),
+            records: Seq(row.get(at + 3)?),
+        })
     }
 }
 
