@@ -312,6 +312,9 @@ impl Session {
             HostMessage::DownloadTree(request) => {
                 Some(Task::Sending(Box::new(Sending::download(workspace, &request)?)))
             }
+            HostMessage::ScanTree(request) => {
+                Some(Task::Sending(Box::new(Sending::scan(workspace, &request)?)))
+            }
             HostMessage::UploadTree(request) => {
                 Some(Task::Upload(Box::new(Upload::open(workspace, &request)?)))
             }

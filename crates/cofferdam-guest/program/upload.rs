@@ -3,8 +3,11 @@
 use std::{
     ffi::CString,
     fs::File,
-    io::{self, Write},
-    os::fd::{AsFd, OwnedFd},
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::FileExt as _,
+    },
 };
 
 use cofferdam_guest::{
@@ -14,11 +17,16 @@ use cofferdam_guest::{
 use crate::{
     outcome::{Outcome, bad_request, bad_stream, limit, refused},
     sys,
-    workspace::{MODE_BITS, Workspace, c_string, check_path},
+    workspace::{MODE_BITS, Workspace, c_string, check_path, require_regular},
 };
 
 /// Directories whose mode and time wait for the end.
 const MAX_DIRECTORIES: usize = 1 << 18;
+
+/// Whole blocks of zeros are not written, so that a file with holes occupies what its content does.
+const BLOCK: usize = 4096;
+
+const ZEROS: [u8; BLOCK] = [0; BLOCK];
 
 /// A tree being made.
 #[derive(Debug)]
@@ -39,7 +47,12 @@ struct OpenFile {
     parent: OwnedFd,
     name: CString,
     path: Vec<u8>,
+    size: u64,
     left: u64,
+    /// How much of a block has come since the last border of one.
+    in_block: usize,
+    /// Zeros at the end of what has come, not written yet.
+    zeros: usize,
     mode: u32,
     modified_ns: i64,
 }
@@ -107,10 +120,14 @@ impl Upload {
                 let Some(open) = &mut self.file else {
                     return Err(bad_request("content without a file"));
                 };
-                open.file.write_all(bytes).map_err(refused("write", &open.path))?;
-                open.left = open.left.saturating_sub(bytes.len() as u64);
+                open.write(bytes).map_err(refused("write", &open.path))?;
                 if open.left == 0 { self.close_file() } else { Ok(()) }
             }
+            TreeRecord::HardLink { path, to } => {
+                self.entries += 1;
+                self.make_hard_link(&path, &to)
+            }
+            TreeRecord::Scanned(_) => Err(bad_request("a scanned entry cannot be made")),
             TreeRecord::Skipped { .. } | TreeRecord::End { .. } => Ok(()),
         }
     }
@@ -122,16 +139,7 @@ impl Upload {
             return self.make_directory(path, &metadata);
         }
         let fail = || refused("make", &path);
-        let (above, name) = split(&path);
-        let name = c_string(name).map_err(fail())?;
-        if name.is_empty() {
-            return Err(fail()(sys::error(sys::EINVAL)));
-        }
-        let parent = self.parent_directory(above).map_err(fail())?;
-        match sys::remove_name(parent.as_fd(), &name, false) {
-            Err(error) if error.raw_os_error() != Some(sys::ENOENT) => return Err(fail()(error)),
-            _ => {}
-        }
+        let (parent, name) = self.free_name(&path).map_err(fail())?;
         match metadata.kind {
             FileKind::Symlink => {
                 c_string(&metadata.link_target)
@@ -147,7 +155,10 @@ impl Upload {
                     parent,
                     name,
                     path,
+                    size: metadata.size,
                     left: metadata.size,
+                    in_block: 0,
+                    zeros: 0,
                     mode: metadata.mode & MODE_BITS,
                     modified_ns: metadata.modified_ns,
                 });
@@ -179,11 +190,44 @@ impl Upload {
         Ok(())
     }
 
+    fn make_hard_link(&mut self, path: &[u8], to: &[u8]) -> Outcome<()> {
+        let fail = || refused("link", path);
+        check_path(path).map_err(fail())?;
+        check_path(to).map_err(refused("link to", to))?;
+        let (above, name) = split(to);
+        let old = c_string(name).map_err(fail())?;
+        let from = self.open_parent_of(above, sys::O_PATH).map_err(refused("link to", to))?;
+        let found = sys::stat_name(from.as_fd(), &old).map_err(refused("link to", to))?;
+        require_regular(&found).map_err(refused("link to", to))?;
+        if path == to {
+            return Err(fail()(sys::error(sys::EINVAL)));
+        }
+        let (parent, name) = self.free_name(path).map_err(fail())?;
+        sys::make_hard_link(from.as_fd(), &old, parent.as_fd(), &name).map_err(fail())
+    }
+
+    /// Removes a file or link of this name if there is one, and opens the directory that it belongs into.
+    fn free_name(&mut self, path: &[u8]) -> io::Result<(OwnedFd, CString)> {
+        let (above, name) = split(path);
+        let name = c_string(name)?;
+        if name.is_empty() {
+            return Err(sys::error(sys::EINVAL));
+        }
+        let parent = self.parent_directory(above)?;
+        match sys::remove_name(parent.as_fd(), &name, false) {
+            Err(error) if error.raw_os_error() != Some(sys::ENOENT) => Err(error),
+            _ => Ok((parent, name)),
+        }
+    }
+
     fn close_file(&mut self) -> Outcome<()> {
         let Some(open) = self.file.take() else {
             return Ok(());
         };
-        sys::set_mode_open(open.file.as_fd(), open.mode)
+        // What ends in a hole has its size by this alone.
+        open.file
+            .set_len(open.size)
+            .and_then(|()| sys::set_mode_open(open.file.as_fd(), open.mode))
             .and_then(|()| set_time(&open.parent, &open.name, open.modified_ns))
             .map_err(refused("write", &open.path))
     }
@@ -208,6 +252,37 @@ impl Upload {
 
     fn open_parent_of(&self, path: &[u8], access: i32) -> io::Result<OwnedFd> {
         self.root.open_as(path, access | sys::O_DIRECTORY, sys::RESOLVE_NO_SYMLINKS)
+    }
+}
+
+impl OpenFile {
+    /// Writes the next bytes, without the whole blocks of zeros among them.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let start = self.size - self.left;
+        // What is to be written at once; it ends where the last piece with more than zeros did.
+        let mut run = 0..0;
+        let mut position = 0;
+        while position < bytes.len() {
+            let at = start + position as u64;
+            let end = bytes.len().min(position + BLOCK - self.in_block);
+            if bytes[position..end] == ZEROS[..end - position] {
+                self.zeros = self.zeros.saturating_add(end - position);
+            } else {
+                if self.zeros > 0 {
+                    self.file.write_all_at(&bytes[run.clone()], start + run.start as u64)?;
+                    // Zeros of this very block are no hole; those of blocks before are.
+                    let held = self.zeros.min(self.in_block);
+                    self.file.write_all_at(&ZEROS[..held], at - held as u64)?;
+                    self.zeros = 0;
+                    run.start = position;
+                }
+                run.end = end;
+            }
+            self.in_block = (self.in_block + end - position) % BLOCK;
+            position = end;
+        }
+        self.left -= bytes.len() as u64;
+        self.file.write_all_at(&bytes[run.clone()], start + run.start as u64)
     }
 }
 

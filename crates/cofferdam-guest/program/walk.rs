@@ -3,6 +3,7 @@
 //! Every step goes from an open directory to one name in it, and follows no link.
 
 use std::{
+    collections::BTreeMap,
     ffi::{CStr, CString},
     fs::File,
     io::{self, Read},
@@ -10,8 +11,8 @@ use std::{
 };
 
 use cofferdam_guest::{
-    DownloadTree, FileKind, ListDirectory, MAX_PATH, SkipReason, encode_end, encode_entry,
-    encode_skipped,
+    DownloadTree, FileKind, ListDirectory, MAX_PATH, Metadata, ScanEntry, ScanTree, SkipReason,
+    encode_end, encode_entry, encode_hard_link, encode_scanned, encode_skipped,
 };
 
 use crate::{
@@ -23,6 +24,9 @@ use crate::{
 
 /// Names of one directory held at a time.
 const MAX_NAMES: usize = 1 << 18;
+
+/// Bytes of names that are remembered of files with more than one. Beyond, a second name is sent as a file of its own.
+const MAX_LINKED_BYTES: usize = 8 << 20;
 
 /// Bytes made ready ahead of what is sent.
 const READY: usize = 64 * 1024;
@@ -38,6 +42,8 @@ pub(crate) struct Sending {
     path: Vec<u8>,
     ready: Vec<u8>,
     content: Option<(File, u64)>,
+    /// First names of files that have more; `None` if nobody wants to know.
+    linked: Option<Linked>,
     bounds: Bounds,
     finished: bool,
 }
@@ -49,12 +55,21 @@ struct Level {
     path_length: usize,
 }
 
+/// The first name of each file that has several, by its file system and number.
+#[derive(Debug, Default)]
+struct Linked {
+    names: BTreeMap<(u64, u64), Vec<u8>>,
+    bytes: usize,
+}
+
 #[derive(Debug)]
 enum Bounds {
     /// Stop quietly at so many entries, and go down so many levels.
     Listing { entries: u64, depth: usize },
     /// Fail at so many entries or bytes.
     Download { entries: u64, bytes: u64 },
+    /// Fail at so many entries.
+    Scan { entries: u64 },
 }
 
 impl Sending {
@@ -74,6 +89,7 @@ impl Sending {
         let fail = || refused("download", &request.path);
         let bounds = Bounds::Download { entries: request.max_entries, bytes: request.max_bytes };
         let mut sending = Self::new(bounds);
+        sending.linked = request.hard_links.then(Linked::default);
         let root = workspace.open_as(&request.path, sys::O_PATH, 0).map_err(fail())?;
         let found = sys::stat_open(root.as_fd()).map_err(fail())?;
         if found.is(sys::S_IFDIR) {
@@ -91,6 +107,19 @@ impl Sending {
         Ok(sending)
     }
 
+    pub(crate) fn scan(workspace: &Workspace, request: &ScanTree) -> Outcome<Self> {
+        let fail = || refused("scan", &request.path);
+        let mut sending = Self::new(Bounds::Scan { entries: request.max_entries });
+        let root = workspace.open_as(&request.path, sys::O_PATH, 0).map_err(fail())?;
+        let found = sys::stat_open(root.as_fd()).map_err(fail())?;
+        let metadata = metadata_of(&found, root.as_fd(), c"").map_err(fail())?;
+        sending.scanned(&found, metadata);
+        if found.is(sys::S_IFDIR) {
+            sending.begin(workspace.open_directory(&request.path).map_err(fail())?)?;
+        }
+        Ok(sending)
+    }
+
     fn new(bounds: Bounds) -> Self {
         Self {
             trail: None,
@@ -98,6 +127,7 @@ impl Sending {
             path: Vec::new(),
             ready: Vec::new(),
             content: None,
+            linked: None,
             bounds,
             finished: false,
         }
@@ -161,9 +191,9 @@ impl Sending {
         };
         let found = trail.innermost().and_then(|directory| {
             let found = sys::stat_name(directory, name)?;
-            Ok((metadata_of(&found, directory, name)?, directory))
+            Ok((found, metadata_of(&found, directory, name)?, directory))
         });
-        let (mut metadata, directory) = match found {
+        let (found, mut metadata, directory) = match found {
             Ok(found) => found,
             // It was removed since the directory was read, or the directory was.
             Err(error) if error.raw_os_error() == Some(sys::ENOENT) => return Ok(()),
@@ -184,6 +214,19 @@ impl Sending {
             }
             return Ok(());
         }
+        if let Bounds::Scan { .. } = &self.bounds {
+            let is_directory = metadata.kind == FileKind::Directory;
+            let below = is_directory.then(|| open_below(directory, name));
+            self.count(0)?;
+            self.scanned(&found, metadata);
+            match below {
+                Some(Ok(below)) => self.enter(name, below)?,
+                // One that cannot be read is told, and that nothing of what is in it is.
+                Some(Err(_)) => self.skip(SkipReason::Unreadable),
+                None => {}
+            }
+            return Ok(());
+        }
         match metadata.kind {
             FileKind::Directory => match open_below(directory, name) {
                 Ok(below) => {
@@ -199,6 +242,12 @@ impl Sending {
             }
             FileKind::Regular => match open_regular(directory, name) {
                 Ok((file, found)) => {
+                    if let Some(first) =
+                        self.linked.as_mut().and_then(|linked| linked.first(&found, &self.path))
+                    {
+                        encode_hard_link(&self.path, first, &mut self.ready);
+                        return self.count(0);
+                    }
                     self.count(found.size)?;
                     metadata.size = found.size;
                     encode_entry(&self.path, &metadata, &mut self.ready);
@@ -213,15 +262,36 @@ impl Sending {
         Ok(())
     }
 
+    fn scanned(&mut self, found: &sys::Stat, metadata: Metadata) {
+        let entry = ScanEntry {
+            path: self.path.clone(),
+            kind: metadata.kind,
+            mode: metadata.mode,
+            size: found.size,
+            device: found.device,
+            inode: found.inode,
+            modified_ns: found.modified_ns,
+            changed_ns: found.changed_ns,
+            links: found.links,
+            link_target: metadata.link_target,
+        };
+        encode_scanned(&entry, &mut self.ready);
+    }
+
     fn skip(&mut self, reason: SkipReason) {
         encode_skipped(&self.path, reason, &mut self.ready);
     }
 
-    /// Takes one entry and so many bytes from the bounds of a download.
+    /// Takes one entry and so many bytes from the bounds of a download or a scan.
     fn count(&mut self, size: u64) -> Outcome<()> {
-        if let Bounds::Download { entries, bytes } = &mut self.bounds {
-            *entries =
-                entries.checked_sub(1).ok_or_else(|| limit("too many entries", &self.path, 0))?;
+        let (entries, bytes) = match &mut self.bounds {
+            Bounds::Download { entries, bytes } => (entries, Some(bytes)),
+            Bounds::Scan { entries } => (entries, None),
+            Bounds::Listing { .. } => return Ok(()),
+        };
+        *entries =
+            entries.checked_sub(1).ok_or_else(|| limit("too many entries", &self.path, 0))?;
+        if let Some(bytes) = bytes {
             *bytes =
                 bytes.checked_sub(size).ok_or_else(|| limit("too many bytes", &self.path, 0))?;
         }
@@ -261,6 +331,24 @@ impl Sending {
         self.levels.clear();
         self.trail = None;
         self.finished = true;
+    }
+}
+
+impl Linked {
+    /// Returns the name under which a file came before; remembers this one if it is the first of several.
+    fn first(&mut self, found: &sys::Stat, path: &[u8]) -> Option<&[u8]> {
+        if found.links < 2 {
+            return None;
+        }
+        let key = (found.device, found.inode);
+        if !self.names.contains_key(&key) {
+            if self.bytes + path.len() <= MAX_LINKED_BYTES {
+                self.bytes += path.len();
+                self.names.insert(key, path.to_vec());
+            }
+            return None;
+        }
+        self.names.get(&key).map(Vec::as_slice)
     }
 }
 

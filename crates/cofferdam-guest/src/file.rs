@@ -197,6 +197,9 @@ pub struct UploadTree {
 }
 
 /// Asks for a whole tree; answered with `Data` (a tree stream with content) and `Done`.
+///
+/// With and without `hard_links` these are two operations on the wire, since a host that does not know of hard links
+/// must never be sent one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DownloadTree {
     /// The directory, or a single file.
@@ -205,4 +208,6 @@ pub struct DownloadTree {
     pub max_bytes: u64,
     /// The greatest number of entries; more is a failure.
     pub max_entries: u64,
+    /// Whether a second name of a file is told as such, without its content; else it is one more file.
+    pub hard_links: bool,
 }

@@ -26,6 +26,7 @@ mod frame;
 mod hello;
 mod message;
 mod port;
+mod scan;
 mod session;
 mod tree;
 mod wire;
@@ -44,13 +45,14 @@ pub use frame::{Frame, FrameDecoder, HEADER_LENGTH, MAX_PAYLOAD};
 pub use hello::{GuestHello, HostHello, OLDEST_VERSION, PROTOCOL_VERSION, Refusal, Versions};
 pub use message::{Failure, FailureReason, GuestMessage, HostMessage};
 pub use port::Address;
+pub use scan::{ScanEntry, ScanTree};
 pub use session::{
     Attach, CommandInfo, CommandState, MAX_LISTED, SessionGrant, SessionRequest, TOKEN_LENGTH,
     Token,
 };
 pub use tree::{
     NO_TIME, SkipReason, TreeDecoder, TreeEntry, TreeRecord, encode_end, encode_entry,
-    encode_skipped,
+    encode_hard_link, encode_scanned, encode_skipped,
 };
 
 /// The guest program: a static executable for the target that this crate was built for.

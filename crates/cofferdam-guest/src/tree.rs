@@ -5,12 +5,14 @@
 //! ```text
 //! u8 1 | u32 path length | path | metadata                 an entry; for a regular file `size` bytes follow
 //! u8 2 | u32 path length | path | u8 reason                something that was left out
+//! u8 3 | u32 path length | path | u32 length | path        a second name (first) of a file that came before (second)
+//! u8 4 | scanned entry                                     in answer to a scan, instead of the others
 //! u8 0 | u8 truncated                                      the end
 //! metadata = u8 kind | u32 mode | u64 size | i64 modified ns | u32 target length | target
 //! ```
 
 use crate::{
-    FileKind, MAX_PATH, Metadata, ProtocolError,
+    FileKind, MAX_PATH, Metadata, ProtocolError, ScanEntry,
     wire::{Reader, Writer},
 };
 
@@ -18,11 +20,13 @@ use crate::{
 pub const NO_TIME: i64 = i64::MIN;
 
 /// The longest record, content left out.
-const MAX_RECORD: usize = 1 + 4 + MAX_PATH + 1 + 4 + 8 + 8 + 4 + MAX_PATH;
+const MAX_RECORD: usize = 1 + 4 + MAX_PATH + 1 + 4 + 5 * 8 + 4 + 4 + MAX_PATH;
 
 const END: u8 = 0;
 const ENTRY: u8 = 1;
 const SKIPPED: u8 = 2;
+const HARD_LINK: u8 = 3;
+const SCANNED: u8 = 4;
 
 /// One entry of a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +88,15 @@ pub enum TreeRecord<'a> {
         /// Why.
         reason: SkipReason,
     },
+    /// A second name of a regular file whose entry came before.
+    HardLink {
+        /// The new name's path, relative to the root of the tree.
+        path: Vec<u8>,
+        /// The path of the file's entry.
+        to: Vec<u8>,
+    },
+    /// An entry of a scan.
+    Scanned(ScanEntry),
     /// The stream is complete.
     End {
         /// Whether a bound cut it short.
@@ -103,6 +116,19 @@ pub fn encode_skipped(path: &[u8], reason: SkipReason, out: &mut Vec<u8>) {
     out.u8(SKIPPED);
     out.bytes(path);
     out.u8(reason.to_wire());
+}
+
+/// Appends a second name of a regular file whose entry came before.
+pub fn encode_hard_link(path: &[u8], to: &[u8], out: &mut Vec<u8>) {
+    out.u8(HARD_LINK);
+    out.bytes(path);
+    out.bytes(to);
+}
+
+/// Appends an entry of a scan.
+pub fn encode_scanned(entry: &ScanEntry, out: &mut Vec<u8>) {
+    out.u8(SCANNED);
+    entry.write(out);
 }
 
 /// Appends the end of the stream.
@@ -203,6 +229,11 @@ impl TreeDecoder {
                 path: reader.bytes("path", MAX_PATH)?,
                 reason: SkipReason::from_wire(reader.u8()?),
             },
+            HARD_LINK => TreeRecord::HardLink {
+                path: reader.bytes("path", MAX_PATH)?,
+                to: reader.bytes("path", MAX_PATH)?,
+            },
+            SCANNED => TreeRecord::Scanned(ScanEntry::read(reader)?),
             other => {
                 return Err(ProtocolError::Invalid {
                     what: "tree record",

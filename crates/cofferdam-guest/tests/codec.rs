@@ -10,10 +10,10 @@ use cofferdam_guest::{
     Address, Attach, Change, CommandInfo, CommandState, DownloadTree, Exec, ExitStatus, Failure,
     FailureReason, FileKind, FileRequest, Frame, FrameDecoder, GuestHello, GuestMessage,
     HEADER_LENGTH, HostHello, HostMessage, INITIAL_WINDOW, ListDirectory, MAX_PAYLOAD, MAX_WINDOW,
-    Metadata, ProtocolError, ReadFile, ReceiveWindow, Refusal, ResourceLimit, SendWindow,
-    SessionGrant, SessionRequest, SkipReason, TerminalSize, Token, TreeDecoder, TreeEntry,
-    TreeRecord, UploadTree, Versions, WIDE_WINDOW, Watch, WriteFile, encode_end, encode_entry,
-    encode_skipped,
+    Metadata, ProtocolError, ReadFile, ReceiveWindow, Refusal, ResourceLimit, ScanEntry, ScanTree,
+    SendWindow, SessionGrant, SessionRequest, SkipReason, TerminalSize, Token, TreeDecoder,
+    TreeEntry, TreeRecord, UploadTree, Versions, WIDE_WINDOW, Watch, WriteFile, encode_end,
+    encode_entry, encode_hard_link, encode_scanned, encode_skipped,
 };
 use proptest::{collection::vec, option, prelude::*};
 
@@ -171,9 +171,14 @@ fn host_message() -> impl Strategy<Value = HostMessage<'static>> {
         ),
         file_request().prop_map(HostMessage::File),
         bytes(40).prop_map(|path| HostMessage::UploadTree(UploadTree { path })),
-        (bytes(40), any::<(u64, u64)>()).prop_map(|(path, (max_bytes, max_entries))| {
-            HostMessage::DownloadTree(DownloadTree { path, max_bytes, max_entries })
-        }),
+        (bytes(40), any::<(u64, u64, bool)>()).prop_map(
+            |(path, (max_bytes, max_entries, hard_links))| {
+                let request = DownloadTree { path, max_bytes, max_entries, hard_links };
+                HostMessage::DownloadTree(request)
+            }
+        ),
+        (bytes(40), any::<u64>())
+            .prop_map(|(path, max_entries)| HostMessage::ScanTree(ScanTree { path, max_entries })),
         bytes(200).prop_map(|data| HostMessage::Data(data.leak())),
         any::<u32>().prop_map(HostMessage::Window),
         any::<i32>().prop_map(HostMessage::Signal),
@@ -345,6 +350,20 @@ proptest! {
             }
             sent.push((TreeEntry { path: path.clone(), metadata }, if regular { content } else { Vec::new() }));
             encode_skipped(&path, SkipReason::Socket, &mut encoded);
+            encode_hard_link(&path, b"first", &mut encoded);
+            let scanned = ScanEntry {
+                path,
+                kind: FileKind::Fifo,
+                mode: 0o644,
+                size: 1,
+                device: 2,
+                inode: 3,
+                modified_ns: -4,
+                changed_ns: 5,
+                links: 6,
+                link_target: Vec::new(),
+            };
+            encode_scanned(&scanned, &mut encoded);
         }
         encode_end(truncated, &mut encoded);
         let mut decoder = TreeDecoder::with_content();
@@ -359,6 +378,10 @@ proptest! {
                     TreeRecord::Skipped { path, reason } => {
                         prop_assert_eq!((&path, reason), (&back.last().unwrap().0.path, SkipReason::Socket));
                     }
+                    TreeRecord::HardLink { path, to } => {
+                        prop_assert_eq!((&path, &*to), (&back.last().unwrap().0.path, b"first".as_slice()));
+                    }
+                    TreeRecord::Scanned(entry) => prop_assert_eq!(&entry.path, &back.last().unwrap().0.path),
                     TreeRecord::End { truncated } => end = Some(truncated),
                 }
             }

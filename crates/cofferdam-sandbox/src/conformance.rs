@@ -22,7 +22,7 @@
 //! sandbox's own processes; a writable `/tmp` stands for what is outside of the workspace.
 //!
 //! - [`cases`]: the table. Commands are in the groups `exec`, `start`, `streams`, `signals`, `terminals`, `processes` and
-//!   `clock`, the workspace in `files`, `paths`, `tree`, `generated` and `races`, what only some can in `capabilities`, and the
+//!   `clock`, the workspace in `files`, `paths`, `tree`, `scan`, `generated` and `races`, what only some can in `capabilities`, and the
 //!   rest in `cancel`, `lifecycle` and `limits`.
 //! - [`run`]: runs those that match [`Options::filter`].
 //! - [`Report`]: what came of each.
@@ -41,6 +41,7 @@ mod paths;
 mod processes;
 mod races;
 mod report;
+mod scan;
 mod signals;
 mod start;
 mod streams;
@@ -131,6 +132,7 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
         files::CASES,
         paths::CASES,
         tree::CASES,
+        scan::CASES,
         generated::CASES,
         races::CASES,
         cancel::CASES,

@@ -50,5 +50,8 @@ pub use guest_client::{GuestClient, GuestOptions, SessionOptions, SessionToken};
 pub use ports::{PortAddress, PortListener, PortStream, Ports};
 pub use sandbox::{Sandbox, SandboxExt, SandboxState};
 pub use sessions::{CommandInfo, CommandState, OutputPosition, Sessions};
-pub use tree::{DownloadOptions, SkippedEntry, Tree, TreeEntry, TreeEntryKind, TreeEvent};
+pub use tree::{
+    DownloadOptions, ScanEntry, ScanEvent, ScanKind, ScanOptions, SkippedEntry, Tree, TreeEntry,
+    TreeEntryKind, TreeEvent,
+};
 pub use watch::{WatchEvent, WatchOptions, Watcher};

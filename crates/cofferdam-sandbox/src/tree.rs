@@ -40,6 +40,24 @@ pub trait Tree: Debug + Send + Sync + 'static {
         source: &WorkspacePath,
         options: &DownloadOptions,
     ) -> Result<BoxStream<'static, Result<TreeEvent, SandboxError>>, SandboxError>;
+
+    /// Streams what is in the tree at `root` without any content: the root itself under an empty path, then each directory
+    /// before what is in it, names sorted. Nothing is opened but directories.
+    ///
+    /// What is told of a file is what its file system tells; somebody who remembers it knows which files may have changed.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::Unsupported`] if the box's guest is older than this operation. The stream ends with
+    /// [`SandboxError::File`] at the first failure, or at the bound of `options`.
+    async fn scan(
+        &self,
+        root: &WorkspacePath,
+        options: &ScanOptions,
+    ) -> Result<BoxStream<'static, Result<ScanEvent, SandboxError>>, SandboxError> {
+        let _ = (root, options);
+        Err(SandboxError::Unsupported { backend: "sandbox's", operation: "scan" })
+    }
 }
 
 /// A piece of a tree on the wire: an entry, then the content if it is a file.
@@ -83,6 +101,80 @@ pub enum TreeEntryKind {
         /// Where it points to, as bytes.
         target: Vec<u8>,
     },
+    /// A second name of a regular file that came before in the same stream. Mode and time are those of the file.
+    ///
+    /// An upload also takes a file that is there already. A download tells this only if it was asked to.
+    HardLink {
+        /// The path of the file's entry, relative to the tree's root.
+        to: Vec<u8>,
+    },
+}
+
+/// A piece of a scan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ScanEvent {
+    /// Something is there.
+    Entry(ScanEntry),
+    /// What is in this directory, whose entry came before, cannot be told.
+    Skipped(SkippedEntry),
+}
+
+/// What the file system tells of one entry of a tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScanEntry {
+    /// Path relative to the tree's root, as bytes, `/` between components; empty for the root itself.
+    pub path: Vec<u8>,
+    /// What it is.
+    pub kind: ScanKind,
+    /// Permission bits, set-id and sticky bits included.
+    pub mode: u32,
+    /// Size in bytes.
+    pub size: u64,
+    /// The file system that it is on; a number that means something only beside others of the same scan.
+    pub device: u64,
+    /// Its number in that file system.
+    pub inode: u64,
+    /// Last change of content, nanoseconds since the Unix epoch. Programs inside may set it to anything.
+    pub modified_ns: i64,
+    /// Last change of content or of anything else, nanoseconds since the Unix epoch; nobody inside can set it.
+    pub changed_ns: i64,
+    /// How many names it has.
+    pub links: u32,
+}
+
+/// What an entry of a scan is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ScanKind {
+    /// A directory.
+    Directory,
+    /// A regular file.
+    File,
+    /// A symbolic link.
+    Link {
+        /// Where it points to, as bytes.
+        target: Vec<u8>,
+    },
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Socket,
+    /// A device.
+    Device,
+}
+
+/// Bounds of a scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScanOptions {
+    /// Entries at most. Default 2 000 000.
+    pub max_entries: u64,
+}
+
+impl Default for ScanOptions {
+    fn default() -> Self {
+        Self { max_entries: 2_000_000 }
+    }
 }
 
 /// Something that a download left out.
@@ -101,10 +193,12 @@ pub struct DownloadOptions {
     pub max_bytes: u64,
     /// Entries at most. Default 200 000.
     pub max_entries: u64,
+    /// Whether a second name of a file is told as [`TreeEntryKind::HardLink`] rather than as one more file. Default false.
+    pub hard_links: bool,
 }
 
 impl Default for DownloadOptions {
     fn default() -> Self {
-        Self { max_bytes: 1 << 30, max_entries: 200_000 }
+        Self { max_bytes: 1 << 30, max_entries: 200_000, hard_links: false }
     }
 }

@@ -12,13 +12,13 @@ use bytes::Bytes;
 use cofferdam_core::WorkspacePath;
 use cofferdam_guest::{
     ExitStatus, Failure, FailureReason, FileKind, FrameDecoder, GuestHello, GuestMessage,
-    HostMessage, INITIAL_WINDOW, MAX_WINDOW, Metadata, PROTOCOL_VERSION, Refusal, Versions,
-    WIDE_WINDOW, encode_end, encode_entry,
+    HostMessage, INITIAL_WINDOW, MAX_WINDOW, Metadata, PROTOCOL_VERSION, Refusal, ScanEntry,
+    Versions, WIDE_WINDOW, encode_end, encode_entry, encode_hard_link, encode_scanned,
 };
 use cofferdam_sandbox::{
     DownloadOptions, ExecRequest, Files as _, GuestClient, GuestOptions, ListOptions,
-    OutputPosition, PortAddress, Ports as _, SandboxError, SessionOptions, SessionToken, Tree as _,
-    WatchOptions, Watcher as _, WriteOptions,
+    OutputPosition, PortAddress, Ports as _, SandboxError, ScanOptions, SessionOptions,
+    SessionToken, Tree as _, WatchOptions, Watcher as _, WriteOptions,
 };
 use futures::StreamExt as _;
 use proptest::{collection::vec, prelude::*};
@@ -323,12 +323,12 @@ async fn answers_beyond_the_request_end_the_connection() {
         encode_end(false, &mut bytes);
         encode(&[(1, GuestMessage::Data(&bytes)), (1, GuestMessage::Done)])
     };
-    let bounds = DownloadOptions { max_bytes: 3, max_entries: 10 };
+    let bounds = DownloadOptions { max_bytes: 3, max_entries: 10, hard_links: false };
     for (answer, bounds, expect) in [
         (tree(&four, b"more"), bounds, "a tree has too many bytes"),
         (
             tree(&four, b"more"),
-            DownloadOptions { max_entries: 0, max_bytes: 9 },
+            DownloadOptions { max_entries: 0, max_bytes: 9, hard_links: false },
             "a tree has too many entries",
         ),
         (tree(&metadata(FileKind::Fifo, 0), b""), bounds, "a tree has an entry of kind Fifo"),
@@ -344,6 +344,81 @@ async fn answers_beyond_the_request_end_the_connection() {
         };
         assert_eq!(protocol_error(download).await, expect);
     }
+}
+
+#[tokio::test]
+async fn scans_are_bounded_and_hold_no_odd_paths() {
+    let scanned = |path: &[u8]| {
+        let entry = ScanEntry {
+            path: path.to_vec(),
+            kind: FileKind::Regular,
+            mode: 0o644,
+            size: 1,
+            device: 1,
+            inode: 1,
+            modified_ns: 0,
+            changed_ns: 0,
+            links: 1,
+            link_target: Vec::new(),
+        };
+        let mut bytes = Vec::new();
+        encode_scanned(&entry, &mut bytes);
+        bytes
+    };
+    let mut linked = Vec::new();
+    encode_hard_link(b"a", b"b", &mut linked);
+    for (records, expect) in [
+        (scanned(b"../a"), "\"../a\" is no path in a tree"),
+        (scanned(b"/a"), "\"/a\" is no path in a tree"),
+        ([scanned(b"a"), scanned(b"b")].concat(), "a scan has too many entries"),
+        (linked, "a scan has an entry of a tree"),
+        (scanned(b"a"), "a tree is cut short"),
+    ] {
+        let client =
+            connect(encode(&[(1, GuestMessage::Data(&records)), (1, GuestMessage::Done)])).await;
+        let scan = async {
+            let mut stream = client.scan(&root(), &ScanOptions { max_entries: 1 }).await?;
+            while let Some(event) = stream.next().await {
+                event?;
+            }
+            Ok(())
+        };
+        assert_eq!(protocol_error(scan).await, expect);
+    }
+}
+
+#[tokio::test]
+async fn a_download_without_hard_links_gets_none() {
+    let mut linked = Vec::new();
+    encode_hard_link(b"a", b"b", &mut linked);
+    let client =
+        connect(encode(&[(1, GuestMessage::Data(&linked)), (1, GuestMessage::Done)])).await;
+    let download = async {
+        let mut stream = client.download(&root(), &DownloadOptions::default()).await?;
+        while let Some(event) = stream.next().await {
+            event?;
+        }
+        Ok(())
+    };
+    assert_eq!(protocol_error(download).await, "a tree has a hard link");
+}
+
+#[tokio::test]
+async fn a_guest_that_knows_no_scan_is_an_unsupported_operation() {
+    let failure = Failure {
+        reason: FailureReason::Unsupported,
+        errno: 0,
+        path: Vec::new(),
+        message: "the guest does not know the operation".to_owned(),
+    };
+    let client = connect(encode(&[(1, GuestMessage::Failed(failure))])).await;
+    let mut stream = client.scan(&root(), &ScanOptions::default()).await.unwrap();
+    let error = stream.next().await.unwrap().unwrap_err();
+    assert!(
+        matches!(error, SandboxError::Unsupported { operation: "scan", .. }),
+        "not an unsupported operation: {error:?}"
+    );
+    assert!(stream.next().await.is_none());
 }
 
 #[tokio::test]

@@ -1,10 +1,12 @@
 //! Snapshots of directory trees: incremental, content-addressed, verified on every read, over any object store.
 #![forbid(unsafe_code)]
 
+mod base;
 mod chunk;
 mod content;
 mod crypt;
 mod diff;
+mod directory;
 mod durable;
 mod error;
 mod frame;
@@ -21,6 +23,7 @@ mod reader;
 mod receipt;
 mod restore;
 mod source;
+mod stat_cache;
 mod storage;
 mod store;
 mod target;
@@ -29,8 +32,10 @@ mod windows;
 mod wire;
 mod writer;
 
+pub use base::{Base, BaseCache, BaseCacheOptions, BaseError};
 pub use crypt::KeyProvider;
 pub use diff::{Change, ChangeKind};
+pub use directory::{DirectoryOptions, DirectorySource, DirectoryTarget, TargetOptions};
 pub use durable::DurableLocal;
 pub use error::SnapshotError;
 pub use gc::{GcOptions, GcReport};

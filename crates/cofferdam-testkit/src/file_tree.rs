@@ -47,6 +47,7 @@ pub(crate) struct FileTree {
     root: Node,
     /// Counts changes; the time of what was changed last.
     clock: i64,
+    last_number: u64,
     used: Use,
     bounds: Use,
 }
@@ -64,6 +65,10 @@ pub(crate) struct Node {
     pub(crate) content: Content,
     pub(crate) mode: u32,
     pub(crate) modified_ns: i64,
+    /// When anything of it changed, which nobody can set.
+    pub(crate) changed_ns: i64,
+    /// The same for all names of one file.
+    pub(crate) number: u64,
 }
 
 /// What a node is and holds.
@@ -91,8 +96,10 @@ impl Default for FileTree {
 impl FileTree {
     /// Makes an empty tree with bounds, whose first change is told as made just after `clock`.
     pub(crate) fn new(bounds: Use, clock: i64) -> Self {
-        let root = Node { content: Content::Directory, mode: 0o755, modified_ns: clock };
-        Self { nodes: BTreeMap::new(), root, clock, used: Use::default(), bounds }
+        let content = Content::Directory;
+        let root = Node { content, mode: 0o755, modified_ns: clock, changed_ns: clock, number: 1 };
+        let nodes = BTreeMap::new();
+        Self { nodes, root, clock, last_number: 1, used: Use::default(), bounds }
     }
 
     /// Moves the time of the next change forward; never back.
@@ -193,7 +200,13 @@ impl FileTree {
 
     /// Puts a new node in place of what is there. Both must fit at the same time.
     fn put(&mut self, place: &[u8], content: Content, mode: u32) -> Result<(), i32> {
-        let node = Node { content, mode, modified_ns: self.touch_above(place)? };
+        let now = self.touch_above(place)?;
+        self.last_number += 1;
+        let number = self.last_number;
+        self.insert(place, Node { content, mode, modified_ns: now, changed_ns: now, number })
+    }
+
+    fn insert(&mut self, place: &[u8], node: Node) -> Result<(), i32> {
         let total = self.used.plus(node.used());
         if total.bytes > self.bounds.bytes || total.nodes > self.bounds.nodes {
             return Err(ENOSPC);
@@ -209,6 +222,7 @@ impl FileTree {
         let now = self.clock;
         let directory = self.at_mut(&above(place).ok_or(EINVAL)?).ok_or(ENOENT)?;
         directory.modified_ns = now;
+        directory.changed_ns = now;
         Ok(now)
     }
 
@@ -332,6 +346,39 @@ impl FileTree {
         Ok(())
     }
 
+    /// Gives a file below a directory a second name there, through no link. Each name counts as a file of its own.
+    pub(crate) fn link(&mut self, target: &[u8], path: &[u8], to: &[u8]) -> Result<(), i32> {
+        let root = self.make_directories(target, 0o755)?;
+        let mut old = root.clone();
+        for name in components(to) {
+            if let Some(Content::Link(_)) = self.at(&old).map(|node| &node.content) {
+                return Err(ELOOP);
+            }
+            require_directory(self.at(&old))?;
+            old = below(&old, name);
+        }
+        let node = self.at(&old).ok_or(ENOENT)?.clone();
+        let Content::File(content) = &node.content else {
+            return Err(EINVAL);
+        };
+        let new = components(path).fold(root, |place, name| below(&place, name));
+        if new == old {
+            return Err(EINVAL);
+        }
+        self.place(target, path, Content::File(content.clone()), node.mode, None)?;
+        let now = self.at(&new).ok_or(ENOENT)?.changed_ns;
+        for place in [old, new] {
+            let node = Node { changed_ns: now, ..node.clone() };
+            self.insert(&place, node)?;
+        }
+        Ok(())
+    }
+
+    /// Returns how many names a file has.
+    pub(crate) fn names_of(&self, number: u64) -> usize {
+        self.nodes.values().filter(|node| node.number == number).count().max(1)
+    }
+
     /// Makes one entry of a tree below a directory, through no link.
     pub(crate) fn place(
         &mut self,
@@ -362,7 +409,10 @@ impl FileTree {
             Some(true) => {}
             _ => self.put(&place, content, mode)?,
         }
+        self.clock += 1;
+        let now = self.clock;
         let node = self.at_mut(&place).ok_or(ENOENT)?;
+        node.changed_ns = now;
         node.mode = if let Content::Link(_) = node.content { 0o777 } else { mode };
         node.modified_ns = modified_ns.unwrap_or(node.modified_ns);
         Ok(())

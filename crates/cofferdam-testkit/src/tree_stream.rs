@@ -1,8 +1,11 @@
 //! Tree streams into and out of a [`FileTree`], for every sandbox in memory.
 
+use std::collections::BTreeMap;
+
 use bytes::BytesMut;
 use cofferdam_sandbox::{
-    DownloadOptions, SandboxError, SkippedEntry, TreeEntry, TreeEntryKind, TreeEvent,
+    DownloadOptions, SandboxError, ScanEntry, ScanEvent, ScanKind, ScanOptions, SkippedEntry,
+    TreeEntry, TreeEntryKind, TreeEvent,
 };
 use futures::{StreamExt, stream::BoxStream};
 
@@ -14,10 +17,17 @@ use crate::file_tree::{
 /// What an upload makes at a path.
 #[derive(Debug)]
 pub(crate) struct Made {
-    pub(crate) path: Vec<u8>,
-    pub(crate) content: Content,
-    pub(crate) mode: u32,
-    pub(crate) modified_ns: Option<i64>,
+    path: Vec<u8>,
+    content: MadeContent,
+    mode: u32,
+    modified_ns: Option<i64>,
+}
+
+#[derive(Debug)]
+enum MadeContent {
+    New(Content),
+    /// A second name of the file at this path.
+    SecondName(Vec<u8>),
 }
 
 /// A file whose content has not all come.
@@ -52,6 +62,11 @@ pub(crate) async fn upload(
                     TreeEntryKind::Link { target } => {
                         let content = Content::Link(target.clone());
                         make(Made::of(entry, content))?;
+                    }
+                    TreeEntryKind::HardLink { to } => {
+                        require_plain(to)?;
+                        let content = MadeContent::SecondName(to.clone());
+                        make(Made { content, ..Made::of(entry, Content::Directory) })?;
                     }
                     _ => {
                         directories.push(entry.clone());
@@ -89,10 +104,16 @@ pub(crate) fn download(
 ) -> Result<Vec<Result<TreeEvent, i32>>, i32> {
     let mut events = Vec::new();
     let (mut bytes, mut entries) = (options.max_bytes, options.max_entries);
+    let mut first_names = BTreeMap::<u64, Vec<u8>>::new();
     for (path, node) in tree.walk(path)? {
         let is_root = path.is_empty();
+        let second_name = options.hard_links && first_names.contains_key(&node.number);
         let (kind, content) = match &node.content {
+            Content::File(_) if second_name => {
+                (TreeEntryKind::HardLink { to: first_names[&node.number].clone() }, None)
+            }
             Content::File(content) => {
+                first_names.insert(node.number, path.clone());
                 (TreeEntryKind::File { size: content.len() as u64 }, Some(content))
             }
             Content::Directory => (TreeEntryKind::Directory, None),
@@ -112,7 +133,10 @@ pub(crate) fn download(
         };
         (bytes, entries) = (bytes_left, entries_left);
         let Node { mode, modified_ns, .. } = node;
-        let entry = TreeEntry { path, mode: *mode, modified_ns: Some(*modified_ns), kind };
+        let entry = match kind {
+            TreeEntryKind::HardLink { .. } => TreeEntry { path, mode: 0, modified_ns: None, kind },
+            _ => TreeEntry { path, mode: *mode, modified_ns: Some(*modified_ns), kind },
+        };
         events.push(Ok(TreeEvent::Entry(entry)));
         let content = content.filter(|content| !content.is_empty());
         events.extend(content.map(|content| Ok(TreeEvent::Content(content.clone()))));
@@ -120,10 +144,56 @@ pub(crate) fn download(
     Ok(events)
 }
 
+/// Returns what a scan tells, up to the error at its bound.
+pub(crate) fn scan(
+    tree: &FileTree,
+    path: &[u8],
+    options: &ScanOptions,
+) -> Result<Vec<Result<ScanEvent, i32>>, i32> {
+    let mut events = Vec::new();
+    for (at, (path, node)) in tree.walk(path)?.into_iter().enumerate() {
+        // The root does not count.
+        if at as u64 > options.max_entries {
+            events.push(Err(EFBIG));
+            break;
+        }
+        let (kind, size) = match &node.content {
+            Content::File(content) => (ScanKind::File, content.len() as u64),
+            Content::Directory => (ScanKind::Directory, 0),
+            Content::Link(target) => {
+                (ScanKind::Link { target: target.clone() }, target.len() as u64)
+            }
+            Content::Special => (ScanKind::Socket, 0),
+        };
+        events.push(Ok(ScanEvent::Entry(ScanEntry {
+            path,
+            kind,
+            mode: node.mode,
+            size,
+            device: 1,
+            inode: node.number,
+            modified_ns: node.modified_ns,
+            changed_ns: node.changed_ns,
+            links: u32::try_from(tree.names_of(node.number)).unwrap_or(u32::MAX),
+        })));
+    }
+    Ok(events)
+}
+
 impl Made {
     fn of(entry: TreeEntry, content: Content) -> Self {
         let TreeEntry { path, mode, modified_ns, .. } = entry;
-        Self { path, content, mode: mode & MODE_BITS, modified_ns }
+        Self { path, content: MadeContent::New(content), mode: mode & MODE_BITS, modified_ns }
+    }
+
+    /// Makes it below a directory of a tree.
+    pub(crate) fn place(self, tree: &mut FileTree, root: &[u8]) -> Result<(), i32> {
+        match self.content {
+            MadeContent::New(content) => {
+                tree.place(root, &self.path, content, self.mode, self.modified_ns)
+            }
+            MadeContent::SecondName(to) => tree.link(root, &self.path, &to),
+        }
     }
 }
 

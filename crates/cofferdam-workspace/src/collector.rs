@@ -129,6 +129,7 @@ async fn copy(
     let bounds = DownloadOptions {
         max_bytes: limits.max_bytes.saturating_add(1),
         max_entries: limits.max_files.saturating_add(1),
+        ..DownloadOptions::default()
     };
     let mut events = match sandbox.tree().download(&output.path, &bounds).await {
         Ok(events) => events,

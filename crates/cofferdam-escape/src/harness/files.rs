@@ -90,7 +90,7 @@ async fn read_link(trial: &Trial) -> Result<Found> {
 
 /// Everything below a directory: paths and contents.
 async fn download(sandbox: &dyn Sandbox, source: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    let options = DownloadOptions { max_bytes: 16 << 20, max_entries: 10_000 };
+    let options = DownloadOptions { max_bytes: 16 << 20, max_entries: 10_000, hard_links: false };
     let mut events = sandbox.tree().download(&path(source)?, &options).await?;
     let mut tree: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     while let Some(event) = events.next().await {

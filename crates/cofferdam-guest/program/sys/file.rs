@@ -12,6 +12,13 @@ unsafe extern "C" {
     fn openat(directory: c_int, path: *const c_char, flags: c_int, ...) -> c_int;
     fn unlinkat(directory: c_int, path: *const c_char, flags: c_int) -> c_int;
     fn mkdirat(directory: c_int, path: *const c_char, mode: c_uint) -> c_int;
+    fn linkat(
+        from: c_int,
+        old: *const c_char,
+        to: c_int,
+        new: *const c_char,
+        flags: c_int,
+    ) -> c_int;
     fn symlinkat(target: *const c_char, directory: c_int, path: *const c_char) -> c_int;
     fn readlinkat(directory: c_int, path: *const c_char, buffer: *mut c_char, size: usize)
     -> isize;
@@ -113,7 +120,9 @@ struct Statx {
     born: StatxTime,
     changed: StatxTime,
     modified: StatxTime,
-    rest: [u64; 16],
+    special_device: [u32; 2],
+    device: [u32; 2],
+    rest: [u64; 14],
 }
 
 #[repr(C)]
@@ -130,7 +139,11 @@ struct DirectoryRecord {
 pub(crate) struct Stat {
     pub(crate) mode: u32,
     pub(crate) size: u64,
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    pub(crate) links: u32,
     pub(crate) modified_ns: i64,
+    pub(crate) changed_ns: i64,
 }
 
 impl Stat {
@@ -207,12 +220,18 @@ fn describe(directory: RawFd, name: &CStr, flags: c_int) -> io::Result<Stat> {
     Ok(Stat {
         mode: u32::from(found.mode),
         size: found.size,
-        modified_ns: found
-            .modified
-            .seconds
-            .saturating_mul(1_000_000_000)
-            .saturating_add(i64::from(found.modified.nanoseconds)),
+        device: u64::from(found.device[0]) << 32 | u64::from(found.device[1]),
+        inode: found.inode,
+        links: found.links,
+        modified_ns: found.modified.nanoseconds(),
+        changed_ns: found.changed.nanoseconds(),
     })
+}
+
+impl StatxTime {
+    fn nanoseconds(&self) -> i64 {
+        self.seconds.saturating_mul(1_000_000_000).saturating_add(i64::from(self.nanoseconds))
+    }
 }
 
 /// Describes an open file.
@@ -238,6 +257,18 @@ pub(crate) fn remove_name(
 pub(crate) fn make_directory(directory: BorrowedFd<'_>, name: &CStr, mode: u32) -> io::Result<()> {
     // SAFETY: the name is a C string.
     check(unsafe { mkdirat(directory.as_raw_fd(), name.as_ptr(), mode) }).map(drop)
+}
+
+/// Gives a file a second name; a link is not followed.
+pub(crate) fn make_hard_link(
+    from: BorrowedFd<'_>,
+    old: &CStr,
+    to: BorrowedFd<'_>,
+    new: &CStr,
+) -> io::Result<()> {
+    // SAFETY: both names are C strings.
+    check(unsafe { linkat(from.as_raw_fd(), old.as_ptr(), to.as_raw_fd(), new.as_ptr(), 0) })
+        .map(drop)
 }
 
 pub(crate) fn make_symlink(

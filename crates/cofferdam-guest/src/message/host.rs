@@ -3,7 +3,7 @@
 use super::{kind, path};
 use crate::{
     Address, Attach, DownloadTree, Exec, FileRequest, Frame, HostHello, ListDirectory, MAX_EXEC_ID,
-    ProtocolError, ReadFile, TerminalSize, UploadTree, Watch, WriteFile,
+    ProtocolError, ReadFile, ScanTree, TerminalSize, UploadTree, Watch, WriteFile,
     frame::encode_frame,
     wire::{Reader, Writer},
 };
@@ -27,6 +27,8 @@ pub enum HostMessage<'a> {
     UploadTree(UploadTree),
     /// Opens a channel: sends a tree.
     DownloadTree(DownloadTree),
+    /// Opens a channel: tells what is in a tree, without content.
+    ScanTree(ScanTree),
     /// Opens a channel: does nothing and is answered with `Done`.
     Ping,
     /// Opens a channel: joins a command that was started before, and hears its output from a point on.
@@ -103,7 +105,9 @@ impl<'a> HostMessage<'a> {
             Self::File(FileRequest::Symlink { .. }) => kind::SYMLINK,
             Self::File(FileRequest::ReadLink { .. }) => kind::READ_LINK,
             Self::UploadTree(_) => kind::UPLOAD_TREE,
-            Self::DownloadTree(_) => kind::DOWNLOAD_TREE,
+            Self::DownloadTree(DownloadTree { hard_links: false, .. }) => kind::DOWNLOAD_TREE,
+            Self::DownloadTree(DownloadTree { hard_links: true, .. }) => kind::DOWNLOAD_LINKED,
+            Self::ScanTree(_) => kind::SCAN_TREE,
             Self::Ping => kind::PING,
             Self::Attach(_) => kind::ATTACH,
             Self::Forget { .. } => kind::FORGET,
@@ -159,6 +163,7 @@ impl<'a> HostMessage<'a> {
                 out.u64(download.max_bytes);
                 out.u64(download.max_entries);
             }
+            Self::ScanTree(scan) => scan.write(out),
             Self::Attach(attach) => attach.write(out),
             Self::Forget { exec_id } => out.bytes(exec_id),
             Self::Connect(address) => address.write(out),
@@ -216,11 +221,13 @@ impl<'a> HostMessage<'a> {
             }),
             kind::STAT..=kind::READ_LINK => Self::File(read_file_request(frame.kind, &mut reader)?),
             kind::UPLOAD_TREE => Self::UploadTree(UploadTree { path: path(&mut reader)? }),
-            kind::DOWNLOAD_TREE => Self::DownloadTree(DownloadTree {
+            kind::DOWNLOAD_TREE | kind::DOWNLOAD_LINKED => Self::DownloadTree(DownloadTree {
                 path: path(&mut reader)?,
                 max_bytes: reader.u64()?,
                 max_entries: reader.u64()?,
+                hard_links: frame.kind == kind::DOWNLOAD_LINKED,
             }),
+            kind::SCAN_TREE => Self::ScanTree(ScanTree::read(&mut reader)?),
             kind::PING => Self::Ping,
             kind::ATTACH => Self::Attach(Attach::read(&mut reader)?),
             kind::FORGET => Self::Forget { exec_id: reader.bytes("exec id", MAX_EXEC_ID)? },

@@ -24,6 +24,8 @@ pub(super) const CONNECT: u8 = 0x21;
 pub(super) const LISTEN: u8 = 0x22;
 pub(super) const ACCEPT: u8 = 0x23;
 pub(super) const WATCH: u8 = 0x24;
+pub(super) const SCAN_TREE: u8 = 0x25;
+pub(super) const DOWNLOAD_LINKED: u8 = 0x26;
 pub(super) const LAST_OPENING: u8 = 0x7f;
 
 pub(super) const DATA: u8 = 0x80;

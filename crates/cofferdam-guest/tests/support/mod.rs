@@ -480,6 +480,7 @@ pub fn tree_of(content: &[u8], mut decoder: TreeDecoder) -> Vec<(TreeEntry, Vec<
             TreeRecord::Entry(entry) => entries.push((entry, Vec::new())),
             TreeRecord::Content(bytes) => entries.last_mut().unwrap().1.extend_from_slice(bytes),
             TreeRecord::Skipped { .. } | TreeRecord::End { .. } => {}
+            other => panic!("unexpected {other:?}"),
         }
     }
     assert!(decoder.ended());

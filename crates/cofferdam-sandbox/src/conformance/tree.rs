@@ -89,7 +89,7 @@ async fn round_trip(trial: &Trial<'_>) -> CaseResult {
         };
         // A directory changes when something is put into it, and a link's own mode and time mean nothing.
         match &entry.kind {
-            TreeEntryKind::File { .. } => {}
+            TreeEntryKind::File { .. } | TreeEntryKind::HardLink { .. } => {}
             TreeEntryKind::Directory => entry.modified_ns = wanted.modified_ns,
             TreeEntryKind::Link { .. } => {
                 (entry.mode, entry.modified_ns) = (wanted.mode, wanted.modified_ns);
@@ -189,7 +189,7 @@ async fn bounds(trial: &Trial<'_>) -> CaseResult {
     }
     let all = DownloadOptions::default();
     for (options, fits) in [
-        (DownloadOptions { max_bytes: 3000, max_entries: 3 }, true),
+        (DownloadOptions { max_bytes: 3000, max_entries: 3, ..all }, true),
         (DownloadOptions { max_bytes: 2999, ..all }, false),
         (DownloadOptions { max_entries: 2, ..all }, false),
     ] {

@@ -96,7 +96,7 @@ impl Channel {
             HostMessage::Listen { .. } => Sort::Listener,
             HostMessage::Watch(_) => Sort::Watch,
             HostMessage::ReadFile(_) => Sort::Incoming { metadata: true },
-            HostMessage::List(_) | HostMessage::DownloadTree(_) => {
+            HostMessage::List(_) | HostMessage::DownloadTree(_) | HostMessage::ScanTree(_) => {
                 Sort::Incoming { metadata: false }
             }
             HostMessage::UploadTree(_) => Sort::Upload,
@@ -221,7 +221,7 @@ impl Channel {
 fn brings_much(message: &HostMessage<'_>) -> bool {
     match message {
         HostMessage::ReadFile(request) => request.max_bytes > INITIAL_WINDOW.into(),
-        HostMessage::DownloadTree(_) => true,
+        HostMessage::DownloadTree(_) | HostMessage::ScanTree(_) => true,
         _ => false,
     }
 }

@@ -104,12 +104,20 @@ pub enum Defect {
     DownloadIsUnsorted,
     /// A download tells links as empty files.
     DownloadLosesLinks,
+    /// A scan ignores its bound.
+    ScanHasNoBound,
+    /// A scan tells each name as a file of its own.
+    ScanLosesLinks,
+    /// A scan tells of changes only what programs say of them.
+    ScanTrustsForgedTimes,
     /// An upload goes on at `..` as if it were not there.
     UploadCleansPaths,
     /// An upload counts files only.
     UploadCountsFiles,
     /// An upload drops the sticky bit.
     UploadLosesSticky,
+    /// An upload makes an empty file of a second name.
+    UploadIgnoresHardLinks,
     /// An upload gives each entry the same mode.
     UploadLosesModes,
     /// An upload gives each entry the time of writing.

@@ -2,7 +2,10 @@
 
 use async_trait::async_trait;
 use cofferdam_core::WorkspacePath;
-use cofferdam_sandbox::{DownloadOptions, SandboxError, Tree, TreeEntry, TreeEntryKind, TreeEvent};
+use cofferdam_sandbox::{
+    DownloadOptions, SandboxError, ScanEvent, ScanOptions, Tree, TreeEntry, TreeEntryKind,
+    TreeEvent,
+};
 use futures::{
     StreamExt as _,
     future::ready,
@@ -24,6 +27,9 @@ fn going(defect: Defect, mut entry: TreeEntry) -> TreeEntry {
         Defect::UploadLosesModes => entry.mode = 0o755,
         Defect::UploadLosesSticky => entry.mode &= 0o777,
         Defect::UploadLosesTimes => entry.modified_ns = None,
+        Defect::UploadIgnoresHardLinks if matches!(entry.kind, TreeEntryKind::HardLink { .. }) => {
+            entry.kind = TreeEntryKind::File { size: 0 };
+        }
         _ => {}
     }
     entry
@@ -80,5 +86,31 @@ impl Tree for FaultySandbox {
             }
             _ => events,
         })
+    }
+
+    async fn scan(
+        &self,
+        root: &WorkspacePath,
+        options: &ScanOptions,
+    ) -> Result<BoxStream<'static, Result<ScanEvent, SandboxError>>, SandboxError> {
+        let options = match self.defect {
+            Defect::ScanHasNoBound => ScanOptions::default(),
+            _ => *options,
+        };
+        let defect = self.defect;
+        let events = self.inner.tree().scan(root, &options).await?;
+        Ok(events
+            .map(move |event| {
+                let mut event = event?;
+                if let ScanEvent::Entry(entry) = &mut event {
+                    match defect {
+                        Defect::ScanTrustsForgedTimes => entry.changed_ns = entry.modified_ns,
+                        Defect::ScanLosesLinks => (entry.inode, entry.links) = (entry.size, 1),
+                        _ => {}
+                    }
+                }
+                Ok(event)
+            })
+            .boxed())
     }
 }

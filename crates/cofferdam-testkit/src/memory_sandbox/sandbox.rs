@@ -7,7 +7,8 @@ use bytes::Bytes;
 use cofferdam_core::{SandboxId, WorkspacePath};
 use cofferdam_sandbox::{
     DownloadOptions, ExecRequest, FileMetadata, Files, ListOptions, Listing, LossReason, Process,
-    Sandbox, SandboxError, SandboxSpec, SandboxState, Tree, TreeEvent, WriteOptions,
+    Sandbox, SandboxError, SandboxSpec, SandboxState, ScanEvent, ScanOptions, Tree, TreeEvent,
+    WriteOptions,
 };
 use futures::{
     StreamExt,
@@ -21,7 +22,7 @@ use super::{
     live::{Live, file_error},
     process,
 };
-use crate::tree_stream;
+use crate::{file_tree::FileTree, tree_stream};
 
 /// A live sandbox in memory.
 #[derive(Debug)]
@@ -147,8 +148,7 @@ impl Files for MemorySandbox {
     }
 
     async fn stat(&self, path: &WorkspacePath) -> Result<FileMetadata, SandboxError> {
-        let work =
-            |tree: &mut crate::file_tree::FileTree| Ok(tree.node(bytes(path), false)?.metadata());
+        let work = |tree: &mut FileTree| Ok(tree.node(bytes(path), false)?.metadata());
         self.live.change("describe", path.as_str(), work).await
     }
 
@@ -194,10 +194,7 @@ impl Tree for MemorySandbox {
             async move { live.pause().await.and(event) }
         });
         let made = tree_stream::upload(paced.boxed(), |made| {
-            self.live
-                .tree()
-                .place(root, &made.path, made.content, made.mode, made.modified_ns)
-                .map_err(refused)
+            made.place(&mut self.live.tree(), root).map_err(refused)
         });
         // A source that waits does not keep the end from being told.
         let made = tokio::select! {
@@ -214,21 +211,42 @@ impl Tree for MemorySandbox {
         source: &WorkspacePath,
         options: &DownloadOptions,
     ) -> Result<BoxStream<'static, Result<TreeEvent, SandboxError>>, SandboxError> {
+        self.paced("download", source, |tree, path| tree_stream::download(tree, path, options))
+            .await
+    }
+
+    async fn scan(
+        &self,
+        root: &WorkspacePath,
+        options: &ScanOptions,
+    ) -> Result<BoxStream<'static, Result<ScanEvent, SandboxError>>, SandboxError> {
+        self.paced("scan", root, |tree, path| tree_stream::scan(tree, path, options)).await
+    }
+}
+
+impl MemorySandbox {
+    /// Makes a stream of events that takes a place among the operations and lets others go first.
+    async fn paced<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        path: &WorkspacePath,
+        look: impl FnOnce(&FileTree, &[u8]) -> Result<Vec<Result<T, i32>>, i32> + Send,
+    ) -> Result<BoxStream<'static, Result<T, SandboxError>>, SandboxError> {
         let place = self.live.enter().await?;
         self.live.pause().await?;
-        let source = source.as_str().to_owned();
-        let events = tree_stream::download(&self.live.tree(), source.as_bytes(), options)
-            .map_err(|errno| file_error("download", &source, errno))?;
+        let path = path.as_str().to_owned();
+        let events = look(&self.live.tree(), path.as_bytes())
+            .map_err(|errno| file_error(operation, &path, errno))?;
         self.live.pause().await?;
         // The place is held until the stream is dropped or at its end.
-        let state = (events.into_iter(), Arc::clone(&self.live), source, Some(place));
-        let events = stream::unfold(state, |(mut events, live, source, place)| async move {
+        let state = (events.into_iter(), Arc::clone(&self.live), path, Some(place));
+        let events = stream::unfold(state, move |(mut events, live, path, place)| async move {
             place.as_ref()?;
             if let Err(error) = live.pause().await {
-                return Some((Err(error), (events, live, source, None)));
+                return Some((Err(error), (events, live, path, None)));
             }
-            let event = events.next()?.map_err(|errno| file_error("download", &source, errno));
-            Some((event, (events, live, source, place)))
+            let event = events.next()?.map_err(|errno| file_error(operation, &path, errno));
+            Some((event, (events, live, path, place)))
         });
         Ok(events.boxed())
     }
