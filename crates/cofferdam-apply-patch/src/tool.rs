@@ -6,6 +6,7 @@
 //! nearest lines of the file.
 //!
 //! - `input`: the forms in which a patch comes: the text, and the JSON operations of built-in patch tools.
+//! - `intent`: what is written down before, so that it can be found out later whether a patch was carried out.
 //! - `workspace`: reading the files of a patch, and doing the steps of a transaction.
 
 use std::io;
@@ -14,7 +15,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use cofferdam_core::{EffectClass, Effects, Grammar, ToolInputSpec, ToolOutput, ToolSpec};
 use cofferdam_sandbox::Sandbox;
-use cofferdam_tool::{Tool, ToolContext, ToolError, ToolInput};
+use cofferdam_tool::{ProbeOutcome, Tool, ToolContext, ToolError, ToolInput};
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use crate::options::Options;
@@ -23,8 +25,10 @@ use crate::plan::{Action, Plan, plan};
 use crate::transaction::Transaction;
 
 mod input;
+mod intent;
 mod workspace;
 
+use intent::Intent;
 use workspace::Workspace;
 
 const NAME: &str = "apply_patch";
@@ -102,7 +106,8 @@ impl ApplyPatchTool {
         self
     }
 
-    async fn apply(&self, context: &ToolContext, input: &ToolInput) -> Result<Plan, Failure> {
+    /// Works a patch out against the files as they are.
+    async fn plan(&self, input: &ToolInput) -> Result<(Plan, Workspace<'_>), Failure> {
         let patch = input::patch(input, &self.rules)
             .map_err(|message| Failure::Told(format!("{NAME} verification failed: {message}")))?;
         let mut workspace = Workspace::new(self.sandbox.files(), self.options.max_file_bytes);
@@ -115,6 +120,11 @@ impl ApplyPatchTool {
                     error.operation
                 ))
             })?;
+        Ok((plan, workspace))
+    }
+
+    async fn apply(&self, context: &ToolContext, input: &ToolInput) -> Result<Plan, Failure> {
+        let (plan, workspace) = self.plan(input).await?;
         self.commit(context, &plan, &workspace).await?;
         match &plan.failure {
             None => Ok(plan),
@@ -133,7 +143,7 @@ impl ApplyPatchTool {
         workspace: &Workspace<'_>,
     ) -> Result<(), Failure> {
         // One step is carried out at most once at a time, so its place makes the temporary names unique.
-        let mut transaction = Transaction::new(plan, &format!("{}-{}", context.run, context.step));
+        let mut transaction = Transaction::new(plan, &token(context));
         let mut is_cancelled = false;
         while let Some(step) = transaction.step() {
             if context.cancel.is_cancelled() && !is_cancelled {
@@ -156,6 +166,11 @@ impl ApplyPatchTool {
             Err(error) => Err(Failure::Told(format!("{NAME} failed: {error}: {}", error.cause))),
         }
     }
+}
+
+/// What makes the temporary names of a call.
+fn token(context: &ToolContext) -> String {
+    format!("{}-{}", context.run, context.step)
 }
 
 /// Why a patch was not applied.
@@ -190,6 +205,46 @@ impl Tool for ApplyPatchTool {
             Err(Failure::Told(message)) => told(message),
             Err(Failure::Step(error)) => told(format!("{NAME} failed: {error}")),
             Err(Failure::Lost(error)) => Err(error),
+        }
+    }
+
+    async fn intend(&self, _: &ToolContext, input: &ToolInput) -> Result<Value, ToolError> {
+        match self.plan(input).await {
+            // A patch that fails in part has no one state in which it is done.
+            Ok((plan, _)) if plan.failure.is_none() => {
+                Ok(serde_json::to_value(Intent::of(&plan)).unwrap_or_default())
+            }
+            Err(Failure::Lost(error)) => Err(error),
+            // It will fail, and change nothing.
+            _ => Ok(Value::Null),
+        }
+    }
+
+    async fn probe(
+        &self,
+        context: &ToolContext,
+        input: &ToolInput,
+        intended: &Value,
+    ) -> Result<ProbeOutcome, ToolError> {
+        let unknown = |why: String| Ok(ProbeOutcome::Unknown { why });
+        if intended.is_null() {
+            return match self.plan(input).await {
+                Err(Failure::Lost(error)) => Err(error),
+                // It cannot be applied now either, so that making the call again changes nothing.
+                Err(_) => Ok(ProbeOutcome::NotStarted),
+                Ok(_) => unknown("nothing was written down of what it was about to do".into()),
+            };
+        }
+        let intent = match Intent::deserialize(intended) {
+            Ok(intent) => intent,
+            Err(error) => return unknown(format!("what was written down is malformed: {error}")),
+        };
+        let mut workspace = Workspace::new(self.sandbox.files(), self.options.max_file_bytes);
+        match intent.find_out(&mut workspace, &token(context)).await {
+            Ok(outcome) => Ok(outcome),
+            Err(Failure::Lost(error)) => Err(error),
+            Err(Failure::Told(message)) => unknown(message),
+            Err(Failure::Step(error)) => unknown(error.to_string()),
         }
     }
 }

@@ -204,8 +204,7 @@ impl Transaction {
     /// `token` makes the names of temporary files, so it must differ between transactions that run at the same time in
     /// one workspace. Letters, digits and `-` only; anything else is left out.
     pub fn new(plan: &Plan, token: &str) -> Self {
-        let token: String =
-            token.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(64).collect();
+        let token = clean(token);
         let mut transaction = Self {
             mode: plan.mode,
             current: None,
@@ -345,6 +344,17 @@ impl Transaction {
             }),
         }
     }
+}
+
+/// Returns the names beside a path that the transaction of a token uses for its change of this number.
+#[cfg(feature = "tool")]
+pub(crate) fn temporary_names(path: &PatchPath, token: &str, number: usize) -> [PatchPath; 2] {
+    let token = clean(token);
+    ["new", "old"].map(|end| path.sibling(&format!(".patch-{token}-{number}.{end}")))
+}
+
+fn clean(token: &str) -> String {
+    token.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(64).collect()
 }
 
 /// The temporary names of one change. They are in the same directory, so that a rename stays in one file system.

@@ -4,13 +4,15 @@
 //! - `object_store`: [`CrashingObjectStore`]
 //! - `model`: [`CrashingModel`]
 //! - `tool`: [`CrashingTool`]
-//! - `backend`, `sandbox`, `tree`: [`CrashingBackend`], the sandboxes that it makes, and their trees
+//! - `backend`, `sandbox`, `files`, `sessions`, `tree`: [`CrashingBackend`], the sandboxes that it makes, and what they have
 
 mod backend;
+mod files;
 mod journal;
 mod model;
 mod object_store;
 mod sandbox;
+mod sessions;
 mod tool;
 mod tree;
 

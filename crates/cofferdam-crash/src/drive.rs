@@ -1,6 +1,8 @@
 //! A process of a scenario: begins the run or goes on with it, until it is done, waits for somebody, or this process is killed.
 
-mod bare;
+mod run;
+mod sandboxed;
+mod workspace;
 
 use std::{
     path::{Path, PathBuf},
@@ -9,22 +11,20 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use async_trait::async_trait;
 use cofferdam::SystemClock;
-use cofferdam_harness::{GivenDecision, RunError, RunFailure, RunReport};
+use cofferdam_harness::{GivenDecision, ResumeRequest, RunRequest};
 use cofferdam_journal::{Journal, Record, Seq, SqliteJournal};
-use cofferdam_layers::{Approval, Approver, AuditEvent, AuditSink};
 use cofferdam_model::Model;
-use cofferdam_policy::{Rule, RulePolicy, Verdict};
-use cofferdam_tool::{Tool, ToolRequest};
+use cofferdam_tool::Tool;
 use futures::TryStreamExt;
 
+use self::run::Begin;
 use crate::{
     crashing::{CrashingJournal, CrashingModel, CrashingTool},
     defect::Defect,
-    ending::{Ending, Final, State, comparable},
+    ending::{Ending, State},
     faulty,
-    ledger::{Deed, Ledger},
+    ledger::Ledger,
     point::{Points, Strike},
     scenario, script,
     tools::{LedgerTool, names},
@@ -50,7 +50,7 @@ struct Parts {
     ledger: Ledger,
     journal: Arc<dyn Journal>,
     model: Arc<dyn Model>,
-    tools: Vec<Arc<dyn Tool>>,
+    tools: Vec<CrashingTool>,
 }
 
 impl Drive {
@@ -92,22 +92,37 @@ impl Drive {
         runtime.block_on(async {
             let points = Points::new(self.strike.clone());
             let parts = self.parts(Arc::clone(&points))?;
-            let state = bare::drive(&self, &parts).await?;
+            let state = if self.world.has_sandbox() {
+                sandboxed::drive(&self, &parts).await?
+            } else {
+                self.bare(&parts).await?
+            };
             Ending { state, points: points.passed() }.write(&self.place)?;
             Ok(())
         })
+    }
+
+    /// A run without a sandbox, put together from the crates.
+    async fn bare(&self, parts: &Parts) -> Result<State> {
+        let request = RunRequest::new(script::AGENT, script::TASK);
+        let begin = if is_new(&*parts.journal).await? {
+            Begin::Run(request)
+        } else {
+            Begin::Resume(ResumeRequest::new(request))
+        };
+        run::go_on(self, parts, &run::harness(self, parts)?, begin).await
     }
 
     fn parts(&self, points: Arc<Points>) -> Result<Parts> {
         let ledger = Ledger::new(ledger(&self.place), self.number);
         let journal = faulty::journal(Arc::new(open_journal(&self.place)?), self.defect);
         let model: Arc<dyn Model> = Arc::new(script::model(self.world)?);
-        let mut tools: Vec<Arc<dyn Tool>> = Vec::new();
+        let mut tools = Vec::new();
         for tool in LedgerTool::all(&ledger) {
             let lies = self.defect == Some(Defect::LyingTool) && tool.name() == names::SEND;
             let tool: Arc<dyn Tool> = Arc::new(if lies { tool.lying() } else { tool });
             let tool = faulty::tool(tool, self.defect, self.number);
-            tools.push(Arc::new(CrashingTool::new(tool, Arc::clone(&points))));
+            tools.push(CrashingTool::new(tool, Arc::clone(&points)));
         }
         Ok(Parts {
             journal: Arc::new(CrashingJournal::new(journal, Arc::clone(&points))),
@@ -117,32 +132,16 @@ impl Drive {
             points,
         })
     }
+}
 
-    /// Returns true if the run has not begun, as far as the journal knows.
-    async fn is_new(&self, journal: &dyn Journal) -> Result<bool> {
-        let first = journal.read(&scenario::run(), Seq(1)).try_next().await?;
-        Ok(first.is_none())
-    }
+/// Returns true if the run has not begun, as far as the journal knows.
+async fn is_new(journal: &dyn Journal) -> Result<bool> {
+    Ok(journal.read(&scenario::run(), Seq(1)).try_next().await?.is_none())
 }
 
 fn decision(json: &str) -> Result<GivenDecision> {
     let (step, decision) = serde_json::from_str(json).context("a decision")?;
     Ok(GivenDecision { step, decision, by: "the suite".to_owned(), reason: String::new() })
-}
-
-/// Says how far a run is.
-fn state(result: Result<RunReport, Box<RunFailure>>) -> State {
-    match result {
-        Ok(report) => State::Finished(Final {
-            output: report.output,
-            conversation: comparable(&report.items),
-            ..Final::default()
-        }),
-        Err(failure) => match failure.error {
-            RunError::Paused { reason } => State::Paused { reason },
-            error => State::Failed { why: format!("{:#}", anyhow::Error::new(error)) },
-        },
-    }
 }
 
 fn open_journal(place: &Path) -> Result<SqliteJournal> {
@@ -168,38 +167,23 @@ pub fn records(place: &Path) -> Result<Vec<Record>> {
     })
 }
 
-/// What is allowed: everything, but a person is asked about transfers.
-fn policy() -> RulePolicy {
-    RulePolicy::new([Rule {
-        tool: names::TRANSFER.to_owned(),
-        writes: None,
-        network: None,
-        decision: Verdict::Ask,
-        reason: "a transfer is for a person to approve".to_owned(),
-    }])
+/// Removes the sandboxes of a scenario that wait for a process that will not come, and returns how many there were.
+///
+/// # Errors
+///
+/// If they cannot be listed or removed.
+pub fn sweep(place: &Path) -> Result<usize> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(sandboxed::sweep(place))
 }
 
-/// A person who approves, and whom the ledger counts the questions of.
-#[derive(Debug)]
-struct Person {
-    ledger: Ledger,
-}
-
-#[async_trait]
-impl Approver for Person {
-    async fn approve(&self, request: &ToolRequest, _: &[String]) -> Approval {
-        let step = request.context.step.to_string();
-        match self.ledger.write(Deed::Approval { step }) {
-            Ok(()) => Approval::Approved,
-            Err(error) => Approval::Refused { reason: error.to_string() },
-        }
-    }
-}
-
-/// Nobody reads the audit trail of the suite.
-#[derive(Debug)]
-struct NoAudit;
-
-impl AuditSink for NoAudit {
-    fn record(&self, _: AuditEvent) {}
+/// Makes a sandbox as a run in this world would have, and closes it.
+///
+/// # Errors
+///
+/// Why it cannot be made.
+pub fn try_sandbox(world: World) -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(sandboxed::try_sandbox(place.path(), world.linger()))
 }

@@ -1,5 +1,7 @@
 //! Parts with a planted [`Defect`]: as sound as the ones that they decorate until the process dies at the wrong moment.
 
+mod objects;
+
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -12,8 +14,10 @@ use cofferdam_journal::{
 };
 use cofferdam_tool::{ProbeOutcome, Tool, ToolContext, ToolError, ToolInput};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream, stream::BoxStream};
+use object_store::ObjectStore;
 use serde_json::Value;
 
+use self::objects::LateObjects;
 use crate::defect::Defect;
 
 /// Plants the defect in a journal, if it is one of a journal.
@@ -27,6 +31,14 @@ pub(crate) fn journal(inner: Arc<dyn Journal>, defect: Option<Defect>) -> Arc<dy
             let answers = defect == Some(Defect::ForgottenAnswer);
             Arc::new(ForgetfulJournal { inner, answers })
         }
+        _ => inner,
+    }
+}
+
+/// Plants the defect in an object store, if it is one of an object store.
+pub(crate) fn objects(inner: Arc<dyn ObjectStore>, defect: Option<Defect>) -> Arc<dyn ObjectStore> {
+    match defect {
+        Some(Defect::EarlyObjects) => LateObjects::new(inner),
         _ => inner,
     }
 }

@@ -9,7 +9,7 @@ mod story;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cofferdam_journal::Record;
+use cofferdam_journal::{Decision, Record, RecordBody};
 
 use self::story::Story;
 use crate::{
@@ -48,6 +48,8 @@ fn effects(lines: &[Line]) -> impl Iterator<Item = (&str, &str, &str)> {
 pub struct Judge {
     /// Answers of the model that the last process left in the journal.
     answered: u32,
+    /// Calls that a person had answered.
+    approved: BTreeSet<String>,
     /// Records that it left.
     records: usize,
 }
@@ -73,6 +75,15 @@ impl Judge {
                 story.requests
             ));
         }
+        for line in lines.iter().filter(|line| line.process == process) {
+            if let Deed::Approval { step } = &line.deed
+                && self.approved.contains(step)
+            {
+                wrong.push(format!(
+                    "a person was asked again about step {step}, and the answer was in the journal"
+                ));
+            }
+        }
         let new = records.get(self.records..).unwrap_or_default();
         if !new.iter().any(story::is_rewind) {
             for line in lines.iter().filter(|line| line.process == process) {
@@ -92,18 +103,19 @@ impl Judge {
                 self.records
             ));
         }
-        (self.answered, self.records) = (story.answers, records.len());
+        (self.answered, self.approved, self.records) =
+            (story.answers, story.approved, records.len());
         wrong
     }
 }
 
-/// Looks at the end of a run. The results of the calls in `told` are that nobody knows: they may be worded differently.
+/// Looks at the end of a run, of which the model was told some things that it would not have been told without the crashes.
 #[must_use]
 pub fn at_the_end(
     expected: &Expected,
     end: &Final,
     lines: &[Line],
-    told: &BTreeSet<String>,
+    notices: &Notices,
 ) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut done: BTreeMap<(&str, &str), u32> = BTreeMap::new();
@@ -123,6 +135,10 @@ pub fn at_the_end(
     if end.output != expected.end.output {
         wrong.push(format!("the output is {:?}, not {:?}", end.output, expected.end.output));
     }
+    if notices.other_workspace {
+        // The model went on from another workspace and was told so: what it found there, and said of it, is its own.
+        return wrong;
+    }
     let (items, wanted) = (&end.conversation, &expected.end.conversation);
     if items.len() != wanted.len() {
         wrong.push(format!(
@@ -133,9 +149,11 @@ pub fn at_the_end(
         ));
     }
     for (at, (item, wanted)) in items.iter().zip(wanted).enumerate() {
-        let is_told = item["type"] == "tool_result"
-            && item["call_id"].as_str().is_some_and(|call| told.contains(call));
-        if item != wanted && !is_told {
+        let is_told = |call: &str| notices.unknown.contains(call);
+        let may_differ = item["type"] == "tool_result"
+            && item["call_id"] == wanted["call_id"]
+            && item["call_id"].as_str().is_some_and(is_told);
+        if item != wanted && !may_differ {
             wrong.push(format!("item {at} of the conversation is {item}, not {wanted}"));
         }
     }
@@ -148,8 +166,28 @@ pub fn at_the_end(
     wrong
 }
 
-/// Returns the calls of which the model was told that their outcome is unknown, by its names for them.
-#[must_use]
-pub fn told(records: &[Record]) -> BTreeSet<String> {
-    Story::read(records).told
+/// What the model was told that it would not have been told without the crashes, because somebody decided so.
+#[derive(Debug, Clone, Default)]
+pub struct Notices {
+    /// Calls of which it was told that their outcome is unknown, by its own names for them.
+    pub unknown: BTreeSet<String>,
+    /// Whether it was told that the workspace is another than it knows, older or patched in part.
+    pub other_workspace: bool,
 }
+
+impl Notices {
+    /// Reads them off a journal.
+    #[must_use]
+    pub fn of(records: &[Record]) -> Self {
+        let accepted = |record: &Record| {
+            matches!(
+                record.body,
+                RecordBody::DecisionGiven { decision: Decision::AcceptWorkspace, .. }
+            )
+        };
+        Self { unknown: Story::read(records).told, other_workspace: records.iter().any(accepted) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -87,13 +87,22 @@ fn report(suite: &Suite<'_>, summary: &Summary) -> bool {
         suite.seed,
     );
     println!(
-        "{} points are known, {} of them were not struck; {} strikes at undisturbed runs were left out",
+        "{} points are known, {} of them were not struck; {} planned scenarios were left out",
         summary.points,
         summary.unvisited.len(),
         summary.left
     );
-    for (world, point) in &summary.unvisited {
-        println!("not struck: {point} in {world}");
+    for (what, times) in &summary.reported {
+        println!("reported as unknown {times} times: {what}");
+    }
+    println!(
+        "{} sandboxes were left alone by their process, found by a list, and removed",
+        summary.orphans
+    );
+    if summary.left == 0 {
+        for (world, point) in &summary.unvisited {
+            println!("not struck: {point} in {world}");
+        }
     }
     for failure in &summary.failures {
         let blows: Vec<String> = failure.blows.iter().map(ToString::to_string).collect();
@@ -138,8 +147,8 @@ fn again(words: &[String]) -> Result<bool> {
         defect,
     };
     let outcome = suite.again(world, &blows)?;
-    for (blows, step) in &outcome.ambiguous {
-        println!("after {blows} crashes the outcome of step {step} was reported as unknown");
+    for (blows, what) in &outcome.ambiguous {
+        println!("after {blows} crashes it was reported as unknown what became of: {what}");
     }
     for wrong in &outcome.wrong {
         println!("FAILED {world}: {wrong}");

@@ -2,7 +2,7 @@
 
 /// A source of numbers.
 #[derive(Debug, Clone)]
-pub struct Random {
+pub(crate) struct Random {
     seed: u64,
     drawn: u64,
 }
@@ -10,12 +10,12 @@ pub struct Random {
 impl Random {
     /// Makes the source of a seed.
     #[must_use]
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self { seed, drawn: 0 }
     }
 
     /// Returns a number below a bound that is not 0.
-    pub fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.drawn += 1;
         let input = [self.seed.to_le_bytes(), self.drawn.to_le_bytes()].concat();
         let [a, b, c, d, e, f, g, h, ..] = *blake3::hash(&input).as_bytes();
@@ -23,7 +23,7 @@ impl Random {
     }
 
     /// Puts things into an order of its own.
-    pub fn shuffle<T>(&mut self, things: &mut [T]) {
+    pub(crate) fn shuffle<T>(&mut self, things: &mut [T]) {
         for last in (1..things.len()).rev() {
             let other = self.below(last as u64 + 1);
             things.swap(last, usize::try_from(other).unwrap_or(last));

@@ -6,7 +6,7 @@ use crate::{
     defect::Defect,
     drive,
     ending::{Ending, Final, State},
-    judge::{self, Expected, Judge},
+    judge::{self, Expected, Judge, Notices},
     ledger::{Deed, Ledger, Line},
     process::{Blow, End, Process},
     tools::names,
@@ -19,6 +19,9 @@ use cofferdam_journal::{Decision, PauseReason};
 
 /// Processes of one scenario at most; one that needs more goes round in circles.
 const MAX_PROCESSES: u32 = 40;
+
+/// What is in doubt if the workspace is older than what was done outside of it.
+pub const WORKSPACE: &str = "workspace";
 
 /// A run to be disturbed.
 #[derive(Debug, Clone, Copy)]
@@ -38,18 +41,20 @@ pub struct Scenario<'a> {
 pub struct Outcome {
     /// What killed its processes, in order.
     pub blows: Vec<Blow>,
-    /// Steps that the run reported as of unknown outcome, with the number of blows by then.
+    /// What the run reported as unknown, the tool of a call or the [`WORKSPACE`], with the number of blows by then.
     pub ambiguous: Vec<(usize, String)>,
     /// What must not be.
     pub wrong: Vec<String>,
     /// How often each point was passed by the first process, if it was not killed.
     pub points_from_start: BTreeMap<String, u64>,
-    /// The most often that a point was passed by a later process that was not killed.
-    pub points_from_resume: BTreeMap<String, u64>,
+    /// How often each point was passed by each later process that was not killed, with the number of blows by then.
+    pub points_from_resume: Vec<(usize, BTreeMap<String, u64>)>,
     /// What the run left.
     pub end: Option<Final>,
     /// The ledger.
     pub lines: Vec<Line>,
+    /// Sandboxes that nobody had gone on with at the end, and that were removed.
+    pub orphans: usize,
 }
 
 impl Scenario<'_> {
@@ -64,7 +69,19 @@ impl Scenario<'_> {
         mut next: impl FnMut(u32) -> Option<Blow>,
     ) -> Result<Outcome> {
         let place = tempfile::Builder::new().prefix("scenario-").tempdir_in(self.places)?;
-        let place = place.path();
+        let mut outcome = self.play_in(place.path(), expected, &mut next)?;
+        if self.world == World::Lingering {
+            outcome.orphans = drive::sweep(place.path())?;
+        }
+        Ok(outcome)
+    }
+
+    fn play_in(
+        &self,
+        place: &Path,
+        expected: Option<&Expected>,
+        next: &mut impl FnMut(u32) -> Option<Blow>,
+    ) -> Result<Outcome> {
         let mut outcome = Outcome::default();
         let mut judge = Judge::default();
         let (mut calm, mut decision) = (false, None);
@@ -99,7 +116,7 @@ impl Scenario<'_> {
                         }
                         State::Finished(end) => {
                             if let Some(expected) = expected {
-                                let told = judge::told(&records);
+                                let told = Notices::of(&records);
                                 let lines = &outcome.lines;
                                 outcome
                                     .wrong
@@ -124,11 +141,8 @@ impl Outcome {
     fn note_points(&mut self, process: u32, points: BTreeMap<String, u64>) {
         if process == 0 {
             self.points_from_start = points;
-            return;
-        }
-        for (point, times) in points {
-            let most = self.points_from_resume.entry(point).or_default();
-            *most = times.max(*most);
+        } else {
+            self.points_from_resume.push((self.blows.len(), points));
         }
     }
 
@@ -136,18 +150,23 @@ impl Outcome {
     fn decide(&mut self, reason: &PauseReason) -> Option<Decided> {
         match reason {
             PauseReason::Decision { step, tool, why } => {
-                let known = names::SEND != tool;
-                if known {
+                // A patch that was carried out in part is named as such; anything else can be found out.
+                if ![names::SEND, names::APPLY_PATCH].contains(&tool.as_str()) {
                     self.wrong.push(format!("what became of step {step} can be known: {why}"));
                 }
+                let in_part = tool == names::APPLY_PATCH;
                 let (of, step) = (*step, step.to_string());
-                let happened = self
-                    .lines
-                    .iter()
-                    .any(|line| matches!(&line.deed, Deed::Effect { step: it, .. } if *it == step));
-                self.ambiguous.push((self.blows.len(), step));
+                let happened = in_part
+                    || self.lines.iter().any(
+                        |line| matches!(&line.deed, Deed::Effect { step: it, .. } if *it == step),
+                    );
+                self.ambiguous.push((self.blows.len(), tool.clone()));
                 let decision = if happened { Decision::TellModel } else { Decision::RunAgain };
                 Some((Some(of), decision))
+            }
+            PauseReason::Workspace { .. } => {
+                self.ambiguous.push((self.blows.len(), WORKSPACE.to_owned()));
+                Some((None, Decision::AcceptWorkspace))
             }
             other => {
                 self.wrong.push(format!("the run waits for {other}"));

@@ -4,6 +4,9 @@ use cofferdam_model::{ScriptError, ScriptedModel};
 
 use crate::world::World;
 
+/// The agent's name.
+pub const AGENT: &str = "accountant";
+
 /// The task that the agent is given.
 pub const TASK: &str = "put the accounts in order";
 
@@ -26,6 +29,12 @@ const OUTSIDE: &str = r#"
       - { call: look, arguments: { what: the letters } }
   - items:
       - { call: transfer, arguments: { what: 1000 to the landlord } }
+      - { call: look, arguments: { what: the receipt } }
+      - { call: transfer, arguments: { what: 20 to the gardener } }
+  - items:
+      - { call: break, arguments: { what: a glass } }
+      - { call: no_such_tool, arguments: {} }
+      - { call: pay, arguments: { whom: nobody knows } }
 "#;
 
 /// Calls in the sandbox. Each command adds a line to a file, so that a repeat shows.
@@ -43,6 +52,7 @@ const INSIDE: &str = r#"
           @@
            one
           +patched
+          *** Delete File: ledgers/old
           *** End Patch
   - items:
       - { call: exec_command, arguments: { cmd: "sleep 0.03; echo two >> lines; cat lines", login: false } }
@@ -52,7 +62,10 @@ const INSIDE: &str = r#"
       - { call: book, arguments: { what: a seat by the door } }
 "#;
 
+/// The last answer. It comes once more if the model is told that its workspace is older than it knows, at the very end.
 const END: &str = "
+  - items:
+      - message: the accounts are in order
   - items:
       - message: the accounts are in order
 ";
@@ -73,7 +86,7 @@ mod tests {
 
     #[test]
     fn the_scripts_are_well_formed() {
-        assert_eq!(model(World::Bare).unwrap().turns(), 7);
-        assert_eq!(model(World::Sealed).unwrap().turns(), 11);
+        assert_eq!(model(World::Bare).unwrap().turns(), 9);
+        assert_eq!(model(World::Sealed).unwrap().turns(), 13);
     }
 }

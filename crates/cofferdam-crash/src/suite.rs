@@ -14,7 +14,7 @@ use anyhow::{Result, bail};
 use crate::{
     defect::Defect,
     judge::Expected,
-    plan::Plan,
+    plan::{Opening, Plan},
     process::Blow,
     scenario::{Outcome, Scenario},
     table::Table,
@@ -61,6 +61,10 @@ pub struct Summary {
     pub scenarios: u64,
     /// What did not hold.
     pub failures: Vec<Failure>,
+    /// What was reported as unknown, and how often: tools, and the workspace.
+    pub reported: BTreeMap<String, u64>,
+    /// Sandboxes that nobody had gone on with, since the process that made them died before it wrote that down.
+    pub orphans: usize,
     /// Points that are known and at which no process was killed.
     pub unvisited: Vec<(World, String)>,
     /// How many points are known.
@@ -179,12 +183,15 @@ impl Suite<'_> {
             };
             let world = opening.world;
             let scenario = Scenario { program: self.program, places, world, defect: self.defect };
-            let outcome =
-                scenario.play(expected.get(&world), |number| match u64::from(number) {
-                    0 => Some(opening.blow.clone()),
-                    number if number <= opening.more => lock(shared).plan.resumed(world),
-                    _ => None,
-                })?;
+            let Opening { blows, more, .. } = opening;
+            let outcome = scenario.play(expected.get(&world), |number| {
+                let number = usize::try_from(number).unwrap_or(usize::MAX);
+                match blows.get(number) {
+                    Some(blow) => Some(blow.clone()),
+                    None if number < blows.len() + more => lock(shared).plan.resumed(world),
+                    None => None,
+                }
+            })?;
             lock(shared).note(world, outcome);
         }
     }
@@ -195,6 +202,10 @@ impl Shared {
         self.plan.learn(world, &outcome);
         self.summary.table.add(&outcome);
         self.summary.scenarios += 1;
+        self.summary.orphans += outcome.orphans;
+        for (_, what) in &outcome.ambiguous {
+            *self.summary.reported.entry(what.clone()).or_default() += 1;
+        }
         for blow in &outcome.blows {
             *self.struck.entry((world, blow.name().to_owned())).or_default() += 1;
         }

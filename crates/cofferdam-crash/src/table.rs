@@ -112,6 +112,12 @@ mod tests {
             wrong: vec!["step 3.0 took effect 2 times".to_owned()],
             ..Outcome::default()
         });
-        insta::assert_snapshot!(table.to_string(), @"");
+        insta::assert_snapshot!(table.to_string(), @r"
+        point                 crashes  resumed  exactly once  reported ambiguous  wrong
+        at a random time            1        1             1                   0      0
+        journal.read                3        2             2                   0      1
+        tool.send.call.after        1        1             0                   1      0
+        all                         5        4             3                   1      1
+        ");
     }
 }

@@ -27,6 +27,8 @@ enum Does {
     Write,
     /// It writes once for each key.
     WriteOnce,
+    /// It fails.
+    Fail,
 }
 
 /// The names of the tools.
@@ -43,6 +45,10 @@ pub mod names {
     pub const BOOK: &str = "book";
     /// Is done each time, and nobody can be asked.
     pub const SEND: &str = "send";
+    /// The product's own: changes the workspace, all of it or nothing, unless its process dies.
+    pub const APPLY_PATCH: &str = "apply_patch";
+    /// Fails, and changes nothing.
+    pub const BREAK: &str = "break";
 }
 
 impl LedgerTool {
@@ -56,6 +62,7 @@ impl LedgerTool {
             (names::TRANSFER, EffectClass::Keyed, Does::WriteOnce),
             (names::BOOK, EffectClass::Probe, Does::Write),
             (names::SEND, EffectClass::Unknown, Does::Write),
+            (names::BREAK, EffectClass::Idempotent, Does::Fail),
         ]
         .map(|(name, class, does)| Self {
             spec: ToolSpec {
@@ -105,7 +112,7 @@ impl Tool for LedgerTool {
     }
 
     fn effects(&self, _: &ToolInput) -> Effects {
-        let outside = self.does != Does::Read;
+        let outside = matches!(self.does, Does::Write | Does::WriteOnce);
         Effects { class: self.class, writes: outside, network: outside }
     }
 
@@ -116,6 +123,9 @@ impl Tool for LedgerTool {
         match self.does {
             Does::Read => self.ledger.read().map(drop),
             Does::Write => self.ledger.write(Deed::Effect { step, tool, key, what: what.clone() }),
+            Does::Fail => {
+                return Err(ToolError::Failed { message: format!("cannot break {what}") });
+            }
             Does::WriteOnce => self.ledger.write_once(&step, &tool, &key, &what).map(drop),
         }
         .map_err(broken)?;

@@ -3,9 +3,9 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use anyhow::bail;
-use cofferdam_core::SandboxLimits;
-use cofferdam_sandbox::SandboxSpec;
 use serde::{Deserialize, Serialize};
+
+use crate::drive;
 
 /// What a run works in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -29,26 +29,23 @@ impl World {
         self != Self::Bare
     }
 
-    /// Returns why runs cannot work in it here, if they cannot.
+    /// Returns why runs cannot work in it here, if they cannot. Tries it.
     #[must_use]
     pub fn missing(self) -> Option<String> {
-        None
+        if !self.has_sandbox() {
+            return None;
+        }
+        drive::try_sandbox(self)
+            .err()
+            .map(|error| format!("no sandbox can be made here: {error:#}"))
     }
 
-    /// Returns what its sandboxes are made of.
+    /// Returns how long its sandboxes outlive their process.
     #[must_use]
-    pub fn spec(self) -> SandboxSpec {
-        SandboxSpec {
-            limits: SandboxLimits {
-                memory_bytes: 64 << 20,
-                disk_bytes: 8 << 20,
-                ..SandboxLimits::default()
-            },
-            linger: match self {
-                Self::Lingering => LINGER,
-                Self::Bare | Self::Sealed => Duration::ZERO,
-            },
-            ..SandboxSpec::default()
+    pub fn linger(self) -> Duration {
+        match self {
+            Self::Lingering => LINGER,
+            Self::Bare | Self::Sealed => Duration::ZERO,
         }
     }
 }

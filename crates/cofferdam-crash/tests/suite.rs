@@ -1,5 +1,6 @@
 //! The suite in its short form, and the suite's own test: that it notices what is broken.
 #![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::{num::NonZeroUsize, path::Path};
 
@@ -10,6 +11,7 @@ use cofferdam_crash::{
     suite::{Suite, Summary},
     world::World,
 };
+use cofferdam_testkit::skip;
 
 const CRASHES: u64 = 30;
 
@@ -30,7 +32,6 @@ fn told(summary: &Summary) -> String {
 
 fn play(worlds: &[World]) {
     let summary = suite(worlds, None).play().unwrap();
-    println!("{}", summary.table);
     assert!(summary.failures.is_empty(), "{}", told(&summary));
     let sum = summary.table.sum();
     assert!(sum.crashes >= CRASHES, "{}", told(&summary));
@@ -38,8 +39,29 @@ fn play(worlds: &[World]) {
 }
 
 #[test]
-fn a_run_whose_process_dies_goes_on() {
+fn a_run_without_a_sandbox_goes_on() {
     play(&[World::Bare]);
+}
+
+#[test]
+fn a_run_whose_sandbox_dies_with_it_goes_on() {
+    in_a_sandbox("a_run_whose_sandbox_dies_with_it_goes_on", World::Sealed, || {
+        play(&[World::Sealed]);
+    });
+}
+
+#[test]
+fn a_run_whose_sandbox_lives_on_goes_on() {
+    in_a_sandbox("a_run_whose_sandbox_lives_on_goes_on", World::Lingering, || {
+        play(&[World::Lingering]);
+    });
+}
+
+fn in_a_sandbox(name: &str, world: World, test: impl FnOnce()) {
+    match world.missing() {
+        Some(why) => skip(name, &why),
+        None => test(),
+    }
 }
 
 /// Plays one scenario with a defect in it, and then the same one without.
@@ -54,4 +76,64 @@ fn check(defect: Defect, world: World, blow: &str, expect: &str) {
     let sound = play(None);
     assert!(sound.wrong.is_empty(), "{:?}", sound.wrong);
     assert_eq!(sound.blows, blows);
+}
+
+#[test]
+fn a_journal_that_acknowledges_early_is_noticed() {
+    let expect = "took effect and the journal has no intent of it";
+    check(Defect::EarlyJournal, World::Bare, "tool.set.call.after#1", expect);
+}
+
+#[test]
+fn a_tool_that_runs_before_its_intent_is_noticed() {
+    let expect = "took effect and the journal has no intent of it";
+    check(Defect::LateIntent, World::Bare, "tool.transfer.call.after#1", expect);
+}
+
+#[test]
+fn a_tool_that_lies_of_itself_is_noticed() {
+    let expect = "`send: a letter` took effect 2 times";
+    check(Defect::LyingTool, World::Bare, "tool.send.call.after#1", expect);
+}
+
+#[test]
+fn a_journal_that_forgets_an_answer_is_noticed() {
+    let expect = "the model was asked again for answer 1, which was in the journal";
+    let blow = "journal.append.model_responded.after#1";
+    check(Defect::ForgottenAnswer, World::Bare, blow, expect);
+}
+
+#[test]
+fn a_journal_that_forgets_a_result_is_noticed() {
+    let blow = "tool.book.settled.before#1";
+    check(Defect::ForgottenResult, World::Bare, blow, "step 4.0 was not in doubt");
+}
+
+#[test]
+fn a_key_that_changes_is_noticed() {
+    let blow = "tool.transfer.call.after#1";
+    check(
+        Defect::NewKeys,
+        World::Bare,
+        blow,
+        "`transfer: 1000 to the landlord` took effect 2 times",
+    );
+}
+
+#[test]
+fn a_call_of_unknown_outcome_is_reported_and_not_repeated() {
+    for blow in ["tool.send.call.before#1", "tool.send.call.after#1"] {
+        let outcome = suite(&[World::Bare], None).again(World::Bare, &[blow.parse().unwrap()]);
+        let outcome = outcome.unwrap();
+        assert_eq!(outcome.wrong, [""; 0]);
+        assert_eq!(outcome.ambiguous, [(1, "send".to_owned())]);
+    }
+}
+
+#[test]
+fn an_object_store_that_acknowledges_early_is_noticed() {
+    in_a_sandbox("an_object_store_that_acknowledges_early_is_noticed", World::Sealed, || {
+        let blow = "sandbox.exec.after#1";
+        check(Defect::EarlyObjects, World::Sealed, blow, "there is no checkpoint");
+    });
 }

@@ -7,7 +7,7 @@
 //!     supervisor                the socket of its supervisor
 //!     state.json                what an attaching process needs, 0600: who reads it can use the sandbox
 //!   <sandbox>.ended             why it has ended, if nobody was attached then; kept for a day
-//!   .<sandbox>.new/             one that is being made
+//!   .<maker>-<sandbox>.new/     one that is being made, and by which process
 //! ```
 //!
 //! A directory whose supervisor nobody serves is a leftover: of a supervisor that was killed, or of an earlier boot.
@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::{
-    cgroups::Group,
+    cgroups::{Group, Owner},
     plan::LINGER_FILES,
     setup::{BACKEND, host},
 };
@@ -45,6 +45,9 @@ const STATE: &str = LINGER_FILES[2];
 /// After the name of a sandbox: why it has ended.
 const ENDED: &str = ".ended";
 
+/// After the name of a directory that is being made, which tells by whom.
+const NEW: &str = ".new";
+
 /// The version of [`StateFile`].
 const VERSION: u32 = 1;
 
@@ -53,6 +56,9 @@ const MAX_STATE: u64 = 4 << 20;
 
 /// The largest file that tells of an end, in bytes.
 const MAX_ENDED: u64 = 64 << 10;
+
+/// Who owns, in a container, what belongs to a user of the host that is not in it, such as the host's root.
+const UNMAPPED: u32 = 65_534;
 
 /// How long making a directory may take; then it is nobody's.
 const MAKING: Duration = Duration::from_secs(60);
@@ -137,6 +143,17 @@ impl StateDirectory {
         if mode & 0o077 != 0 {
             return Err(self.unusable(format!("it is open to others (mode {mode:o})")));
         }
+        // Whoever may rename what is above it can put another one in its place.
+        for above in self.0.ancestors().skip(1) {
+            let found = fs::metadata(above).map_err(|error| self.unusable(error.to_string()))?;
+            let (owner, mode) = (found.uid(), found.mode() & 0o7777);
+            let trusted = owner == user || owner == 0 || owner == UNMAPPED;
+            if !trusted || (mode & 0o022 != 0 && mode & 0o1000 == 0) {
+                let above = above.display();
+                let whose = format!("{above} above it is user {owner}'s with mode {mode:o}");
+                return Err(self.unusable(whose));
+            }
+        }
         Ok(())
     }
 
@@ -189,7 +206,8 @@ impl StateDirectory {
             let reason = format!("no sandbox that lingers can be named {}", state.id);
             return Err(SandboxError::InvalidRequest { reason });
         };
-        let new = Entry { directory: self.0.join(format!(".{}.new", state.id)), ..entry.clone() };
+        let name = Owner::current().directory_name(state.id.as_str());
+        let new = Entry { directory: self.0.join(format!(".{name}{NEW}")), ..entry.clone() };
         let made = new.fill(&content).and_then(|(door, supervisor)| {
             fs::rename(&new.directory, &entry.directory)?;
             Ok((door, supervisor))
@@ -222,8 +240,10 @@ impl StateDirectory {
                     entry.remove().map_err(host(failed))?;
                     swept += 1;
                 }
-            } else if name.starts_with('.') && name.ends_with(".new") {
-                if age(&path) > MAKING {
+            } else if let Some(made) =
+                name.strip_prefix('.').and_then(|name| name.strip_suffix(NEW))
+            {
+                if Owner::of_directory(made).is_some_and(Owner::is_dead) || age(&path) > MAKING {
                     let half = Entry { directory: path, ended: PathBuf::new() };
                     half.remove().map_err(host(failed))?;
                 }
@@ -370,7 +390,7 @@ mod tests {
     #[test]
     fn the_state_file_keeps_its_form() {
         let text = serde_json::to_string(&example("a")).expect("JSON");
-        insta::assert_snapshot!(text, @r#"{"version":1,"id":"a","created":1000,"labels":{"run":"1"},"supervisor":7,"wall_time":{"secs":60,"nanos":0},"linger":{"secs":5,"nanos":0},"environment":{"LANG":"C"},"output_bytes":9,"idle_time":null,"token":"0000000000000000000000000000000000000000000000000000000000000000","group":{"directories":[],"oom_counter":null,"tree":null}}"#);
+        insta::assert_snapshot!(text, @r#"{"version":1,"id":"a","created":1000,"labels":{"run":"1"},"supervisor":7,"wall_time":{"secs":60,"nanos":0},"linger":{"secs":5,"nanos":0},"environment":{"LANG":"C"},"output_bytes":9,"idle_time":null,"token":"0000000000000000000000000000000000000000000000000000000000000000","group":{"directories":[],"oom_counter":null,"tree":null,"freezer":null}}"#);
         assert_eq!(serde_json::from_str::<StateFile>(&text).expect("read"), example("a"));
         assert!(!example("a").state().data.to_string().contains("token"));
     }
@@ -389,9 +409,16 @@ mod tests {
         assert!(made.entry.connect_guest().is_ok() && made.entry.connect_supervisor().is_ok());
         drop((left.door, left.supervisor));
         fs::write(directory.0.join("of somebody"), "").expect("written");
+        // Half made by this process, and by one that has ended.
+        let half = |owner: String| directory.0.join(format!(".{owner}{NEW}"));
+        let mine = half(Owner::current().directory_name(&two));
+        let of_the_dead = half(Owner::before(Owner::current()).directory_name(&two));
+        fs::create_dir(&mine).expect("made");
+        fs::create_dir(&of_the_dead).expect("made");
         assert_eq!(directory.sweep().expect("swept"), 1);
         assert_eq!(directory.entries().expect("listed"), std::slice::from_ref(&made.entry));
-        assert!(directory.0.join("of somebody").exists());
+        assert!(directory.0.join("of somebody").exists() && mine.exists());
+        assert!(!of_the_dead.exists());
         made.entry.remove().expect("removed");
         made.entry.remove().expect("again");
         assert_eq!(directory.entries().expect("listed"), Vec::new());
@@ -442,6 +469,10 @@ mod tests {
         check(&link, "it is no directory");
         fs::write(place.path().join("file"), "").expect("written");
         check(&place.path().join("file"), "File exists");
+        let open = place.path().join("open");
+        fs::create_dir(&open).expect("made");
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).expect("opened");
+        check(&open.join("state"), "above it is user");
         if rustix::process::geteuid().is_root() {
             fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).expect("closed");
             std::os::unix::fs::chown(&path, Some(12_345), None).expect("given away");

@@ -322,13 +322,13 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`AgentError::Keeper`] if the last snapshot is not what it should be; the sandbox is left then.
-    /// [`AgentError::Sandbox`]; calling again retries.
+    /// [`AgentError::Keeper`] if the last snapshot is not what it should be, and the sandbox is left then; or if the sandbox of a kept
+    /// run cannot be closed. [`AgentError::Sandbox`] without a keeper. Calling again retries.
     pub async fn close(&self) -> Result<(), AgentError> {
-        if let Some(keeper) = &self.keeper {
-            keeper.finish().await?;
+        match &self.keeper {
+            Some(keeper) => Ok(keeper.close().await?),
+            None => Ok(self.sandbox.close().await?),
         }
-        Ok(self.sandbox.close().await?)
     }
 
     /// Leaves the sandbox to whoever goes on with the run. It ends by itself if nobody comes: after ten minutes where sandboxes

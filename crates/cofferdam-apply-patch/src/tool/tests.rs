@@ -242,6 +242,99 @@ async fn a_lost_sandbox_ends_the_run() {
     sandbox.finish();
 }
 
+/// Carries a patch out in a sandbox that is lost after so many calls, and asks the files when it is there again.
+async fn interrupted(calls: u32, input: ToolInput) -> (&'static str, String, ToolOutput) {
+    let sandbox = ScriptedSandbox::with_files(files(), []);
+    let tool = ApplyPatchTool::new(sandbox.clone());
+    let intended = tool.intend(&context(), &input).await.unwrap();
+    sandbox.memory().lose_after(calls);
+    let called = tool.call(&context(), input.clone()).await;
+    sandbox.memory().lose_after(u32::MAX);
+    let outcome = tool.probe(&context(), &input, &intended).await.unwrap();
+    let (kind, output) = match (outcome, called) {
+        (ProbeOutcome::Finished(found), Ok(output)) => {
+            assert_eq!(found, output, "what was found out is what was said");
+            ("finished", found)
+        }
+        (ProbeOutcome::Finished(found), Err(_)) => ("finished", found),
+        (ProbeOutcome::NotStarted, _) => {
+            ("not started", tool.call(&context(), input).await.unwrap())
+        }
+        (ProbeOutcome::Unknown { why }, _) => ("unknown", ToolOutput::text(why)),
+        (other, _) => panic!("{other:?}"),
+    };
+    let after = sandbox.memory().render();
+    sandbox.finish();
+    (kind, after, output)
+}
+
+#[tokio::test]
+async fn wherever_a_patch_is_interrupted_it_is_done_once_or_what_is_unknown_is_named() {
+    let (done, whole) = call(files(), text(MIXED)).await;
+    let mut kinds = Vec::new();
+    for calls in 0..60 {
+        let (kind, after, output) = interrupted(calls, text(MIXED)).await;
+        kinds.push(kind);
+        if kind == "unknown" {
+            let why = output.to_text();
+            assert!(why.contains("src/main.rs") && why.contains("gone.txt"), "{why}");
+        } else {
+            assert_eq!(after, whole, "after {calls} calls: {kind}");
+            assert_eq!(output, done, "after {calls} calls: {kind}");
+        }
+    }
+    kinds.dedup();
+    assert_eq!(kinds, ["not started", "unknown", "finished"]);
+
+    // A patch of one file changes it in one step: there is nothing between.
+    let one = "*** Delete File: gone.txt\n";
+    let (done, whole) = call(files(), text(one)).await;
+    for calls in 0..10 {
+        let (kind, after, output) = interrupted(calls, text(one)).await;
+        assert_eq!((after, output), (whole.clone(), done.clone()), "after {calls} calls: {kind}");
+        assert_ne!(kind, "unknown");
+    }
+}
+
+#[tokio::test]
+async fn a_patch_that_fails_is_known_to_have_changed_nothing() {
+    let input = text("*** Delete File: none\n");
+    let (kind, after, output) = interrupted(1, input).await;
+    assert_eq!(kind, "not started");
+    assert_eq!(after, files().render());
+    assert!(output.is_error);
+}
+
+#[tokio::test]
+async fn files_that_others_changed_are_named() {
+    let sandbox = ScriptedSandbox::with_files(files(), []);
+    let tool = ApplyPatchTool::new(sandbox.clone());
+    let input = text(
+        "*** Update File: src/main.rs\n@@\n-    old();\n+    new();\n*** Delete File: gone.txt\n",
+    );
+    let intended = tool.intend(&context(), &input).await.unwrap();
+    insta::assert_json_snapshot!(intended["files"], @r#"
+    [
+      {
+        "after": "a849bb7b5a7097ba30a61665166095eef59575eb0cd6540404cde7f493eb92ee",
+        "before": "d3e79f1e569bb08f09bd14c8243e81b0d26821c8a5d0c0b5f5066df8eb42e911",
+        "path": "src/main.rs"
+      },
+      {
+        "after": null,
+        "before": "cb0fa91be247ee0f636bd06a2b417b59968e666f22e96c34d486e7f64c657ade",
+        "path": "gone.txt"
+      }
+    ]
+    "#);
+    let path = cofferdam_core::WorkspacePath::new("src/main.rs").unwrap();
+    sandbox.files().write(&path, "mine".into(), &Default::default()).await.unwrap();
+    let outcome = tool.probe(&context(), &input, &intended).await.unwrap();
+    let ProbeOutcome::Unknown { why } = outcome else { panic!("{outcome:?}") };
+    insta::assert_snapshot!(why, @"the patch was carried out in part, or its files were changed since: patched: none; as before: gone.txt; neither: src/main.rs");
+    sandbox.finish();
+}
+
 #[test]
 fn the_model_is_given_a_grammar_and_the_journal_a_class() {
     let sandbox = ScriptedSandbox::new([]);

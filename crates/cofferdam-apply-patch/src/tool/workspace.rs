@@ -15,6 +15,8 @@ use crate::transaction::{Step, StepDone};
 
 /// What is not there, or not there because a file is in its way.
 const ABSENT: [i32; 2] = [2, 20];
+/// Something has the name already.
+const EXISTS: i32 = 17;
 
 /// The files that a patch names, read before it is planned: planning itself does not wait.
 #[derive(Debug)]
@@ -95,10 +97,7 @@ impl<'a> Workspace<'a> {
             Step::Rename { from, to, replace } => {
                 self.files.rename(&place(from)?, &place(to)?, *replace).await.map_err(failure)?;
             }
-            Step::Remove { path } => match self.files.remove(&place(path)?, false).await {
-                Err(error) if !is_absent(&error) => return Err(failure(error)),
-                _ => {}
-            },
+            Step::Remove { path } => self.remove(path).await?,
             Step::RemoveDirectory { path } => {
                 self.files.remove(&place(path)?, false).await.map_err(failure)?;
             }
@@ -106,6 +105,15 @@ impl<'a> Workspace<'a> {
         Ok(StepDone::default())
     }
 
+    /// Removes a file; one that is not there counts as removed.
+    pub(super) async fn remove(&self, path: &PatchPath) -> Result<(), Failure> {
+        match self.files.remove(&place(path)?, false).await {
+            Err(error) if !is_absent(&error) => Err(failure(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes a temporary file. One that an interrupted call with the same names has left is replaced.
     async fn write_new(
         &self,
         path: &WorkspacePath,
@@ -119,7 +127,13 @@ impl<'a> Workspace<'a> {
             must_be_new: true,
             make_parents: false,
         };
-        self.files.write(path, content, &options).await.map_err(failure)
+        match self.files.write(path, content.clone(), &options).await {
+            Err(SandboxError::File { errno: EXISTS, .. }) => {
+                self.files.remove(path, false).await.map_err(failure)?;
+                self.files.write(path, content, &options).await.map_err(failure)
+            }
+            written => written.map_err(failure),
+        }
     }
 
     async fn make_parents(&self, path: &PatchPath) -> Result<StepDone, Failure> {

@@ -11,7 +11,7 @@ use object_store::{
 
 use crate::point::Points;
 
-/// An object store whose process may die at each of its calls. Objects are told apart by the first part of their path.
+/// An object store whose process may die at each of its calls. Objects are told apart by the directories that they are in.
 #[derive(Debug)]
 pub struct CrashingObjectStore {
     inner: Arc<dyn ObjectStore>,
@@ -31,11 +31,14 @@ impl fmt::Display for CrashingObjectStore {
     }
 }
 
+/// Names a call by the first two directories of the object, which tell what it is; its own name does not.
 fn call(name: &str, location: &Path) -> String {
     let parts: Vec<_> = location.parts().collect();
-    // The last part is the object's own name; of those before it, the first tells what it is.
-    let family = if parts.len() > 1 { parts[0].as_ref() } else { "object" };
-    format!("object.{name}.{family}")
+    let directories: Vec<&str> = match parts.split_last() {
+        Some((_, directories)) => directories.iter().take(2).map(AsRef::as_ref).collect(),
+        None => Vec::new(),
+    };
+    format!("object.{name}.{}", directories.join("/"))
 }
 
 #[async_trait]
@@ -107,8 +110,8 @@ mod tests {
     #[test]
     fn objects_are_told_apart_by_what_they_are() {
         let check = |path: &str, expect| assert_eq!(super::call("put", &Path::from(path)), expect);
-        check("heads/run/00000001", "object.put.heads");
-        check("packs/ab/abcdef", "object.put.packs");
-        check("format", "object.put.object");
+        check("snapshots/heads/run/00000001", "object.put.snapshots/heads");
+        check("snapshots/packs/abcdef", "object.put.snapshots/packs");
+        check("snapshots/config", "object.put.snapshots");
     }
 }

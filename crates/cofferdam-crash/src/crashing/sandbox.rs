@@ -5,25 +5,29 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use cofferdam_core::SandboxId;
 use cofferdam_sandbox::{
-    ExecRequest, Files, Ports, Process, Sandbox, SandboxError, SandboxState, Sessions, Tree,
-    Watcher,
+    ExecRequest, Files, Freezer, HostWorkspace, Ports, Process, Sandbox, SandboxError,
+    SandboxState, Sessions, Tree, Watcher,
 };
 
-use super::tree::CrashingTree;
+use super::{files::CrashingFiles, sessions::CrashingSessions, tree::CrashingTree};
 use crate::point::Points;
 
-/// A sandbox whose process may die when a command is started, a tree is sent, or the sandbox is closed.
+/// A sandbox whose process may die at each of its calls.
 #[derive(Debug)]
 pub(super) struct CrashingSandbox {
     inner: Arc<dyn Sandbox>,
     points: Arc<Points>,
+    files: CrashingFiles,
+    sessions: CrashingSessions,
     tree: CrashingTree,
 }
 
 impl CrashingSandbox {
     pub(super) fn new(inner: Arc<dyn Sandbox>, points: Arc<Points>) -> Self {
+        let files = CrashingFiles::new(Arc::clone(&inner), Arc::clone(&points));
+        let sessions = CrashingSessions::new(Arc::clone(&inner), Arc::clone(&points));
         let tree = CrashingTree::new(Arc::clone(&inner), Arc::clone(&points));
-        Self { inner, points, tree }
+        Self { files, sessions, tree, inner, points }
     }
 }
 
@@ -42,7 +46,7 @@ impl Sandbox for CrashingSandbox {
     }
 
     fn files(&self) -> &dyn Files {
-        self.inner.files()
+        &self.files
     }
 
     fn tree(&self) -> &dyn Tree {
@@ -50,7 +54,7 @@ impl Sandbox for CrashingSandbox {
     }
 
     fn sessions(&self) -> Option<&dyn Sessions> {
-        self.inner.sessions()
+        self.inner.sessions().map(|_| &self.sessions as &dyn Sessions)
     }
 
     fn ports(&self) -> Option<&dyn Ports> {
@@ -59,6 +63,14 @@ impl Sandbox for CrashingSandbox {
 
     fn watcher(&self) -> Option<&dyn Watcher> {
         self.inner.watcher()
+    }
+
+    fn host_workspace(&self) -> Option<&dyn HostWorkspace> {
+        self.inner.host_workspace()
+    }
+
+    fn freezer(&self) -> Option<&dyn Freezer> {
+        self.inner.freezer()
     }
 
     async fn lost(&self) -> SandboxError {

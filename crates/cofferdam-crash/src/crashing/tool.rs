@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::point::Points;
 
 /// A tool whose process may die before and after each call, and when it finds out what became of one.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct CrashingTool {
     inner: Arc<dyn Tool>,
     points: Arc<Points>,

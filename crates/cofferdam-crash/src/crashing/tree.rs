@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use cofferdam_core::WorkspacePath;
-use cofferdam_sandbox::{DownloadOptions, Sandbox, SandboxError, Tree, TreeEvent};
+use cofferdam_sandbox::{
+    DownloadOptions, Sandbox, SandboxError, ScanEvent, ScanOptions, Tree, TreeEvent,
+};
 use futures::{StreamExt, stream::BoxStream};
 
 use crate::point::Points;
@@ -48,5 +50,16 @@ impl Tree for CrashingTree {
         self.points.pass("sandbox.download.before");
         let events = self.sandbox.tree().download(source, options).await?;
         Ok(self.at_entries("sandbox.download.entry", events))
+    }
+
+    async fn scan(
+        &self,
+        root: &WorkspacePath,
+        options: &ScanOptions,
+    ) -> Result<BoxStream<'static, Result<ScanEvent, SandboxError>>, SandboxError> {
+        self.points.pass("sandbox.scan.before");
+        let events = self.sandbox.tree().scan(root, options).await?;
+        let points = Arc::clone(&self.points);
+        Ok(events.inspect(move |_| points.pass("sandbox.scan.entry")).boxed())
     }
 }

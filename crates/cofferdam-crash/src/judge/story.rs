@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use cofferdam_core::Item;
 use cofferdam_journal::{Record, RecordBody, Resolution};
 
+use crate::tools::names::APPLY_PATCH;
+
 /// What a journal tells.
 #[derive(Debug, Default)]
 pub(super) struct Story {
@@ -14,14 +16,20 @@ pub(super) struct Story {
     pub(super) answers: u32,
     /// Steps that were ever intended.
     pub(super) ever_intended: BTreeSet<String>,
+    /// Steps that a person answered.
+    pub(super) approved: BTreeSet<String>,
     /// Calls of which the model was told that their outcome is unknown.
     pub(super) told: BTreeSet<String>,
+    /// Whether one of those changes the workspace, which is then changed in part.
+    pub(super) told_of_patch: bool,
     /// What does not fit.
     pub(super) wrong: Vec<String>,
     /// What holds: steps that were intended, steps that have a result, the number of the last answer.
     intended: BTreeSet<String>,
     finished: BTreeSet<String>,
     turn: u32,
+    /// Tools by step.
+    tools: BTreeMap<String, String>,
     /// The model's names for the calls, by step.
     calls: BTreeMap<String, String>,
 }
@@ -73,8 +81,9 @@ impl Story {
                 });
                 self.calls.extend((0_u32..).map(|call| format!("{turn}.{call}")).zip(calls));
             }
-            RecordBody::ToolIntended { step, .. } => {
+            RecordBody::ToolIntended { step, tool, .. } => {
                 let step = step.to_string();
+                self.tools.insert(step.clone(), tool.clone());
                 if self.finished.contains(&step) {
                     self.wrong.push(format!("record {seq}: step {step} had its result already"));
                 }
@@ -98,10 +107,14 @@ impl Story {
                 }
                 if *how == Resolution::Told {
                     self.told.extend(self.calls.get(&step).cloned());
+                    self.told_of_patch |= self.tools.get(&step).is_some_and(|it| it == APPLY_PATCH);
                 }
                 if output.is_some() {
                     self.finished.insert(step);
                 }
+            }
+            RecordBody::ApprovalGiven { step, .. } => {
+                self.approved.insert(step.to_string());
             }
             _ => {}
         }

@@ -3,3 +3,4 @@
 mod host;
 mod losses;
 mod processes;
+mod secrets;
