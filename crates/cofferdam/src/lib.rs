@@ -63,3 +63,8 @@ pub use system::{SystemClock, SystemEntropy};
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 pub struct ReadmeExamples;
+
+/// The examples of the guide, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/runs-that-survive.md")]
+pub struct GuideExamples;
