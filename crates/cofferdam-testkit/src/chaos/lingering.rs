@@ -22,8 +22,8 @@ use super::{
     director::{self, HARNESS_BOUND, Harness, PROCESS_BOUND, TIDY_BOUND},
     harness::{BEGIN, MARK},
     outcome::{Outcome, Table},
-    random::Random,
 };
+use crate::random::Random;
 
 /// How long a sandbox waits for the next harness.
 const LINGER: Duration = Duration::from_secs(120);

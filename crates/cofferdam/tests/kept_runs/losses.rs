@@ -3,9 +3,13 @@
 use std::path::Path;
 
 use cofferdam::{
-    ResumeOptions, StateDirectory, checkpoint::CheckpointStoreExt as _, harness::RunReport,
+    ResumeOptions, StateDirectory,
+    checkpoint::CheckpointStoreExt as _,
+    harness::RunReport,
     journal::RecordBody,
+    snapshot::{Detection, TargetEntry},
 };
+use futures::TryStreamExt;
 use tempfile::tempdir;
 
 use crate::host::{
