@@ -73,7 +73,9 @@ impl Drive {
             match option {
                 [name, value] if name == "--strike" => drive.strike = Some(value.parse()?),
                 [name, value] if name == "--decide" => drive.decision = Some(decision(value)?),
-                [name, value] if name == "--defect" => drive.defect = Some(Defect::from_str(value)?),
+                [name, value] if name == "--defect" => {
+                    drive.defect = Some(Defect::from_str(value)?)
+                }
                 other => bail!("unknown option {other:?}"),
             }
         }

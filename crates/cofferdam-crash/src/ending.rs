@@ -85,7 +85,8 @@ pub fn comparable(items: &[Arc<Item>]) -> Vec<Value> {
         if let Item::ToolResult(result) = &mut item {
             for content in &mut result.output.content {
                 if let Content::Text { text } = content {
-                    let lasting = |line: &&str| !OF_THE_MOMENT.iter().any(|it| line.starts_with(it));
+                    let lasting =
+                        |line: &&str| !OF_THE_MOMENT.iter().any(|it| line.starts_with(it));
                     *text = text.lines().filter(lasting).collect::<Vec<_>>().join("\n");
                 }
             }

@@ -46,7 +46,8 @@ fn main() -> ExitCode {
 /// Runs the suite.
 fn whole(words: &[String]) -> Result<bool> {
     let program = std::env::current_exe()?;
-    let (mut crashes, mut seed, mut parallel) = (1000, 1, NonZeroUsize::new(2).context("2 is not 0")?);
+    let (mut crashes, mut seed, mut parallel) =
+        (1000, 1, NonZeroUsize::new(2).context("2 is not 0")?);
     let (mut worlds, mut defect) = (Vec::new(), None);
     for option in words.chunks(2) {
         let [name, value] = option else { bail!("{USAGE}") };
@@ -69,8 +70,7 @@ fn whole(words: &[String]) -> Result<bool> {
             None => played.push(world),
         }
     }
-    let suite =
-        Suite { program: &program, worlds: &played, crashes, seed, parallel, defect };
+    let suite = Suite { program: &program, worlds: &played, crashes, seed, parallel, defect };
     let summary = suite.play()?;
     Ok(report(&suite, &summary))
 }
@@ -104,7 +104,11 @@ fn report(suite: &Suite<'_>, summary: &Summary) -> bool {
             blows.join(", "),
             failure.wrong.join("; ")
         );
-        println!("       again: cofferdam-crash again {} {}{defect}", failure.world, blows.join(","));
+        println!(
+            "       again: cofferdam-crash again {} {}{defect}",
+            failure.world,
+            blows.join(",")
+        );
     }
     for &world in suite.worlds {
         if !summary.failures.iter().any(|failure| failure.world == world) {
@@ -141,7 +145,10 @@ fn again(words: &[String]) -> Result<bool> {
         println!("FAILED {world}: {wrong}");
     }
     if outcome.wrong.is_empty() {
-        println!("ok {world}: killed {} times, and ended as the run that was not", outcome.blows.len());
+        println!(
+            "ok {world}: killed {} times, and ended as the run that was not",
+            outcome.blows.len()
+        );
     }
     Ok(outcome.wrong.is_empty())
 }

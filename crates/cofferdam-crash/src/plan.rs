@@ -6,13 +6,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::{
-    point::Strike,
-    process::Blow,
-    random::Random,
-    scenario::Outcome,
-    world::World,
-};
+use crate::{point::Strike, process::Blow, random::Random, scenario::Outcome, world::World};
 
 /// One in so many blows comes at a random time.
 const ONE_IN_RANDOM: u64 = 8;
@@ -124,7 +118,8 @@ impl Plan {
         }
         let struck = |point: &String| known.struck.get(point).copied().unwrap_or(0);
         let least = points.keys().map(struck).min()?;
-        let candidates: Vec<_> = points.iter().filter(|(point, _)| struck(point) == least).collect();
+        let candidates: Vec<_> =
+            points.iter().filter(|(point, _)| struck(point) == least).collect();
         let at = self.random.below(candidates.len() as u64);
         let (point, times) = *candidates.get(usize::try_from(at).ok()?)?;
         // Early times are met by more of the runs that are resumed somewhere in the middle.

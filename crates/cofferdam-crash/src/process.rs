@@ -85,7 +85,9 @@ impl Process<'_> {
             _ if status.success() => End::Done,
             Some(Blow::Time(_)) if was_killed => End::Killed,
             Some(Blow::Strike(_)) if was_killed && in_time => End::Killed,
-            _ if !in_time => End::Broken(format!("it hung for {PATIENCE:?}; {}", said(&complaints))),
+            _ if !in_time => {
+                End::Broken(format!("it hung for {PATIENCE:?}; {}", said(&complaints)))
+            }
             _ => End::Broken(format!("it ended with {status}; {}", said(&complaints))),
         })
     }

@@ -2,20 +2,20 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use anyhow::{Context as _, Result};
-use cofferdam_core::RunId;
-use cofferdam_core::StepId;
-use cofferdam_journal::{Decision, PauseReason};
 use crate::{
-    tools::names,
     defect::Defect,
     drive,
     ending::{Ending, Final, State},
     judge::{self, Expected, Judge},
     ledger::{Deed, Ledger, Line},
     process::{Blow, End, Process},
+    tools::names,
     world::World,
 };
+use anyhow::{Context as _, Result};
+use cofferdam_core::RunId;
+use cofferdam_core::StepId;
+use cofferdam_journal::{Decision, PauseReason};
 
 /// Processes of one scenario at most; one that needs more goes round in circles.
 const MAX_PROCESSES: u32 = 40;
@@ -94,12 +94,16 @@ impl Scenario<'_> {
                         State::Paused { reason } => {
                             decision = outcome.decide(&reason);
                         }
-                        State::Failed { why } => outcome.wrong.push(format!("the run failed: {why}")),
+                        State::Failed { why } => {
+                            outcome.wrong.push(format!("the run failed: {why}"))
+                        }
                         State::Finished(end) => {
                             if let Some(expected) = expected {
                                 let told = judge::told(&records);
                                 let lines = &outcome.lines;
-                                outcome.wrong.extend(judge::at_the_end(expected, &end, lines, &told));
+                                outcome
+                                    .wrong
+                                    .extend(judge::at_the_end(expected, &end, lines, &told));
                             }
                             outcome.end = Some(end);
                             return Ok(outcome);
@@ -137,9 +141,10 @@ impl Outcome {
                     self.wrong.push(format!("what became of step {step} can be known: {why}"));
                 }
                 let (of, step) = (*step, step.to_string());
-                let happened = self.lines.iter().any(
-                    |line| matches!(&line.deed, Deed::Effect { step: it, .. } if *it == step),
-                );
+                let happened = self
+                    .lines
+                    .iter()
+                    .any(|line| matches!(&line.deed, Deed::Effect { step: it, .. } if *it == step));
                 self.ambiguous.push((self.blows.len(), step));
                 let decision = if happened { Decision::TellModel } else { Decision::RunAgain };
                 Some((Some(of), decision))

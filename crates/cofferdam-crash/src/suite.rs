@@ -179,11 +179,12 @@ impl Suite<'_> {
             };
             let world = opening.world;
             let scenario = Scenario { program: self.program, places, world, defect: self.defect };
-            let outcome = scenario.play(expected.get(&world), |number| match u64::from(number) {
-                0 => Some(opening.blow.clone()),
-                number if number <= opening.more => lock(shared).plan.resumed(world),
-                _ => None,
-            })?;
+            let outcome =
+                scenario.play(expected.get(&world), |number| match u64::from(number) {
+                    0 => Some(opening.blow.clone()),
+                    number if number <= opening.more => lock(shared).plan.resumed(world),
+                    _ => None,
+                })?;
             lock(shared).note(world, outcome);
         }
     }
@@ -200,7 +201,11 @@ impl Shared {
         // What was planned and did not come about is planned again.
         self.begun = self.summary.table.sum().crashes;
         if !outcome.wrong.is_empty() {
-            self.summary.failures.push(Failure { world, blows: outcome.blows, wrong: outcome.wrong });
+            self.summary.failures.push(Failure {
+                world,
+                blows: outcome.blows,
+                wrong: outcome.wrong,
+            });
         }
     }
 }

@@ -115,9 +115,7 @@ impl Tool for LedgerTool {
         let key = context.idempotency_key.to_string();
         match self.does {
             Does::Read => self.ledger.read().map(drop),
-            Does::Write => {
-                self.ledger.write(Deed::Effect { step, tool, key, what: what.clone() })
-            }
+            Does::Write => self.ledger.write(Deed::Effect { step, tool, key, what: what.clone() }),
             Does::WriteOnce => self.ledger.write_once(&step, &tool, &key, &what).map(drop),
         }
         .map_err(broken)?;

@@ -28,10 +28,11 @@ fn run(context: &Context, report: &mut Report) -> Result<()> {
     }
     let mut command = cargo_in(&context.workspace.root);
     command.args(["run", "--quiet", "-p", PACKAGE, "--bin", PACKAGE, "--"]);
-    for (option, number) in
-        [("--crashes", context.rounds.number), ("--seed", context.rounds.seed)]
+    for (option, number) in [("--crashes", context.rounds.number), ("--seed", context.rounds.seed)]
     {
-        command.args(number.map(|number| [option.to_owned(), number.to_string()]).into_iter().flatten());
+        command.args(
+            number.map(|number| [option.to_owned(), number.to_string()]).into_iter().flatten(),
+        );
     }
     run_script(SUITE.name, &mut command, report)
 }

@@ -4,9 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use cofferdam_core::RunId;
-use cofferdam_journal::{
-    Entry, Journal, JournalError, Lease, Record, RunFilter, RunSummary, Seq,
-};
+use cofferdam_journal::{Entry, Journal, JournalError, Lease, Record, RunFilter, RunSummary, Seq};
 use futures::stream::BoxStream;
 
 use crate::point::Points;

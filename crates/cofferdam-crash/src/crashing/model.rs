@@ -62,9 +62,10 @@ fn turn(input: &[Arc<Item>]) -> u32 {
         Item::ToolCall(_) => true,
         _ => false,
     };
-    let starts = input.iter().enumerate().filter(|(at, item)| {
-        by_model(item) && (*at == 0 || !by_model(&input[at - 1]))
-    });
+    let starts = input
+        .iter()
+        .enumerate()
+        .filter(|(at, item)| by_model(item) && (*at == 0 || !by_model(&input[at - 1])));
     u32::try_from(starts.count()).unwrap_or(u32::MAX).saturating_add(1)
 }
 

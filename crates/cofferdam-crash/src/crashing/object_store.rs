@@ -70,7 +70,10 @@ impl ObjectStore for CrashingObjectStore {
     ) -> BoxStream<'static, Result<Path>> {
         self.points.pass("object.delete.before");
         let points = Arc::clone(&self.points);
-        self.inner.delete_stream(locations).inspect(move |_| points.pass("object.delete.after")).boxed()
+        self.inner
+            .delete_stream(locations)
+            .inspect(move |_| points.pass("object.delete.after"))
+            .boxed()
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {

@@ -36,7 +36,8 @@ pub(super) async fn drive(drive: &Drive, parts: &Parts) -> Result<State> {
     let result = if drive.is_new(&*parts.journal).await? {
         harness.run_as(run, request).await
     } else {
-        let resume = ResumeRequest { decision: drive.decision.clone(), ..ResumeRequest::new(request) };
+        let resume =
+            ResumeRequest { decision: drive.decision.clone(), ..ResumeRequest::new(request) };
         harness.resume(run, resume).await
     };
     Ok(state(result))

@@ -84,7 +84,8 @@ impl Story {
             RecordBody::ToolFinished { step, .. } => {
                 let step = step.to_string();
                 if !self.intended.contains(&step) {
-                    self.wrong.push(format!("record {seq}: step {step} has a result and no intent"));
+                    self.wrong
+                        .push(format!("record {seq}: step {step} has a result and no intent"));
                 }
                 if !self.finished.insert(step.clone()) {
                     self.wrong.push(format!("record {seq}: step {step} has two results"));
