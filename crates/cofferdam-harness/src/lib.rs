@@ -17,7 +17,7 @@
 //! - A call with an intent and no result is settled by its class: run again where that does no harm, asked about where
 //!   the tool can tell, and left to a policy or a person where nobody can. It is never guessed.
 //! - A sandbox that is lost is replaced from the newest checkpoint. If calls changed the workspace since, the run goes back to
-//!   the first answer after the checkpoint and makes those again; results of its calls that left the workspace alone stand.
+//!   the first answer that did and makes those again; results of its calls that left the workspace alone stand.
 //!   That needs that no later call touched more than the sandbox; otherwise somebody decides.
 //! - A run that waits for somebody holds no process: it is paused, and resumed when the answer is there.
 //! - A process that lost its lease stops at once, and writes nothing more.

@@ -283,6 +283,12 @@ impl RunState {
         }
     }
 
+    /// Returns true if no call of the present turn may have changed the workspace.
+    #[must_use]
+    pub fn is_turn_untouched(&self) -> bool {
+        !self.marks.is_touched()
+    }
+
     /// Says what a workspace as it was at a record means for the conversation.
     #[must_use]
     pub fn restored_to(&self, at: Seq) -> Restored {

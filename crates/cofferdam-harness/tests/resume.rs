@@ -167,8 +167,9 @@ fn ends(play: &Play, items: &[Arc<Item>]) -> String {
         "{:?} | {:?} | sent {:?} | acted {:?}",
         outputs(items),
         inner.workspace.lines,
-        inner.sent,
-        inner.acted,
+        // A turn that was taken back is asked for again under a new number, and the keys of its calls are others.
+        inner.sent.values(),
+        inner.acted.values(),
     )
 }
 

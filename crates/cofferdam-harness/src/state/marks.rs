@@ -11,7 +11,7 @@ pub enum Restored {
     /// What came after this record did not happen in this workspace: go back to it, and run the calls again that changed the
     /// workspace. Results of its other calls stand.
     Rewind {
-        /// The first answer after that moment: it was given for just this workspace, and is not asked for again.
+        /// The first answer whose calls changed it: it was given for just this workspace, and is not asked for again.
         to: Seq,
     },
     /// What came since touched more than the workspace, and cannot be undone.
@@ -115,17 +115,19 @@ impl Marks {
         (turns, later.iter().any(|mark| mark.touched))
     }
 
+    /// Returns true if a call of the present turn may have changed the workspace.
+    pub(super) fn is_touched(&self) -> bool {
+        self.0.last().is_some_and(|mark| mark.touched)
+    }
+
     pub(super) fn restored(&self, at: Seq) -> Restored {
         let later = &self.0[self.place(at)..];
-        if !later.iter().any(|mark| mark.wrote) {
-            return Restored::Holds;
-        }
-        let Some((first, answer)) =
-            later.iter().enumerate().find_map(|(place, mark)| Some((place, mark.answer?)))
-        else {
+        // The turns before it left the workspace as it was, so that its answer fits this workspace too.
+        let Some(first) = later.iter().position(|mark| mark.wrote) else {
             return Restored::Holds;
         };
-        // The calls of the first answer are made again as far as they changed the workspace; those of later ones are not made.
+        let Some(answer) = later[first].answer else { return Restored::Holds };
+        // The calls of this answer are made again as far as they changed the workspace; those of later ones are not made.
         let hindrance = later[first]
             .mixed
             .as_ref()
