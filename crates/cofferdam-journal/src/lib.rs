@@ -8,8 +8,11 @@
 //! - [`record`]: [`RecordBody`], what a record says.
 //! - [`chain`]: [`Record`], numbered and chained by hash; [`Chain`], which verifies.
 //! - [`memory`]: [`MemoryJournal`], for tests and for runs that need not survive their process.
+//! - [`sqlite`]: [`SqliteJournal`], durable, for many runs. Feature `sqlite`, on by default.
 //! - [`writer`]: [`JournalWriter`], one run's way of writing, shared by its loop and its layers.
 //! - [`summary`]: [`RunSummary`], what a list of runs tells.
+//! - `conformance`: what every store must do, as cases. Feature `conformance`.
+//! - [`export`](mod@export): copies of runs as JSON Lines, which anybody can check.
 //! - [`error`]: the failures, [`JournalError`].
 //!
 //! Two processes can never drive one run: a [`Lease`] carries an epoch that rises with each holder, and a store refuses
@@ -17,11 +20,16 @@
 #![forbid(unsafe_code)]
 
 pub mod chain;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod error;
+pub mod export;
 pub mod journal;
 pub mod lease;
 pub mod memory;
 pub mod record;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 pub mod summary;
 pub mod writer;
 
@@ -30,11 +38,14 @@ pub use chain::{
     verify_chain,
 };
 pub use error::JournalError;
+pub use export::{Import, Imported, export};
 pub use journal::{Journal, Seq};
 pub use lease::{Epoch, Lease};
 pub use memory::MemoryJournal;
 pub use record::{
     ApprovalVerdict, Decision, Fork, PauseReason, RecordBody, Resolution, RunOutcome,
 };
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteJournal;
 pub use summary::{Holder, RunFilter, RunStatus, RunSummary};
 pub use writer::JournalWriter;

@@ -68,7 +68,8 @@ impl Run {
 
     fn summary(&self, run: &RunId, now: Timestamp) -> RunSummary {
         let first = self.records.first().map(|record| (record.time, record.text()));
-        let last = self.records.last().map(|last| (last.seq, last.time, last.hash, last.text()));
+        let last =
+            self.records.last().map(|last| (last.seq, last.time, Some(last.hash), last.text()));
         let holder = self.holder.as_ref().map(|holder| {
             Holder::new(holder.owner.clone(), holder.epoch, holder.expires, holder.lives(now))
         });
@@ -179,6 +180,8 @@ impl Journal for MemoryJournal {
         self.with(|state, _| {
             if let Ok(run) = state.held(lease) {
                 run.holder = None;
+                // A number that nobody holds, so that the former holder is told apart.
+                state.epoch.0 += 1;
             }
         });
         Ok(())

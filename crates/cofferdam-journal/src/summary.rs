@@ -63,7 +63,7 @@ impl RunSummary {
     pub fn of(
         run: RunId,
         first: Option<(Timestamp, &str)>,
-        last: Option<(Seq, Timestamp, RecordHash, &str)>,
+        last: Option<(Seq, Timestamp, Option<RecordHash>, &str)>,
         holder: Option<Holder>,
     ) -> Self {
         Self {
@@ -72,7 +72,7 @@ impl RunSummary {
             started: first.map(|(time, _)| time),
             updated: last.map(|(_, time, ..)| time),
             records: last.map_or(Seq(0), |(seq, ..)| seq),
-            head: last.map(|(_, _, hash, _)| hash),
+            head: last.and_then(|(_, _, hash, _)| hash),
             status: last.map_or(RunStatus::New, |(.., text)| RunStatus::after(text)),
             holder,
         }

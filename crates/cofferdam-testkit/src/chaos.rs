@@ -47,7 +47,6 @@ mod director;
 mod harness;
 mod outcome;
 mod processes;
-mod random;
 
 use std::{ffi::OsString, fmt, sync::Arc, time::Duration};
 

@@ -7,6 +7,7 @@
 //! - [`scripted_sandbox`]: [`ScriptedSandbox`], a strict sandbox without processes.
 //! - [`memory_sandbox`]: [`MemoryBackend`], sandboxes in memory that are stricter than real ones.
 //! - [`mock_server`]: [`MockModelServer`], a model server on loopback that plays a script, with faults.
+//! - [`power_loss`]: the states in which a disk may be found after the power went while a program wrote.
 //! - [`mod@skip`]: says aloud that a test cannot run here, and why.
 //! - [`tools`]: [`FunctionTool`], a tool made of a closure.
 #![forbid(unsafe_code)]
@@ -18,6 +19,8 @@ pub mod fixed;
 pub mod image;
 pub mod memory_sandbox;
 pub mod mock_server;
+pub mod power_loss;
+mod random;
 pub mod scripted_sandbox;
 pub mod skip;
 pub mod tools;

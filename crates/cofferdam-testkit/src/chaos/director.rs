@@ -16,8 +16,8 @@ use super::{
     harness::{BEGIN, END, MARK},
     outcome::{Outcome, Table, Testimony},
     processes::{self, Moment, Namespaces},
-    random::Random,
 };
+use crate::random::Random;
 
 /// How long a harness may take to begin, and how long to end after the kill.
 const HARNESS_BOUND: Duration = Duration::from_secs(90);

@@ -16,7 +16,8 @@ use cofferdam_sandbox::{
 use futures::{StreamExt as _, stream};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Subject, outcome::Testimony, random::Random};
+use super::{Subject, outcome::Testimony};
+use crate::random::Random;
 
 /// Begins a line that is for the director.
 pub(super) const MARK: &str = "chaos: ";
