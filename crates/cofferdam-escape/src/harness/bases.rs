@@ -90,7 +90,7 @@ pub(super) fn picture(directory: &Path) -> Result<String> {
 
 /// Makes a sandbox on a base; `Err` tells why there is none.
 async fn on(trial: &Trial, base: &Path) -> Result<Result<Arc<dyn Sandbox>, String>> {
-    let base = Some(WorkspaceBase { directory: base.to_owned() });
+    let base = Some(WorkspaceBase::new(base));
     match worker::prepared(&*trial.backend, &SandboxSpec { base, ..worker::spec() }, &trial.text)
         .await
     {

@@ -308,7 +308,7 @@ async fn attached(trial: &Trial<'_>) -> CaseResult {
     let base = trial.tree(BASE)?;
     let mut spec = trial.spec.clone();
     spec.linger = Duration::from_secs(60);
-    spec.base = Some(WorkspaceBase { directory: base.path().to_owned() });
+    spec.base = Some(WorkspaceBase::new(base.path()));
     let sandbox = trial.backend.create(&spec).await?;
     shell(&*sandbox, "echo more >> file").await?;
     equal("before", layer_lines(&layer(&*sandbox)?)?, ["file 644: basemore\n"])?;
