@@ -137,13 +137,14 @@ impl Prepared {
             session.close().await.map_err(failure)?;
             return Err(Failure::new(Exit::Paused, waiting(&run, &reason)));
         }
-        if let Err(error) = result
-            && is_refused(&error)
-        {
-            // Nothing of the run has changed; its sandbox waits as it did before.
-            session.leave();
-            return Err(failure(error));
-        }
+        let result = match result {
+            Err(error) if is_refused(&error) => {
+                // Nothing of the run has changed; its sandbox waits as it did before.
+                session.leave();
+                return Err(failure(error));
+            }
+            result => result,
+        };
         // What the agent wrote is kept however the run ended: half a result is better than none.
         let directory = self.arguments.out.join(run.as_str());
         set_aside(&directory)?;
