@@ -16,8 +16,8 @@ use futures::FutureExt;
 use serde_json::Value;
 
 use crate::{
-    Checkpoint, CheckpointError, CheckpointId, CheckpointStore, FORMAT_VERSION, LiveWorkspace,
-    WorkspaceError, Workspaces,
+    Checkpoint, CheckpointId, CheckpointStore, FORMAT_VERSION, LiveWorkspace, WorkspaceError,
+    Workspaces,
 };
 
 /// How long a sandbox may take to answer before it counts as lost.
@@ -292,7 +292,12 @@ fn lineage(name: &str) -> Result<Lineage, SnapshotError> {
 
 fn keeper_error(operation: &'static str, error: WorkspaceError) -> KeeperError {
     if error.is_loss() {
-        return KeeperError::Lost { reason: error.to_string() };
+        // The last cause is the sandbox's own word.
+        let mut cause: &dyn std::error::Error = &error;
+        while let Some(source) = cause.source() {
+            cause = source;
+        }
+        return KeeperError::Lost { reason: cause.to_string() };
     }
     KeeperError::Failed { operation, source: error.into() }
 }

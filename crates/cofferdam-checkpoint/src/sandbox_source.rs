@@ -10,7 +10,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use cofferdam_core::{BoxError, WorkspacePath};
 use cofferdam_sandbox::{
     DownloadOptions, FileMetadata, Sandbox, SandboxError, ScanEntry, ScanEvent, ScanKind,
@@ -165,12 +164,10 @@ impl SandboxSource {
         Ok(())
     }
 
-    /// Reads one file that is not longer than a piece, beginning anew if it changes.
+    /// Reads one file that is not longer than a piece and whose name is text, beginning anew if it changes.
     async fn read_small(&self, wanted: Wanted) -> Result<Vec<Content>, SourceError> {
         let mut contents = Vec::new();
-        let Some(path) = workspace_path(&wanted.path) else {
-            return self.read_by_download(&wanted).await;
-        };
+        let Some(path) = workspace_path(&wanted.path) else { return Ok(contents) };
         for attempt in 1..=ATTEMPTS {
             let Some(now) = self.stat(&path, &wanted).await? else {
                 return Ok(vec![Content::End(FileEnd::Skipped(SkipReason::Vanished))]);
@@ -215,11 +212,7 @@ impl SandboxSource {
             return Ok(None);
         }
         let wanted = &reading.wanted;
-        let Some(path) = workspace_path(&wanted.path) else {
-            reading.over = true;
-            let reason = SkipReason::Unsupported("a large file with a name that is no text".into());
-            return Ok(Some((Content::End(FileEnd::Skipped(reason)), reading)));
-        };
+        let Some(path) = workspace_path(&wanted.path) else { return Ok(None) };
         let end = |mut reading: Reading, reason| {
             reading.over = true;
             Ok(Some((Content::End(FileEnd::Skipped(reason)), reading)))
@@ -264,8 +257,11 @@ impl SandboxSource {
         }
     }
 
-    /// Reads a small file whose name is no text, out of a download of the nearest directory whose name is.
-    async fn read_by_download(&self, wanted: &Wanted) -> Result<Vec<Content>, SourceError> {
+    /// Reads a file whose name is no text, out of a download of the nearest directory whose name is.
+    async fn read_by_download(
+        &self,
+        wanted: Wanted,
+    ) -> Result<BoxStream<'static, Result<Content, SourceError>>, SourceError> {
         self.forget(&wanted.path);
         let mut above = wanted.path.clone();
         let directory = loop {
@@ -275,35 +271,13 @@ impl SandboxSource {
             }
         };
         let prefix = if above.is_root() { 0 } else { above.as_bytes().len() + 1 };
-        let relative = &wanted.path.as_bytes()[prefix..];
-        let failed = |error| read_failed(&wanted.path, error);
+        let relative = wanted.path.as_bytes()[prefix..].to_vec();
         let options =
             DownloadOptions { max_bytes: u64::MAX, max_entries: u64::MAX, ..Default::default() };
-        let mut events =
-            self.sandbox.tree().download(&directory, &options).await.map_err(failed)?;
-        let mut found: Option<(FileEnd, Vec<Content>)> = None;
-        while let Some(event) = events.next().await {
-            match event.map_err(failed)? {
-                TreeEvent::Entry(_) if found.is_some() => break,
-                TreeEvent::Entry(entry) if entry.path == relative => match entry.kind {
-                    TreeEntryKind::File { size } if size <= PIECE_BYTES => {
-                        let modified_ns = entry.modified_ns.unwrap_or_default();
-                        found = Some((FileEnd::Whole(metadata(entry.mode, modified_ns)), vec![]));
-                    }
-                    _ => break,
-                },
-                TreeEvent::Content(bytes) => {
-                    if let Some((_, contents)) = &mut found {
-                        contents.push(Content::Data(bytes));
-                    }
-                }
-                _ => {}
-            }
-        }
-        let (end, mut contents) =
-            found.unwrap_or((FileEnd::Skipped(SkipReason::Vanished), Vec::new()));
-        contents.push(Content::End(end));
-        Ok(contents)
+        let events = self.sandbox.tree().download(&directory, &options).await;
+        let events = events.map_err(|error| read_failed(&wanted.path, error))?;
+        let begin = Downloading { path: wanted.path, relative, events, file: None, over: false };
+        Ok(stream::try_unfold(begin, Downloading::next).boxed())
     }
 
     async fn stat(
@@ -337,6 +311,46 @@ impl SandboxSource {
 
     fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A file that is looked for in a download.
+struct Downloading {
+    path: TreePath,
+    /// The file's path in the download.
+    relative: Vec<u8>,
+    events: BoxStream<'static, Result<TreeEvent, SandboxError>>,
+    /// The file's mode and time, once it has begun.
+    file: Option<Metadata>,
+    over: bool,
+}
+
+impl Downloading {
+    async fn next(mut self) -> Result<Option<(Content, Self)>, SourceError> {
+        while !self.over {
+            let event = self.events.next().await.transpose();
+            let event = event.map_err(|error| read_failed(&self.path, error))?;
+            match event {
+                Some(TreeEvent::Content(bytes)) if self.file.is_some() => {
+                    return Ok(Some((Content::Data(bytes), self)));
+                }
+                Some(TreeEvent::Entry(entry)) if self.file.is_none() => {
+                    let is_file = matches!(entry.kind, TreeEntryKind::File { .. });
+                    if is_file && entry.path == self.relative {
+                        let modified_ns = entry.modified_ns.unwrap_or_default();
+                        self.file = Some(metadata(entry.mode, modified_ns));
+                    }
+                }
+                Some(TreeEvent::Entry(_)) | None => {
+                    self.over = true;
+                    let end = self.file.take().map(FileEnd::Whole);
+                    let end = end.unwrap_or(FileEnd::Skipped(SkipReason::Vanished));
+                    return Ok(Some((Content::End(end), self)));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -415,6 +429,9 @@ impl Source for SandboxSource {
         stream::iter(files)
             .map(move |wanted| async move {
                 // A long file is read when its turn comes, so that no more than a few pieces wait.
+                if workspace_path(&wanted.path).is_none() {
+                    return self.read_by_download(wanted).await;
+                }
                 if wanted.size < PIECE_BYTES {
                     let contents = self.read_small(wanted).await?;
                     return Ok(stream::iter(contents.into_iter().map(Ok)).boxed());

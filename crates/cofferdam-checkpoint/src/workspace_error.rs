@@ -1,7 +1,7 @@
 //! [`WorkspaceError`]: why a workspace cannot be kept or brought back, sorted by what the caller can do next.
 
 use cofferdam_sandbox::SandboxError;
-use cofferdam_snapshot::{BaseError, SnapshotError, SnapshotId, TargetError};
+use cofferdam_snapshot::{BaseError, SnapshotError, SnapshotId, SourceError, TargetError};
 
 use crate::CheckpointError;
 
@@ -62,7 +62,12 @@ impl WorkspaceError {
     /// Returns true if the sandbox is gone, so that another is to be made.
     #[must_use]
     pub fn is_loss(&self) -> bool {
-        matches!(self, Self::Sandbox(error) if error.is_loss())
+        match self {
+            Self::Sandbox(error) => error.is_loss(),
+            Self::Snapshot(SnapshotError::Source(SourceError::Gone { .. }))
+            | Self::Restore { source: TargetError::Gone { .. }, .. } => true,
+            _ => false,
+        }
     }
 
     /// Returns true if it is the snapshot that is damaged or gone, so that an older one may do.

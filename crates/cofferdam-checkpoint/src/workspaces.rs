@@ -241,8 +241,14 @@ impl Workspaces {
             host.bases.make(&self.parts.snapshots, snapshot).await.map_err(|error| {
                 WorkspaceError::Base { snapshot: snapshot.clone(), source: error }
             })?;
-        let directory = base.directory().to_owned();
-        let spec = SandboxSpec { base: Some(WorkspaceBase { directory }), ..spec };
+        // A sandbox that outlives this process keeps its base.
+        let lock = base.lock().try_clone_to_owned().map_err(|source| WorkspaceError::Host {
+            operation: "keep",
+            path: base.directory().to_owned(),
+            source,
+        })?;
+        let begin = WorkspaceBase::new(base.directory()).with_lock(Arc::new(lock));
+        let spec = SandboxSpec { base: Some(begin), ..spec };
         match self.parts.backend.create(&spec).await {
             Ok(sandbox) => {
                 let live = LiveWorkspace::new(sandbox, Some(snapshot.clone()), None);

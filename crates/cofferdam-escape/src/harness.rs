@@ -6,7 +6,9 @@
 //! - `files`: links, races, special files, odd names, what an uploaded tree may do.
 //! - `lifetime`: what lives on, what is killed, what floods.
 //! - `roots`: root file systems that lead their launcher astray.
+//! - `bases`: directories that workspaces begin with and share.
 
+mod bases;
 mod files;
 mod lifetime;
 mod naive;
@@ -131,7 +133,7 @@ fn text_of(path: &Path) -> Vec<u8> {
 }
 
 fn entries() -> impl Iterator<Item = &'static Entry> {
-    [files::ENTRIES, lifetime::ENTRIES, roots::ENTRIES].into_iter().flatten()
+    [files::ENTRIES, lifetime::ENTRIES, roots::ENTRIES, bases::ENTRIES].into_iter().flatten()
 }
 
 /// Returns the attack of a name.

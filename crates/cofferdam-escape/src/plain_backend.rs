@@ -72,6 +72,8 @@ impl SandboxBackend for PlainBackend {
             })
             .and_then(|()| std::fs::create_dir(&workspace));
         placed.map_err(|error| host("place the guest", error))?;
+        // As a careless host would: commands work in the shared directory itself.
+        let workspace = spec.base.as_ref().map_or(workspace, |base| base.directory.clone());
         let (ours, theirs) = StdStream::pair().map_err(|error| host("make a stream", error))?;
         let guest = Command::new(&program)
             .stdin(Stdio::from(OwnedFd::from(theirs)))

@@ -79,7 +79,7 @@ async fn main() -> Result<()> {
     if backend.capabilities().await?.workspace_base {
         let base = large_base()?;
         let directory = base.path().to_owned();
-        let with_base = SandboxSpec { base: Some(WorkspaceBase { directory }), ..empty };
+        let with_base = SandboxSpec { base: Some(WorkspaceBase::new(directory)), ..empty };
         let times = create_only(&backend, &with_base).await?;
         report.add("create on a base of 20 000 files, 300 MB", Some(("create", 2.0)), &times);
     } else {

@@ -33,12 +33,12 @@ pub(crate) struct Descriptors<'a> {
     pub(crate) said: BorrowedFd<'a>,
     /// The report socket.
     pub(crate) report: &'a File,
-    /// What the workspace begins with.
-    pub(crate) base: Option<&'a OwnedFd>,
-    /// Where the workspace is shown a second time, for hosts that come later.
-    pub(crate) show: Option<&'a OwnedFd>,
     /// The listening socket that becomes the guest's descriptor [`DOOR`], if it lingers.
     pub(crate) door: Option<BorrowedFd<'a>>,
+    /// Where the supervisor is handed what the host sees of the workspace, if it lingers.
+    pub(crate) keep: Option<&'a File>,
+    /// What the workspace begins with.
+    pub(crate) base: Option<&'a OwnedFd>,
     /// Files of cgroups to write itself to.
     pub(crate) joins: &'a [File],
 }
@@ -56,7 +56,7 @@ fn build(
     steps: &Steps,
     descriptors: &Descriptors<'_>,
 ) -> Result<std::convert::Infallible, Failure> {
-    let &Descriptors { stream, guest, said, report, base, show, door, joins } = descriptors;
+    let &Descriptors { stream, guest, said, report, base, door, keep, joins } = descriptors;
     // The streams of other sandboxes are not for this one, not even for a moment.
     steps.run(Step::Descriptors, b"of others", || close_others(descriptors))?;
     // If the launcher dies from here on, this process dies with it, and with this process the whole pid namespace. If
@@ -85,8 +85,8 @@ fn build(
         steps.run(Step::BecomeUser, b"", || sys::become_user(inner, inner))?;
     }
     let workspace = scratch::mount(plan, base, steps)?;
-    for socket in std::iter::once(report.as_fd()).chain(show.map(AsFd::as_fd)) {
-        workspace::tell(socket, plan, &workspace, steps)?;
+    for host in keep.into_iter().chain([report]) {
+        workspace::tell(host, plan, &workspace, steps)?;
     }
     drop(workspace);
 
@@ -134,14 +134,15 @@ fn build(
 
 /// Closes every descriptor that is not for this child.
 fn close_others(descriptors: &Descriptors<'_>) -> io::Result<()> {
-    let Descriptors { stream, guest, said, report, base, show, door, joins } = descriptors;
+    let Descriptors { stream, guest, said, report, base, door, keep, joins } = descriptors;
     let ours = [stream.as_raw_fd(), guest.as_raw_fd(), said.as_raw_fd(), report.as_raw_fd()];
     // What holds the place of the door stays, so that nothing else is opened there.
     let door = door.iter().flat_map(|door| [DOOR, door.as_raw_fd()]);
     let mut kept: Vec<u32> = ours
         .into_iter()
-        .chain([base, show].into_iter().flatten().map(|fd| fd.as_raw_fd()))
         .chain(door)
+        .chain(base.map(AsRawFd::as_raw_fd))
+        .chain(keep.map(AsRawFd::as_raw_fd))
         .chain(joins.iter().map(AsRawFd::as_raw_fd))
         .map(i32::cast_unsigned)
         .collect();

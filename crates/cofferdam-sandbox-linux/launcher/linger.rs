@@ -23,7 +23,7 @@ use std::{
 use crate::{
     child::DOOR,
     live::{self, Leaving, Live},
-    maker::{Maker, Request},
+    maker::{Door, Maker, Request},
     plan::{LINGER_FILES, Linger},
     report::{self, EndCause},
     step,
@@ -38,7 +38,8 @@ use crate::{
 const ENDED: u64 = 0;
 const SAID: u64 = 1;
 const ARRIVED: u64 = 2;
-const FIRST_HOST: u64 = 3;
+const KEPT: u64 = 3;
+const FIRST_HOST: u64 = 4;
 
 /// Hosts at a time; of those that are not attached, the one that came first makes room.
 const MAX_HOSTS: usize = 32;
@@ -62,12 +63,14 @@ pub(crate) fn serve() -> io::Result<()> {
     // Locks that keep what the sandbox is made of: they are held as long as this process has them.
     let _kept: Vec<OwnedFd> = descriptors.collect();
     let report = File::from(report);
+    let (kept_here, keep) = sys::socket_pair()?;
+    let door = Door { socket: door, keep: keep.into() };
     let made = Request::new(stream, &report, plan.into(), Some(door)).and_then(|request| {
-        let linger = request.plan.linger.clone();
+        let (linger, has_base) = (request.plan.linger.clone(), request.plan.base.is_some());
         let newborn = Maker::new(guest).make(request)?;
-        Ok(newborn.zip(linger))
+        Ok(newborn.zip(linger).map(|(newborn, linger)| (newborn, linger, has_base)))
     });
-    let (newborn, linger) = match made {
+    let (newborn, linger, has_base) = match made {
         Ok(Some(made)) => made,
         Ok(None) => return Ok(()),
         Err(failure) => {
@@ -78,11 +81,13 @@ pub(crate) fn serve() -> io::Result<()> {
     let epoll = Epoll::new()?;
     let admitted = newborn.admit(|live| {
         epoll.add(live.pidfd.as_fd(), ENDED)?;
-        epoll.add(live.said.as_fd(), SAID)
+        epoll.add(live.said.as_fd(), SAID)?;
+        epoll.add(kept_here.as_fd(), KEPT)
     });
     match admitted {
         (live, Ok(())) => {
-            Supervisor::new(epoll, live, linger, listener, report.into()).serve();
+            let workspace = Workspace { from: kept_here, directory: None, upper: has_base };
+            Supervisor::new(epoll, live, linger, workspace, listener, report.into()).serve();
         }
         (live, Err(failure)) => {
             failure.send(&report);
@@ -117,6 +122,7 @@ struct Supervisor {
     epoll: Epoll,
     live: Live,
     linger: Linger,
+    workspace: Workspace,
     listener: UnixListener,
     hosts: Vec<Host>,
     next: u64,
@@ -124,6 +130,38 @@ struct Supervisor {
     known: bool,
     /// Since when nobody is attached.
     alone_since: Option<Instant>,
+}
+
+/// What a host may see of the workspace.
+struct Workspace {
+    /// Where the first process hands it over, before it becomes the guest.
+    from: OwnedFd,
+    directory: Option<OwnedFd>,
+    /// Whether it is what lies above a base.
+    upper: bool,
+}
+
+impl Workspace {
+    /// Takes it; false if there is nothing more to come.
+    fn take(&mut self) -> bool {
+        match message::receive_descriptors(self.from.as_fd()) {
+            Ok(Received::Descriptors(descriptors)) => {
+                self.directory = descriptors.into_iter().next().or(self.directory.take());
+                true
+            }
+            Ok(Received::Nothing) => true,
+            Ok(Received::End) | Err(_) => false,
+        }
+    }
+
+    /// Shows it to a host. One that cannot be told does without.
+    fn show(&self, host: &UnixStream) {
+        let Some(directory) = &self.directory else { return };
+        let mut message = [0; report::HEADER_LENGTH];
+        let kind = if self.upper { report::UPPER } else { report::WHOLE };
+        message[..2].copy_from_slice(&[report::WORKSPACE, kind]);
+        let _ = message::send_descriptor(host.as_fd(), &message, directory.as_fd());
+    }
 }
 
 struct Host {
@@ -135,11 +173,19 @@ struct Host {
 }
 
 impl Supervisor {
-    fn new(epoll: Epoll, live: Live, linger: Linger, listener: OwnedFd, maker: OwnedFd) -> Self {
+    fn new(
+        epoll: Epoll,
+        live: Live,
+        linger: Linger,
+        workspace: Workspace,
+        listener: OwnedFd,
+        maker: OwnedFd,
+    ) -> Self {
         let mut supervisor = Self {
             epoll,
             live,
             linger,
+            workspace,
             listener: listener.into(),
             hosts: Vec::new(),
             next: FIRST_HOST,
@@ -171,6 +217,10 @@ impl Supervisor {
                     SAID if !self.live.listen() => self.epoll.remove(self.live.said.as_fd()),
                     SAID => {}
                     ARRIVED => self.accept(),
+                    KEPT if !self.workspace.take() => {
+                        self.epoll.remove(self.workspace.from.as_fd());
+                    }
+                    KEPT => {}
                     _ => self.hear(token),
                 }
             }
@@ -213,7 +263,7 @@ impl Supervisor {
         self.greet(stream, false);
     }
 
-    /// Adds a host, which is told how it stands unless it made the sandbox.
+    /// Adds a host. Unless it made the sandbox it is shown the workspace, and then told how it stands.
     fn greet(&mut self, stream: UnixStream, maker: bool) -> bool {
         let token = self.next;
         self.next += 1;
@@ -223,10 +273,10 @@ impl Supervisor {
             return false;
         }
         if !maker && let Ok(copy) = stream.as_fd().try_clone_to_owned() {
-            self.live.workspace.show(stream.as_fd());
             let attached = self.hosts.iter().any(|host| host.attached);
             let left = self.left().map_or(u128::MAX, |left| left.as_millis());
             let detail = left.to_string();
+            self.workspace.show(&stream);
             step::send(&copy.into(), report::STATUS, attached.into(), 0, detail.as_bytes());
         }
         self.hosts.push(Host { token, stream, maker, attached: false });
@@ -254,12 +304,8 @@ impl Supervisor {
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Ok(0) | Err(_) => {
-                let (maker, attached) = (host.maker, host.attached);
-                if maker {
+                if host.maker {
                     self.live.kill(EndCause::HostClosed);
-                } else if attached {
-                    // What it has stopped, nobody else lets go on.
-                    self.live.thaw();
                 }
                 self.dismiss(at);
             }
@@ -269,6 +315,10 @@ impl Supervisor {
     fn dismiss(&mut self, at: usize) {
         let host = self.hosts.remove(at);
         self.epoll.remove(host.stream.as_fd());
+        // What it has stopped nobody else would let go on.
+        if host.attached {
+            self.live.thaw();
+        }
     }
 
     /// Removes what is left of the sandbox, and tells whoever is there.

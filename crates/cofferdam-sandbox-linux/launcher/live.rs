@@ -16,7 +16,6 @@ use crate::{
     report::{self, EndCause, Step},
     step::{self, Failure, Steps},
     sys,
-    workspace::Shown,
 };
 
 /// The bytes of the guest's diagnostics that are kept.
@@ -31,8 +30,6 @@ pub(crate) struct Live {
     pub(crate) said: File,
     kept: Vec<u8>,
     pub(crate) deadline: Option<Instant>,
-    /// For hosts that come later.
-    pub(crate) workspace: Shown,
     cgroup_kill: Option<Vec<u8>>,
     cgroup_thaw: Option<(Vec<u8>, Vec<u8>)>,
     cgroup_directories: Vec<Vec<u8>>,
@@ -42,15 +39,8 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    pub(crate) fn new(
-        plan: Plan,
-        pid: i32,
-        pidfd: OwnedFd,
-        said: OwnedFd,
-        shown: Option<OwnedFd>,
-    ) -> Self {
+    pub(crate) fn new(plan: Plan, pid: i32, pidfd: OwnedFd, said: OwnedFd) -> Self {
         Self {
-            workspace: Shown::new(shown, &plan),
             pid,
             pidfd,
             said: said.into(),

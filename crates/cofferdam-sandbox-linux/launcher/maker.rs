@@ -32,17 +32,26 @@ pub(crate) struct Request {
     pub(crate) plan: Plan,
     stream: OwnedFd,
     report: File,
-    door: Option<OwnedFd>,
+    door: Option<Door>,
     steps: Steps,
 }
 
+/// What a sandbox gets that lingers.
+#[derive(Debug)]
+pub(crate) struct Door {
+    /// The socket at which its guest is found again.
+    pub(crate) socket: OwnedFd,
+    /// Where its first process hands over what the host may see of the workspace.
+    pub(crate) keep: File,
+}
+
 impl Request {
-    /// Reads the plan of a request. `door` is the socket at which a guest that lingers is found again.
+    /// Reads the plan of a request.
     pub(crate) fn new(
         stream: OwnedFd,
         report: &File,
         plan: File,
-        door: Option<OwnedFd>,
+        door: Option<Door>,
     ) -> Result<Self, Failure> {
         let plan = live::read_plan(&plan)
             .map_err(|error| Failure::new(Step::ReadPlan, &error, b"plan"))?;
@@ -100,14 +109,6 @@ impl Maker {
         let Some(home) = &self.home else { return Ok(None) };
 
         let base = workspace::open_base(&plan, &steps)?;
-        // What a supervisor shows to the hosts that come back waits there until the first of them does.
-        let (shown, show) = match &plan.linger {
-            None => (None, None),
-            Some(_) => {
-                let pair = steps.run(Step::CreateNamespaces, b"socket", sys::socket_pair)?;
-                (Some(pair.0), Some(pair.1))
-            }
-        };
         let entered = self.templates.enter(&plan.root, home, &steps);
         let cloned = entered.and_then(|()| {
             steps.run(Step::CreateNamespaces, b"", || {
@@ -124,9 +125,9 @@ impl Maker {
                 guest,
                 said: guest_said.as_fd(),
                 report: &report,
+                door: door.as_ref().map(|door| door.socket.as_fd()),
+                keep: door.as_ref().map(|door| &door.keep),
                 base: base.as_ref(),
-                show: show.as_ref(),
-                door: door.as_ref().map(AsFd::as_fd),
                 joins: &joins,
             };
             child::run(&plan, &steps, &descriptors).send(&report);
@@ -138,10 +139,10 @@ impl Maker {
         }
         let Side::Parent(pid, pidfd) = cloned? else { return Ok(None) };
         // The guest must be the only holder of its stream and its door, so that the host sees their end.
-        drop((stream, guest_said, base, show, door, joins));
+        drop((stream, guest_said, door, base, joins));
 
         let maps = plan.own_users.then(|| UserMaps::of(&plan));
-        Ok(Some(Newborn { live: Live::new(plan, pid, pidfd, said, shown), maps, steps }))
+        Ok(Some(Newborn { live: Live::new(plan, pid, pidfd, said), maps, steps }))
     }
 }
 

@@ -14,13 +14,6 @@ pub(crate) const READY: u8 = 2;
 /// The sandbox has ended: code is an [`EndCause`], number the exit code or signal, detail what the guest said last.
 pub(crate) const ENDED: u8 = 3;
 
-/// The directory of the workspace comes with this report, as a descriptor: code 1 if it is the whole workspace, 2 if it is
-/// what lies above its base.
-pub(crate) const WORKSPACE: u8 = 4;
-/// [`WORKSPACE`]: all of it.
-pub(crate) const WHOLE: u8 = 1;
-/// [`WORKSPACE`]: what lies above the base.
-pub(crate) const UPPER: u8 = 2;
 /// How it stands with a sandbox that lingers, told to whoever connects to its supervisor: code is 1 if a host is attached, else
 /// 0, detail the milliseconds that it has left, in decimal digits.
 pub(crate) const STATUS: u8 = 5;
@@ -29,6 +22,14 @@ pub(crate) const STATUS: u8 = 5;
 pub(crate) const ATTACH: u8 = b'a';
 /// It wants the end.
 pub(crate) const END: u8 = b'e';
+
+/// The directory of the workspace comes with this report, as a descriptor: code 1 if it is the whole workspace, 2 if it is
+/// what lies above its base.
+pub(crate) const WORKSPACE: u8 = 4;
+/// [`WORKSPACE`]: all of it.
+pub(crate) const WHOLE: u8 = 1;
+/// [`WORKSPACE`]: what lies above the base.
+pub(crate) const UPPER: u8 = 2;
 
 /// Declares the steps once, for both programs.
 macro_rules! steps {

@@ -10,7 +10,7 @@ use std::{
     fs::{self, File},
     io::{self, Read},
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, OwnedFd},
         unix::fs::{OpenOptionsExt, chown},
     },
 };
@@ -20,11 +20,7 @@ use crate::{
     report::{self, Step},
     root::path,
     step::{Failure, Steps},
-    sys::{
-        self, Side,
-        message::{self, Received},
-        mount,
-    },
+    sys::{self, Side, message, mount},
 };
 
 /// Opens the base as the child will attach it; the caller sees the host's files.
@@ -129,47 +125,15 @@ fn open_directory(directory: &CStr) -> io::Result<OwnedFd> {
 
 /// Hands the host what it may see of the workspace.
 pub(crate) fn tell(
-    socket: BorrowedFd<'_>,
+    report: &File,
     plan: &Plan,
     workspace: &OwnedFd,
     steps: &Steps,
 ) -> Result<(), Failure> {
     let kind = if plan.base.is_some() { report::UPPER } else { report::WHOLE };
-    steps.run(Step::Descriptors, b"of the workspace", || send(socket, kind, workspace.as_fd()))
-}
-
-fn send(socket: BorrowedFd<'_>, kind: u8, workspace: BorrowedFd<'_>) -> io::Result<()> {
     let mut message = [0; report::HEADER_LENGTH];
     message[..2].copy_from_slice(&[report::WORKSPACE, kind]);
-    message::send_descriptor(socket, &message, workspace)
-}
-
-/// What a supervisor shows of the workspace to hosts that come later.
-#[derive(Debug)]
-pub(crate) struct Shown {
-    /// Where the child has said it; nobody inside has the other end.
-    socket: Option<OwnedFd>,
-    workspace: Option<OwnedFd>,
-    kind: u8,
-}
-
-impl Shown {
-    pub(crate) fn new(socket: Option<OwnedFd>, plan: &Plan) -> Self {
-        let kind = if plan.base.is_some() { report::UPPER } else { report::WHOLE };
-        Self { socket, workspace: None, kind }
-    }
-
-    /// Shows it to a host, if the set-up has come so far. A host that does not get it goes without.
-    pub(crate) fn show(&mut self, host: BorrowedFd<'_>) {
-        if let Some(socket) = &self.socket
-            && let Ok(Received::Descriptors(received)) =
-                message::receive_descriptors(socket.as_fd())
-        {
-            self.workspace = received.into_iter().next();
-            self.socket = None;
-        }
-        if let Some(workspace) = &self.workspace {
-            let _ = send(host, self.kind, workspace.as_fd());
-        }
-    }
+    steps.run(Step::Descriptors, b"of the workspace", || {
+        message::send_descriptor(report.as_fd(), &message, workspace.as_fd())
+    })
 }

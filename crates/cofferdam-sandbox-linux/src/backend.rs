@@ -25,7 +25,7 @@ use crate::{
     mode::Mode,
     plan::{Plan, Root, Scratch},
     report::Step,
-    rootfs::{Images, Rootfs},
+    rootfs::{ImageLease, Images, Rootfs},
     sandbox::{LinuxSandbox, Started, options},
     setup::{BACKEND, HostSettings, describe, host, oldest_kernel, unenforceable},
     state_directory::StateDirectory,
@@ -180,7 +180,7 @@ impl LinuxBackend {
     /// Builds sandboxes to see what they can do besides.
     async fn look(&self, mode: Mode) -> Result<Capabilities, SandboxError> {
         // A directory of root's that is everywhere, and that every sandbox may see.
-        let base = Some(WorkspaceBase { directory: PathBuf::from("/usr") });
+        let base = Some(WorkspaceBase::new("/usr"));
         let mut found = Capabilities::default();
         for spec in [SandboxSpec { base, ..SandboxSpec::default() }, SandboxSpec::default()] {
             match self.look_at(&spec, mode).await {
@@ -237,11 +237,8 @@ impl LinuxBackend {
                 (Some(layout), Some(lease))
             }
         };
-        let kept = match &image {
-            Some(image) if !spec.linger.is_zero() => image.keepers(),
-            _ => Ok(Vec::new()),
-        };
-        let kept = kept.map_err(|error| (host("keep an image")(error), None))?;
+        let kept = kept(&spec, image.as_ref());
+        let kept = kept.map_err(|error| (host("keep what a sandbox is made of")(error), None))?;
         let started = self.start(&spec, mode, layout, kept).await;
         let started = started.map_err(|error| (error, None))?;
         let watch = started.launched.watch();
@@ -328,6 +325,18 @@ impl SandboxBackend for LinuxBackend {
         let (inner, id) = (Arc::clone(&self.inner), id.clone());
         blocking("remove a sandbox", move || inner.remove(&id)).await
     }
+}
+
+/// Returns descriptors for the supervisor of a sandbox that lingers, which keep what it is made of.
+fn kept(spec: &SandboxSpec, image: Option<&ImageLease>) -> std::io::Result<Vec<OwnedFd>> {
+    if spec.linger.is_zero() {
+        return Ok(Vec::new());
+    }
+    let mut kept = image.map_or_else(|| Ok(Vec::new()), ImageLease::keepers)?;
+    if let Some(lock) = spec.base.as_ref().and_then(|base| base.lock.as_ref()) {
+        kept.push(lock.0.try_clone()?);
+    }
+    Ok(kept)
 }
 
 /// Does something that blocks.

@@ -195,7 +195,7 @@ async fn layers_are_merged_where_the_host_does_not_stack_them() {
 async fn what_fails_with_a_base_is_told_as_such() {
     let _alone = ALONE.lock().await;
     let place = tempfile::tempdir().expect("a directory");
-    let base = Some(WorkspaceBase { directory: place.path().to_owned() });
+    let base = Some(WorkspaceBase::new(place.path()));
     let spec = SandboxSpec { base, ..SandboxSpec::default() };
     let other_user = LinuxBackend::new().inner.host().expect("a host").facts.other_user();
     for step in [Step::OpenBase, Step::MapBase, Step::MountWorkspace] {

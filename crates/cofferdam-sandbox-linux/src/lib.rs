@@ -56,7 +56,7 @@
 //! | disk | size and inode limit of one in-memory file system, `RLIMIT_FSIZE` | filling the host's disk |
 //! | descriptors | `close_range`, close-on-exec, one stream | what the host forgot to close |
 //! | wall time, idle time | clocks of the launcher and of the host | staying for ever |
-//! | end | pid namespace, launcher, parent death signal; the next start's sweep | outliving the sandbox |
+//! | end | pid namespace, launcher or supervisor, parent death signal; the next start's sweep | outliving the sandbox |
 //!
 //! [`SandboxBackend::guarantees`] says which of them stand on a host, found by building a sandbox, and in words what is
 //! weaker. A limit that was asked for and cannot be enforced is refused by name; `strict` refuses any weakness.
@@ -70,6 +70,25 @@
 //! drops everything and becomes the guest ([`cofferdam_guest::PROGRAM`]). The launcher stays outside and ends the child when the
 //! host closes, dies, or the wall time is over; if the launcher dies, its children die. Nothing of it is on a file system, and
 //! no code runs between `fork` and `exec` in the host process, which has threads.
+//!
+//! # Sandboxes that linger
+//!
+//! A sandbox with [`SandboxSpec::linger`] outlives the process that made it, in whatever way that ends. It has a launcher to
+//! itself, its *supervisor*, which no process of the host's is needed for: it keeps the wall time, counts who is attached, and
+//! ends the sandbox when nobody was for the linger time. In the directory of [`LinuxBackend::with_state_directory`] it is found:
+//! a socket of the supervisor, a socket of the guest, and a versioned file with what an attaching process has to know, the token
+//! that the guest demands among it. Commands with an [`ExecRequest::id`] go on meanwhile, and are found by
+//! [`Sandbox::sessions`] with their output and their real status.
+//!
+//! - Who attaches while another process is attached takes its place: the other's connection is lost, the commands go on.
+//! - [`Sandbox::close`] and [`SandboxBackend::remove`] end it whoever is attached; dropping the handle leaves it.
+//! - A connection that is idle for the idle time ends it, as does a guest that breaks the protocol.
+//! - If the supervisor is killed, its sandbox dies at once, and the next start sweeps what it could not remove.
+//! - Why it ended while nobody was attached is known for a day: [`SandboxBackend::attach`] says it.
+//! - What a dead process had frozen goes on.
+//!
+//! Nothing of this is within reach from inside, and a [`SandboxState`] holds no secret: whoever may use a sandbox is decided by the
+//! file system, since directory and files are for one user alone.
 //!
 //! # The user
 //!
@@ -93,17 +112,39 @@
 //! file system in a loop device bounds the same and needs root, a device and a file that can be left behind; project
 //! quotas need a host file system that was made for them, and root.
 //!
+//! # Workspaces on a base
+//!
+//! With [`SandboxSpec::base`] the workspace is an overlay file system over a directory of the host, which any number of sandboxes
+//! share and none changes; what is written lies on the file system in memory, and it alone counts. As root, the files of the
+//! base appear as the sandbox's through an idmapped mount (Linux 5.19; on ext4, xfs, btrfs or, from 6.3 on, tmpfs); they must belong to the
+//! user of this process. The file system in memory needs attributes of users (Linux 6.6).
+//! [`SandboxBackend::capabilities`] says whether this host can do it, and what to change.
+//!
+//! [`Sandbox::host_workspace`] is a descriptor of what was written, which the set-up opens before it drops anything; nobody
+//! inside has it. [`Sandbox::freezer`] stops a sandbox by its cgroup while that is read, where it has one.
+//!
 //! # What it does not do
 //!
 //! - It shares the host's kernel: a hole in a system call that is allowed is a hole in the sandbox.
 //! - Memory cgroups aside, the workspace is lost with the sandbox; snapshots are another crate's.
-//! - A sandbox ends with the process that made it; [`SandboxBackend::attach`] is refused.
+//! - A supervisor is in the cgroup, and in the container, of the process that started it; who ends these as a whole, such as a
+//!   service manager at the end of a service, ends it too. No sandbox outlives a boot.
 //! - Linux 5.14 or later on x86-64 or arm64; on other systems the crate is empty.
 //!
 //! [`SystemCallProfile`]: cofferdam_sandbox::SystemCallProfile
 //! [`NetworkAccess::Host`]: cofferdam_core::NetworkAccess::Host
+//! [`SandboxSpec::base`]: cofferdam_sandbox::SandboxSpec::base
+//! [`Sandbox::host_workspace`]: cofferdam_sandbox::Sandbox::host_workspace
+//! [`Sandbox::freezer`]: cofferdam_sandbox::Sandbox::freezer
+//! [`SandboxBackend::capabilities`]: cofferdam_sandbox::SandboxBackend::capabilities
 //! [`SandboxBackend::guarantees`]: cofferdam_sandbox::SandboxBackend::guarantees
 //! [`SandboxBackend::attach`]: cofferdam_sandbox::SandboxBackend::attach
+//! [`SandboxBackend::remove`]: cofferdam_sandbox::SandboxBackend::remove
+//! [`SandboxSpec::linger`]: cofferdam_sandbox::SandboxSpec::linger
+//! [`SandboxState`]: cofferdam_sandbox::SandboxState
+//! [`Sandbox::close`]: cofferdam_sandbox::Sandbox::close
+//! [`Sandbox::sessions`]: cofferdam_sandbox::Sandbox::sessions
+//! [`ExecRequest::id`]: cofferdam_sandbox::ExecRequest::id
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
 

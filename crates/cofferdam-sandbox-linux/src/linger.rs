@@ -266,21 +266,29 @@ fn listed(entry: &Entry) -> Option<ListedSandbox> {
     })
 }
 
-fn status(supervisor: StdStream) -> io::Result<Report> {
+/// Hears how it stands. A supervisor that has ended may say that instead, or nothing.
+fn status(mut supervisor: StdStream) -> io::Result<Report> {
     supervisor.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-    let mut said = Report::read(&supervisor)?;
-    // What it shows to whoever attaches comes first.
-    while said.kind == report::WORKSPACE {
-        said = Report::read(&supervisor)?;
+    let (mut said, mut at) = (Vec::new(), 0);
+    loop {
+        while let Some((report, end)) = Report::parse(&said[at..]) {
+            if report.kind == report::STATUS {
+                return Ok(report);
+            }
+            at += end;
+        }
+        let mut piece = [0; 512];
+        match supervisor.read(&mut piece)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            length => said.extend_from_slice(&piece[..length]),
+        }
     }
-    // One that has ended may say that instead.
-    if said.kind == report::STATUS { Ok(said) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 /// Says what is known of the end of a sandbox that is not there.
 fn ended(entry: &Entry) -> SandboxError {
     let reason = entry.read_ended().and_then(|said| {
-        let said = Report::read(&*said).ok()?;
+        let (said, _) = Report::parse(&said)?;
         (said.kind == report::ENDED).then(|| loss_reason(&said))
     });
     match reason {

@@ -32,33 +32,6 @@ pub(crate) struct Report {
     pub(crate) descriptor: Option<OwnedFd>,
 }
 
-impl Report {
-    /// Reads one from where it was written down, or from a socket; a descriptor that comes with it is closed.
-    pub(crate) fn read(mut from: impl io::Read) -> io::Result<Self> {
-        let mut header = [0; report::HEADER_LENGTH];
-        from.read_exact(&mut header)?;
-        let mut detail = vec![0; detail_length(header)];
-        from.read_exact(&mut detail)?;
-        Ok(Self::new(header, &detail, None))
-    }
-
-    fn new(
-        header: [u8; report::HEADER_LENGTH],
-        detail: &[u8],
-        descriptor: Option<OwnedFd>,
-    ) -> Self {
-        let [kind, code, n0, n1, n2, n3, ..] = header;
-        let number = i32::from_le_bytes([n0, n1, n2, n3]);
-        let detail = String::from_utf8_lossy(detail).into_owned();
-        Self { kind, code, number, detail, descriptor }
-    }
-}
-
-fn detail_length(header: [u8; report::HEADER_LENGTH]) -> usize {
-    let [.., low, high] = header;
-    usize::from(u16::from_le_bytes([low, high]))
-}
-
 impl ReportStream {
     pub(crate) fn new(socket: UnixStream) -> Self {
         Self { socket, bytes: Vec::new(), descriptor: None }
@@ -87,13 +60,25 @@ impl ReportStream {
 
     /// Takes a whole report off what was read, if there is one.
     fn take(&mut self) -> Option<Report> {
-        let &header = self.bytes.first_chunk::<{ report::HEADER_LENGTH }>()?;
-        let end = report::HEADER_LENGTH + detail_length(header);
-        let detail = self.bytes.get(report::HEADER_LENGTH..end)?;
-        let descriptor = (header[0] == report::WORKSPACE).then(|| self.descriptor.take()).flatten();
-        let report = Report::new(header, detail, descriptor);
+        let (mut report, end) = Report::parse(&self.bytes)?;
         self.bytes.drain(..end);
+        if report.kind == report::WORKSPACE {
+            report.descriptor = self.descriptor.take();
+        }
         Some(report)
+    }
+}
+
+impl Report {
+    /// Reads the first one of what was told, without a descriptor, and where it ends; `None` if it is not whole.
+    pub(crate) fn parse(bytes: &[u8]) -> Option<(Self, usize)> {
+        let &[kind, code, n0, n1, n2, n3, l0, l1] =
+            bytes.first_chunk::<{ report::HEADER_LENGTH }>()?;
+        let end = report::HEADER_LENGTH + usize::from(u16::from_le_bytes([l0, l1]));
+        let detail = bytes.get(report::HEADER_LENGTH..end)?;
+        let detail = String::from_utf8_lossy(detail).into_owned();
+        let number = i32::from_le_bytes([n0, n1, n2, n3]);
+        Some((Self { kind, code, number, detail, descriptor: None }, end))
     }
 }
 

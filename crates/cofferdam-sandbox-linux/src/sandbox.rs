@@ -56,35 +56,33 @@ impl LinuxSandbox {
     pub(crate) async fn connect(started: Started) -> Result<Self, SandboxError> {
         let Started { state, options, launched, stream, group } = started;
         let stream = UnixStream::from_std(stream).map_err(host("use the guest's stream"))?;
-        match GuestClient::connect(stream, options).await {
-            Ok(client) => Self::new(state, client, launched, group).await,
+        let client = match GuestClient::connect(stream, options).await {
+            Ok(client) => client,
             // A step that failed has also ended the stream; its name is the better answer.
             Err(error) if error.is_loss() => {
                 launched.stop();
-                Err(better_reason(error, launched.watch()).await)
+                return Err(better_reason(error, launched.watch()).await);
             }
-            Err(error) => Err(error),
-        }
+            Err(error) => return Err(error),
+        };
+        // Said before the guest was started, but it may not have been read yet.
+        launched.watch().ready().await?;
+        Ok(Self::new(state, client, launched, group))
     }
 
     /// Greets the guest of a sandbox that lingers. If this fails or is dropped, the sandbox is left.
     pub(crate) async fn resume(started: Started) -> Result<Self, SandboxError> {
         let Started { state, options, launched, stream, group } = started;
         let stream = UnixStream::from_std(stream).map_err(host("use the guest's stream"))?;
-        match GuestClient::resume(stream, options).await {
-            Ok(client) => Self::new(state, client, launched, group).await,
-            Err(error) => Err(better_reason(error, launched.watch()).await),
-        }
+        let client = match GuestClient::resume(stream, options).await {
+            Ok(client) => client,
+            Err(error) => return Err(better_reason(error, launched.watch()).await),
+        };
+        launched.watch().ready().await?;
+        Ok(Self::new(state, client, launched, group))
     }
 
-    async fn new(
-        state: SandboxState,
-        client: GuestClient,
-        launched: Launched,
-        group: Group,
-    ) -> Result<Self, SandboxError> {
-        // Said before the guest answered, but it may not have been read yet: with it comes the workspace.
-        launched.watch().ready().await?;
+    fn new(state: SandboxState, client: GuestClient, launched: Launched, group: Group) -> Self {
         let (lost, watch) = (client.lost(), launched.watch());
         // The launcher may know why, if it is not told to stop first.
         let reason = async move { better_reason(lost.await, watch).await };
@@ -92,7 +90,7 @@ impl LinuxSandbox {
         let end = EndOfUse::watch(reason, lingers, launched.stopper());
         let group = Arc::new(group);
         let freezer = LinuxFreezer::of(&group);
-        Ok(Self { state, client, launched, group, freezer, _image: None, _end: end })
+        Self { state, client, launched, group, freezer, _image: None, _end: end }
     }
 
     /// From now on it goes on without this process, if it lingers.

@@ -54,6 +54,9 @@ const MAX_STATE: u64 = 4 << 20;
 /// The largest file that tells of an end, in bytes.
 const MAX_ENDED: u64 = 64 << 10;
 
+/// Who owns, in a container, what belongs to a user of the host that is not in it, such as the host's root.
+const UNMAPPED: u32 = 65_534;
+
 /// How long making a directory may take; then it is nobody's.
 const MAKING: Duration = Duration::from_secs(60);
 
@@ -136,6 +139,17 @@ impl StateDirectory {
         }
         if mode & 0o077 != 0 {
             return Err(self.unusable(format!("it is open to others (mode {mode:o})")));
+        }
+        // Whoever may rename what is above it can put another one in its place.
+        for above in self.0.ancestors().skip(1) {
+            let found = fs::metadata(above).map_err(|error| self.unusable(error.to_string()))?;
+            let (owner, mode) = (found.uid(), found.mode() & 0o7777);
+            let trusted = owner == user || owner == 0 || owner == UNMAPPED;
+            if !trusted || (mode & 0o022 != 0 && mode & 0o1000 == 0) {
+                let above = above.display();
+                let whose = format!("{above} above it is user {owner}'s with mode {mode:o}");
+                return Err(self.unusable(whose));
+            }
         }
         Ok(())
     }
@@ -370,7 +384,7 @@ mod tests {
     #[test]
     fn the_state_file_keeps_its_form() {
         let text = serde_json::to_string(&example("a")).expect("JSON");
-        insta::assert_snapshot!(text, @r#"{"version":1,"id":"a","created":1000,"labels":{"run":"1"},"supervisor":7,"wall_time":{"secs":60,"nanos":0},"linger":{"secs":5,"nanos":0},"environment":{"LANG":"C"},"output_bytes":9,"idle_time":null,"token":"0000000000000000000000000000000000000000000000000000000000000000","group":{"directories":[],"oom_counter":null,"tree":null}}"#);
+        insta::assert_snapshot!(text, @r#"{"version":1,"id":"a","created":1000,"labels":{"run":"1"},"supervisor":7,"wall_time":{"secs":60,"nanos":0},"linger":{"secs":5,"nanos":0},"environment":{"LANG":"C"},"output_bytes":9,"idle_time":null,"token":"0000000000000000000000000000000000000000000000000000000000000000","group":{"directories":[],"oom_counter":null,"tree":null,"freezer":null}}"#);
         assert_eq!(serde_json::from_str::<StateFile>(&text).expect("read"), example("a"));
         assert!(!example("a").state().data.to_string().contains("token"));
     }
@@ -442,6 +456,10 @@ mod tests {
         check(&link, "it is no directory");
         fs::write(place.path().join("file"), "").expect("written");
         check(&place.path().join("file"), "File exists");
+        let open = place.path().join("open");
+        fs::create_dir(&open).expect("made");
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).expect("opened");
+        check(&open.join("state"), "above it is user");
         if rustix::process::geteuid().is_root() {
             fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).expect("closed");
             std::os::unix::fs::chown(&path, Some(12_345), None).expect("given away");

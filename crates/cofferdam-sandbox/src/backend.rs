@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Debug,
+    os::fd::OwnedFd,
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -156,7 +157,37 @@ pub struct WorkspaceBase {
     /// An absolute path. What is in it must not change while a sandbox uses it. It is not trusted: nothing in it is run or
     /// interpreted outside of a sandbox.
     pub directory: PathBuf,
+    /// What keeps others from changing or removing the directory: it is open as long as the sandbox is there, also in a process
+    /// that outlives this one. Default: nothing does. It is of this process, and not written down.
+    #[serde(skip)]
+    pub lock: Option<BaseLock>,
 }
+
+impl WorkspaceBase {
+    /// Returns a base that nothing keeps.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into(), lock: None }
+    }
+
+    /// Returns this base with what keeps it, such as a descriptor with a shared `flock`.
+    #[must_use]
+    pub fn with_lock(self, lock: Arc<OwnedFd>) -> Self {
+        Self { lock: Some(BaseLock(lock)), ..self }
+    }
+}
+
+/// A descriptor that keeps a base as long as it, or one made from it, is open.
+#[derive(Debug, Clone)]
+pub struct BaseLock(pub Arc<OwnedFd>);
+
+impl PartialEq for BaseLock {
+    /// Two are equal if they are the same descriptor.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for BaseLock {}
 
 /// A named set of system calls.
 ///

@@ -48,8 +48,8 @@ pub mod tree;
 pub mod watch;
 
 pub use backend::{
-    ImageSource, ListedSandbox, RootFilesystem, SandboxBackend, SandboxSpec, SystemCallProfile,
-    WorkspaceBase,
+    BaseLock, ImageSource, ListedSandbox, RootFilesystem, SandboxBackend, SandboxSpec,
+    SystemCallProfile, WorkspaceBase,
 };
 pub use capabilities::Capabilities;
 pub use error::{LossReason, SandboxError};

@@ -71,14 +71,11 @@ pub fn default_backend() -> Option<Arc<dyn SandboxBackend>> {
     BACKENDS.first().and_then(|(_, open)| open().ok())
 }
 
-/// The backend without a daemon, with a place for the images that sandboxes are made from.
+/// The backend without a daemon, with a place for the images that sandboxes are made from, and one for those that outlive this
+/// process.
 #[cfg(all(feature = "linux", target_os = "linux"))]
 mod linux {
-    use std::{
-        os::unix::fs::MetadataExt as _,
-        path::{Path, PathBuf},
-        sync::Arc,
-    };
+    use std::{path::PathBuf, sync::Arc};
 
     use cofferdam_sandbox::SandboxBackend;
     use cofferdam_sandbox_linux::{ImageCacheOptions, LinuxBackend};
@@ -86,15 +83,10 @@ mod linux {
     use super::variable;
 
     /// Returns the backend, which unpacks images below `COFFERDAM_CACHE`, else below the user's cache directory. Without
-    /// either it refuses images by name.
-    ///
-    /// Sandboxes that linger are found again in a directory of this user that ends with the boot: below
-    /// `COFFERDAM_RUNTIME_DIR`, `XDG_RUNTIME_DIR` or what the system has in its place. Without one, none lingers.
+    /// either it refuses images by name. Sandboxes that linger are found again below `XDG_RUNTIME_DIR`, else below the user's
+    /// directory in `/run/user` or `/tmp`.
     pub(super) fn open() -> Arc<dyn SandboxBackend> {
-        let mut backend = LinuxBackend::default();
-        if let Some(runtime) = runtime_directory() {
-            backend = backend.with_state_directory(runtime.join("sandboxes"));
-        }
+        let backend = LinuxBackend::default().with_state_directory(state_directory());
         let Some(cache) = cache_directory() else { return Arc::new(backend) };
         let backend = backend.with_image_cache(&cache, ImageCacheOptions::default());
         #[cfg(feature = "registry")]
@@ -102,23 +94,26 @@ mod linux {
         Arc::new(backend)
     }
 
-    /// Returns a directory of this user's own that ends with the boot.
-    fn runtime_directory() -> Option<PathBuf> {
-        let directory = |name: &str| variable(name).map(PathBuf::from);
-        let of_the_system = || {
-            let user = std::fs::metadata("/proc/self").ok()?.uid();
-            let own = PathBuf::from(format!("/run/user/{user}"));
-            let own = if user == 0 { Path::new("/run").to_owned() } else { own };
-            own.is_dir().then(|| own.join("cofferdam"))
+    /// A place that does not outlive a boot where there is one. The backend refuses one that others can use.
+    fn state_directory() -> PathBuf {
+        let user = rustix::process::geteuid().as_raw();
+        let of_session = || {
+            let directory = PathBuf::from(format!("/run/user/{user}"));
+            directory.is_dir().then_some(directory)
         };
-        directory("COFFERDAM_RUNTIME_DIR")
-            .or_else(|| directory("XDG_RUNTIME_DIR").map(|shared| shared.join("cofferdam")))
-            .or_else(of_the_system)
-            .filter(|directory| directory.is_absolute())
+        let runtime = directory("XDG_RUNTIME_DIR").filter(|directory| directory.is_absolute());
+        match runtime.or_else(of_session) {
+            Some(runtime) => runtime.join("cofferdam/sandboxes"),
+            // Directly there: what is above it must be of somebody who is trusted.
+            None => PathBuf::from(format!("/tmp/cofferdam-{user}")),
+        }
+    }
+
+    fn directory(name: &str) -> Option<PathBuf> {
+        variable(name).map(PathBuf::from)
     }
 
     fn cache_directory() -> Option<PathBuf> {
-        let directory = |name: &str| variable(name).map(PathBuf::from);
         let of_the_user = || {
             let shared = directory("XDG_CACHE_HOME")
                 .or_else(|| directory("HOME").map(|home| home.join(".cache")));

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::Result;
 
-use super::{Found, Targets, denied, open};
+use super::{Found, Targets, bases, denied, open};
 use crate::report::Outcome;
 
 fn directory() -> Result<tempfile::TempDir> {
@@ -153,4 +153,19 @@ pub(super) fn root_links(targets: &Targets) -> Result<Found> {
     symlink(&targets.outside, root.path().join("workspace"))?;
     fs::create_dir_all(root.path().join("workspace/made-in-root"))?;
     found(targets.take("made-in-root"), "made a directory outside of the root")
+}
+
+/// What commands do to a directory of the host that they work in.
+pub(super) fn base_write(targets: &Targets) -> Result<Found> {
+    let base = bases::base(&targets.canary())?;
+    let before = bases::picture(base.path())?;
+    command("sh").args(["-c", bases::CHANGES]).current_dir(base.path()).status()?;
+    found(bases::picture(base.path())? != before, "the directory was changed")
+}
+
+/// Whether anybody makes a device that stands for a file that was removed.
+pub(super) fn whiteout(_: &Targets) -> Result<Found> {
+    let place = directory()?;
+    let made = command("mknod").args(["w", "c", "0", "0"]).current_dir(place.path()).status()?;
+    found(made.success(), "made it")
 }

@@ -30,7 +30,7 @@ pub(crate) struct Group {
     /// The directory of version 2.
     tree: Option<PathBuf>,
     /// The directory of version 1 that stops all processes in it, where there is none of version 2.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     freezer: Option<PathBuf>,
 }
 

@@ -72,7 +72,7 @@ async fn inside() {
     // Whose files a base shows as whose takes a user namespace.
     let found = backend.capabilities().await.expect("a report");
     assert!(!found.workspace_base && found.host_workspace, "{found:?}");
-    let base = Some(WorkspaceBase { directory: "/usr".into() });
+    let base = Some(WorkspaceBase::new("/usr"));
     let error = backend.create(&SandboxSpec { base, ..small() }).await.expect_err("refused");
     assert!(matches!(error, SandboxError::Base { .. }), "{error}");
 

@@ -33,7 +33,7 @@ fn base() -> tempfile::TempDir {
 }
 
 fn on(directory: &Path) -> SandboxSpec {
-    SandboxSpec { base: Some(WorkspaceBase { directory: directory.to_owned() }), ..small() }
+    SandboxSpec { base: Some(WorkspaceBase::new(directory.to_owned())), ..small() }
 }
 
 fn set(path: &Path, name: &str, value: &str) {

@@ -77,7 +77,7 @@ impl Trial<'_> {
         change: impl FnOnce(&mut crate::SandboxSpec),
     ) -> Result<Arc<dyn Sandbox>, SandboxError> {
         self.sandbox_with(|spec| {
-            spec.base = Some(WorkspaceBase { directory: base.path().to_owned() });
+            spec.base = Some(WorkspaceBase::new(base.path()));
             change(spec);
         })
         .await
@@ -107,7 +107,7 @@ async fn nonsense(trial: &Trial<'_>) -> CaseResult {
     for directory in [tree.path().join("missing"), tree.path().join("file"), "relative".into()] {
         let shown = directory.display().to_string();
         let made = trial
-            .sandbox_with(|spec| spec.base = Some(WorkspaceBase { directory }))
+            .sandbox_with(|spec| spec.base = Some(WorkspaceBase::new(directory)))
             .await
             .map(drop);
         let expected =
@@ -308,7 +308,7 @@ async fn attached(trial: &Trial<'_>) -> CaseResult {
     let base = trial.tree(BASE)?;
     let mut spec = trial.spec.clone();
     spec.linger = Duration::from_secs(60);
-    spec.base = Some(WorkspaceBase { directory: base.path().to_owned() });
+    spec.base = Some(WorkspaceBase::new(base.path()));
     let sandbox = trial.backend.create(&spec).await?;
     shell(&*sandbox, "echo more >> file").await?;
     equal("before", layer_lines(&layer(&*sandbox)?)?, ["file 644: basemore\n"])?;
