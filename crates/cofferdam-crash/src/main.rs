@@ -22,7 +22,7 @@ use cofferdam_crash::{
 const USAGE: &str = "\
 usage: cofferdam-crash [--crashes N] [--seed N] [--parallel N] [--world NAME]… [--defect NAME]
        cofferdam-crash again WORLD BLOW,BLOW… [--defect NAME]
-       cofferdam-crash drive PLACE WORLD NUMBER [--strike POINT#TIME] [--decide JSON] [--defect NAME]";
+       cofferdam-crash drive PLACE WORLD NUMBER [--strike POINT#TIME] [--lose POINT#TIME] [--decide JSON] [--defect NAME]";
 
 /// Points that were not struck and are named. A short run has many.
 const MAX_UNVISITED: usize = 12;
