@@ -160,6 +160,7 @@ mod tests {
                 effects: Effects::default(),
                 idempotency_key: "r/2.0".into(),
                 probe: Value::Null,
+                outside: false,
             },
             "  2.0 exec_command begins (unknown, writes, network)",
         );
