@@ -39,6 +39,7 @@ pub struct Drive {
     world: World,
     number: u32,
     strike: Option<Strike>,
+    loss: Option<Strike>,
     decision: Option<GivenDecision>,
     defect: Option<Defect>,
 }
@@ -58,7 +59,7 @@ impl Drive {
     ///
     /// # Errors
     ///
-    /// If it is not `PLACE WORLD NUMBER [--strike POINT#TIME] [--decide JSON] [--defect NAME]`.
+    /// If it is not `PLACE WORLD NUMBER [--strike POINT#TIME] [--lose POINT#TIME] [--decide JSON] [--defect NAME]`.
     pub fn parse(words: &[String]) -> Result<Self> {
         let [place, world, number, options @ ..] = words else { bail!("PLACE WORLD NUMBER") };
         let mut drive = Self {
@@ -66,12 +67,14 @@ impl Drive {
             world: world.parse()?,
             number: number.parse()?,
             strike: None,
+            loss: None,
             decision: None,
             defect: None,
         };
         for option in options.chunks(2) {
             match option {
                 [name, value] if name == "--strike" => drive.strike = Some(value.parse()?),
+                [name, value] if name == "--lose" => drive.loss = Some(value.parse()?),
                 [name, value] if name == "--decide" => drive.decision = Some(decision(value)?),
                 [name, value] if name == "--defect" => {
                     drive.defect = Some(Defect::from_str(value)?)
@@ -90,7 +93,7 @@ impl Drive {
     pub fn run(self) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            let points = Points::new(self.strike.clone());
+            let points = Points::new(self.strike.clone(), self.loss.clone());
             let parts = self.parts(Arc::clone(&points))?;
             let state = if self.world.has_sandbox() {
                 sandboxed::drive(&self, &parts).await?

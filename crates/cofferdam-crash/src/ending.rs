@@ -7,6 +7,8 @@ use cofferdam_journal::PauseReason;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::process::Blow;
+
 /// What a process wrote at its end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ending {
@@ -46,6 +48,13 @@ pub struct Final {
 }
 
 impl Ending {
+    /// Returns true if the process got to the point at which its sandbox was to be ended.
+    #[must_use]
+    pub fn tells_of(&self, blow: &Blow) -> bool {
+        let Blow::Loss(loss) = blow else { return false };
+        self.points.get(&loss.point).is_some_and(|times| *times >= loss.time)
+    }
+
     const FILE: &str = "ending.json";
 
     /// Leaves the ending in the scenario's directory.

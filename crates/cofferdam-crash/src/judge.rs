@@ -185,7 +185,9 @@ impl Notices {
                 RecordBody::DecisionGiven { decision: Decision::AcceptWorkspace, .. }
             )
         };
-        Self { unknown: Story::read(records).told, other_workspace: records.iter().any(accepted) }
+        let story = Story::read(records);
+        let other_workspace = story.told_of_patch || records.iter().any(accepted);
+        Self { unknown: story.told, other_workspace }
     }
 }
 

@@ -11,12 +11,14 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use cofferdam_sandbox::Sandbox;
 
 /// Counts the points that a process passes, and ends it at one of them.
 #[derive(Debug, Default)]
 pub struct Points {
     passed: Mutex<BTreeMap<String, u64>>,
     strike: Option<Strike>,
+    loss: Option<Strike>,
 }
 
 /// The n-th time that a process passes a point, written `journal.append.model_responded.after#2`.
@@ -29,23 +31,50 @@ pub struct Strike {
 }
 
 impl Points {
-    /// Makes the points of a process that dies at `strike`, if it gets there.
+    /// Makes the points of a process that dies at `strike` and whose sandbox dies at `loss`, if it gets there.
     #[must_use]
-    pub fn new(strike: Option<Strike>) -> Arc<Self> {
-        Arc::new(Self { passed: Mutex::default(), strike })
+    pub fn new(strike: Option<Strike>, loss: Option<Strike>) -> Arc<Self> {
+        Arc::new(Self { passed: Mutex::default(), strike, loss })
     }
 
     /// Passes a point, or ends the process there: by `SIGKILL`, so that nothing of it runs on, no destructor either.
     pub fn pass(&self, point: &str) {
+        self.count(point);
+    }
+
+    fn count(&self, point: &str) -> u64 {
         let time = {
             let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
             let times = passed.entry(point.to_owned()).or_default();
             *times += 1;
             *times
         };
-        if self.strike.as_ref().is_some_and(|it| it.point == point && it.time == time) {
+        if self.strike.as_ref().is_some_and(|it| it.is(point, time)) {
             die();
         }
+        time
+    }
+
+    /// As [`Points::pass`], of a call on a sandbox, which may be ended there instead of the process.
+    pub async fn pass_in(&self, sandbox: &dyn Sandbox, point: &str) {
+        let time = self.count(point);
+        if self.loss.as_ref().is_some_and(|it| it.is(point, time)) {
+            // That it cannot be closed shows in what follows.
+            let _ = sandbox.close().await;
+        }
+    }
+
+    /// As [`Points::around`], of a call on a sandbox, which may be ended there instead of the process.
+    pub async fn around_in<T>(
+        &self,
+        sandbox: &dyn Sandbox,
+        call: &str,
+        act: impl Future<Output = T>,
+    ) -> T {
+        self.pass_in(sandbox, &format!("{call}.before")).await;
+        let result = act.await;
+        self.pass_in(sandbox, &format!("{call}.after")).await;
+        result
     }
 
     /// Passes the point before a call, awaits the call, and passes the point after it.
@@ -68,6 +97,12 @@ fn die() -> ! {
     let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     loop {
         std::thread::park();
+    }
+}
+
+impl Strike {
+    fn is(&self, point: &str, time: u64) -> bool {
+        self.point == point && self.time == time
     }
 }
 
@@ -110,7 +145,7 @@ mod tests {
 
     #[test]
     fn points_are_counted_by_name() {
-        let points = Points::new(Some(Strike { point: "a".into(), time: 9 }));
+        let points = Points::new(Some(Strike { point: "a".into(), time: 9 }), None);
         points.pass("a");
         points.pass("b");
         points.pass("a");

@@ -23,11 +23,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes of what a process complained that are shown.
 const MAX_COMPLAINT: usize = 2000;
 
-/// What kills a process.
+/// What kills a process, or its sandbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Blow {
     /// Itself, at a point.
     Strike(Strike),
+    /// Nothing: its sandbox is ended, at a point of a call on it.
+    Loss(Strike),
     /// The suite, after a time.
     Time(Duration),
 }
@@ -97,8 +99,14 @@ impl Process<'_> {
         let mut command = Command::new(self.program);
         command.arg("drive").arg(self.place).arg(self.world.to_string());
         command.arg(self.number.to_string());
-        if let Some(Blow::Strike(strike)) = self.blow {
-            command.args(["--strike", &strike.to_string()]);
+        match self.blow {
+            Some(Blow::Strike(strike)) => {
+                command.args(["--strike", &strike.to_string()]);
+            }
+            Some(Blow::Loss(strike)) => {
+                command.args(["--lose", &strike.to_string()]);
+            }
+            Some(Blow::Time(_)) | None => {}
         }
         if let Some(decision) = self.decision {
             command.args(["--decide", &serde_json::to_string(decision)?]);
@@ -131,10 +139,11 @@ fn said(complaints: &PathBuf) -> String {
 impl Blow {
     /// Returns the name under which such blows are counted.
     #[must_use]
-    pub fn name(&self) -> &str {
+    pub fn name(&self) -> String {
         match self {
-            Self::Strike(strike) => &strike.point,
-            Self::Time(_) => "at a random time",
+            Self::Strike(strike) => strike.point.clone(),
+            Self::Loss(strike) => format!("{}, the sandbox alone", strike.point),
+            Self::Time(_) => "at a random time".to_owned(),
         }
     }
 }
@@ -143,6 +152,7 @@ impl fmt::Display for Blow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Strike(strike) => strike.fmt(f),
+            Self::Loss(strike) => write!(f, "lose:{strike}"),
             Self::Time(time) => write!(f, "{}us", time.as_micros()),
         }
     }
@@ -152,6 +162,9 @@ impl FromStr for Blow {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
+        if let Some(point) = text.strip_prefix("lose:") {
+            return point.parse().map(Self::Loss);
+        }
         match text.strip_suffix("us").and_then(|text| text.parse().ok()) {
             Some(micros) => Ok(Self::Time(Duration::from_micros(micros))),
             None => text.parse().map(Self::Strike),

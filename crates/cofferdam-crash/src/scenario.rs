@@ -106,6 +106,7 @@ impl Scenario<'_> {
                 End::Broken(why) => outcome.wrong.push(format!("process {number}: {why}")),
                 End::Done => {
                     let ending = Ending::take(place).context("a process left no ending")?;
+                    outcome.blows.extend(blow.filter(|blow| ending.tells_of(blow)));
                     outcome.note_points(number, ending.points);
                     match ending.state {
                         State::Paused { reason } => {

@@ -207,7 +207,7 @@ impl Shared {
             *self.summary.reported.entry(what.clone()).or_default() += 1;
         }
         for blow in &outcome.blows {
-            *self.struck.entry((world, blow.name().to_owned())).or_default() += 1;
+            *self.struck.entry((world, blow.name())).or_default() += 1;
         }
         // What was planned and did not come about is planned again.
         self.begun = self.summary.table.sum().crashes;

@@ -44,7 +44,7 @@ impl Table {
             let ambiguous = outcome.ambiguous.iter().any(|(blows, _)| *blows == at + 1);
             // What is wrong is charged to the last crash, after which it showed.
             let wrong = wrong && at + 1 == outcome.blows.len();
-            self.rows.entry(blow.name().to_owned()).or_default().add(Row {
+            self.rows.entry(blow.name()).or_default().add(Row {
                 crashes: 1,
                 resumed: u64::from(!wrong),
                 exactly_once: u64::from(!wrong && !ambiguous),

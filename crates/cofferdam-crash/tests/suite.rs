@@ -57,6 +57,18 @@ fn a_run_whose_sandbox_lives_on_goes_on() {
     });
 }
 
+#[test]
+fn a_run_whose_sandbox_dies_under_it_goes_on() {
+    in_a_sandbox("a_run_whose_sandbox_dies_under_it_goes_on", World::Sealed, || {
+        for blow in ["lose:sandbox.exec.after#1", "lose:sandbox.file.rename.after#1"] {
+            let blows = [blow.parse().unwrap()];
+            let outcome = suite(&[World::Sealed], None).again(World::Sealed, &blows).unwrap();
+            assert_eq!(outcome.wrong, [""; 0], "{blow}");
+            assert_eq!(outcome.blows, blows, "the sandbox was not lost");
+        }
+    });
+}
+
 fn in_a_sandbox(name: &str, world: World, test: impl FnOnce()) {
     match world.missing() {
         Some(why) => skip(name, &why),

@@ -16,8 +16,9 @@
 //!   next. An answer that is in the journal is never asked for again; a result that is there is never made again.
 //! - A call with an intent and no result is settled by its class: run again where that does no harm, asked about where
 //!   the tool can tell, and left to a policy or a person where nobody can. It is never guessed.
-//! - A sandbox that is lost is replaced from the newest checkpoint. If the workspace is then older than the conversation, the
-//!   conversation goes back to it, as long as nothing outside of the sandbox was touched since.
+//! - A sandbox that is lost is replaced from the newest checkpoint. If calls changed the workspace since, the run goes back to
+//!   the first answer that did and makes those again; results of its calls that left the workspace alone stand.
+//!   That needs that no later call touched more than the sandbox; otherwise somebody decides.
 //! - A run that waits for somebody holds no process: it is paused, and resumed when the answer is there.
 //! - A process that lost its lease stops at once, and writes nothing more.
 //! - Calls of one answer run at the same time where none of them writes; a call that writes runs alone, and results are

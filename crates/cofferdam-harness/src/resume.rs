@@ -286,7 +286,7 @@ fn fork_of(
         let at = state.checkpoint_at(resume.checkpoint.as_deref()).unwrap_or(Seq(1));
         match state.restored_to(at) {
             Restored::Holds => {}
-            Restored::Rewind { to } => state.rewind(to),
+            Restored::Rewind { to } => state.rewind(seq, to),
             Restored::Undecided { why } => {
                 let checkpoint = resume.checkpoint.clone();
                 let accepted = resume

@@ -129,7 +129,14 @@ impl<'a> Run<'a> {
             match next {
                 Next::Start => self.start().await?,
                 Next::AskModel { turn } => self.ask(turn).await?,
-                Next::RunCalls => self.run_calls().await?,
+                Next::RunCalls => {
+                    // One that an earlier process owed. In its own run each is there before the answer's calls are.
+                    let is_untouched = self.state.with(|state| state.is_turn_untouched());
+                    match if is_untouched { self.due_checkpoint() } else { None } {
+                        Some(due) => self.take_checkpoint(Some(due)).await?,
+                        None => self.run_calls().await?,
+                    }
+                }
                 Next::Resolve { steps } => {
                     for step in steps {
                         self.resolve(step).await?;

@@ -21,8 +21,8 @@ use crate::{CheckpointTaken, Checkpoints, GivenDecision};
 mod marks;
 pub mod open_turn;
 
-use marks::Marks;
 pub use marks::Restored;
+use marks::{Marks, Rewound};
 pub use open_turn::{CallState, Intent, OpenCall, OpenTurn};
 
 /// What the records of a run say.
@@ -158,10 +158,10 @@ impl RunState {
                 self.answer(seq, *turn, items, cut);
                 self.usage += *usage;
             }
-            RecordBody::ToolIntended { step, tool, effects, probe, .. } => {
+            RecordBody::ToolIntended { step, tool, effects, probe, outside, .. } => {
                 self.restored = None;
-                self.marks.intend(*step, tool, *effects);
-                let intent = Intent::new(*effects, probe.clone());
+                self.marks.intend(*step, tool, *effects, *outside);
+                let intent = Intent::new(*effects, *outside, probe.clone());
                 self.set_call(*step, CallState::Intended(intent));
             }
             RecordBody::ToolFinished { step, output, error } => {
@@ -227,7 +227,7 @@ impl RunState {
                     running: running.clone(),
                 });
             }
-            RecordBody::RunRewound { to, .. } => self.rewind(*to),
+            RecordBody::RunRewound { to, .. } => self.rewind(seq, *to),
             RecordBody::RunFinished { outcome, .. } => self.outcome = Some(outcome.clone()),
             // `SandboxStarted` is for readers; what is not known here cannot be acted on.
             _ => {}
@@ -248,7 +248,7 @@ impl RunState {
         }
         if let Some((checkpoint, at)) = &self.restored {
             let checkpoint = checkpoint.clone();
-            match self.marks.restored(*at) {
+            match self.restored_to(*at) {
                 Restored::Holds => {}
                 Restored::Rewind { to } => return Next::Rewind { to, checkpoint },
                 Restored::Undecided { why } => return Next::DecideWorkspace { checkpoint, why },
@@ -281,6 +281,12 @@ impl RunState {
             Checkpoints::EveryWrite => wrote || asked,
             Checkpoints::EveryTurns(every) => (wrote && turns >= every.get()) || asked,
         }
+    }
+
+    /// Returns true if no call of the present turn may have changed the workspace.
+    #[must_use]
+    pub fn is_turn_untouched(&self) -> bool {
+        !self.marks.is_touched()
     }
 
     /// Says what a workspace as it was at a record means for the conversation.
@@ -433,27 +439,34 @@ impl RunState {
         }
     }
 
-    /// Takes the result of a call. When all are there they are told, in the order of the calls, and the turn is over.
+    /// Takes the result of a call.
     fn settle(&mut self, seq: Seq, step: StepId, output: ToolOutput, was_carried_out: bool) {
         let Some(open) = &mut self.open else { return };
         let Some(call) = open.call_mut(step) else { return };
-        match &call.state {
+        let ran = match &call.state {
             // What was told first stays: the model may have read it.
-            CallState::Settled(_) => return,
-            CallState::Intended(intent) if was_carried_out && intent.effects.writes => {
-                self.marks.wrote();
-            }
-            _ => {}
+            CallState::Settled { .. } => return,
+            CallState::Intended(intent) if was_carried_out => Some(intent.clone()),
+            _ => None,
+        };
+        if let Some(intent) = ran.as_ref().filter(|intent| intent.writes_inside()) {
+            self.marks.wrote(step, &call.call.name, intent.effects);
         }
-        call.state = CallState::Settled(output);
-        if open.calls.iter().all(OpenCall::is_settled) {
-            let calls = self.open.take().map(|open| open.calls).unwrap_or_default();
-            self.history.extend(
-                calls.into_iter().map(|call| Arc::new(Item::ToolResult(call.result_as_known()))),
-            );
-            self.history.append(&mut self.unheard);
-            self.marks.begin(seq, self.history.len());
-        }
+        call.state = CallState::Settled { output, ran };
+        self.close_turn(seq);
+    }
+
+    /// When all results of the open turn are there they are told, in the order of the calls, and the turn is over.
+    fn close_turn(&mut self, seq: Seq) {
+        let Some(open) = self.open.take_if(|open| open.calls.iter().all(OpenCall::is_settled))
+        else {
+            return;
+        };
+        self.marks.close(open.calls.iter().map(OpenCall::stands).collect());
+        let results = open.calls.into_iter().map(|call| call.result_as_known());
+        self.history.extend(results.map(|result| Arc::new(Item::ToolResult(result))));
+        self.history.append(&mut self.unheard);
+        self.marks.begin(seq, self.history.len());
     }
 
     fn hear(&mut self, seq: Seq, items: &[Item]) {
@@ -478,14 +491,25 @@ impl RunState {
         }
     }
 
-    pub(crate) fn rewind(&mut self, to: Seq) {
-        let (items, answered) = self.marks.rewind(to);
-        self.history.truncate(items);
+    /// Goes back to a record, by what the record `seq` says.
+    pub(crate) fn rewind(&mut self, seq: Seq, to: Seq) {
+        let Rewound { items, answer, stands } = self.marks.rewind(to);
+        let told = self.history.split_off(items.min(self.history.len()));
         self.words = None;
         self.restored = None;
         self.unheard.clear();
-        self.open = answered.map(|(turn, from)| {
-            OpenTurn::new(turn, self.history.get(from..).unwrap_or_default().iter().map(|i| &**i))
+        let was_open = self.open.take();
+        self.open = answer.map(|(turn, from)| match was_open {
+            Some(mut open) if open.turn == turn => {
+                open.take_back();
+                open
+            }
+            _ => {
+                let items = self.history.get(from..).unwrap_or_default().iter().map(|item| &**item);
+                let mut open = OpenTurn::new(turn, items);
+                open.restore_results(&told, &stands);
+                open
+            }
         });
         self.decisions.clear();
         self.checkpoints.retain(|taken| taken.at <= to);
@@ -497,6 +521,8 @@ impl RunState {
             }
         }
         self.marks.set_items(self.history.len());
+        // A turn of which every result stands is over.
+        self.close_turn(seq);
     }
 }
 

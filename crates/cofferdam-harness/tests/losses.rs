@@ -109,20 +109,19 @@ async fn a_turn_that_was_half_done_is_done_again_and_its_answer_is_kept() {
     sandbox_lost reason="it was killed"
     sandbox_replaced checkpoint="c2" attempt=1
     run_rewound checkpoint="c2" to=9 reason="the workspace was restored to this place"
-    tool_intended 2.0
-    tool_finished 2.0
+    tool_resolved 2.2 how="run_again"
     tool_intended 2.1
     tool_finished 2.1
     tool_intended 2.2
     tool_finished 2.2
     model_requested turn=3
     model_responded turn=3
-    checkpoint_taken turn=2 checkpoint="c3" at=24
+    checkpoint_taken turn=2 checkpoint="c3" at=23
     tool_intended 3.0
     tool_finished 3.0
     model_requested turn=4
     model_responded turn=4
-    checkpoint_taken turn=3 checkpoint="c4" at=29
+    checkpoint_taken turn=3 checkpoint="c4" at=28
     run_finished outcome={"outcome":"completed"}
     "#);
 }
@@ -141,12 +140,12 @@ async fn a_loss_in_a_checkpoint_goes_back_to_the_one_before() {
 #[tokio::test(start_paused = true)]
 async fn what_reached_beyond_the_sandbox_is_not_undone_in_silence() {
     let turns = "
-  - items: [{call: write, arguments: {text: a}}, {call: send, arguments: {text: b}}, {call: write, arguments: {text: c}}]
+  - items: [{call: write, arguments: {text: a}}, {call: act, arguments: {text: b}}, {call: write, arguments: {text: c}}]
   - items: [{message: done}]
 ";
     let bench = Bench::new(turns, &[(2, Moment::Before)]);
     let failure = bench.run().await.unwrap_err();
-    insta::assert_snapshot!(failure.error, @"the run waits for a decision on the workspace, which is that of checkpoint c1: step 1.1 (send) was begun since, and may have touched more than the sandbox");
+    insta::assert_snapshot!(failure.error, @"the run waits for a decision on the workspace, which is that of checkpoint c1: step 1.1 (act) was begun since, and may have touched more than the sandbox");
 
     // Nothing was decided: it goes on waiting, and writes nothing.
     let before = bench.outline().await;
@@ -169,9 +168,100 @@ async fn what_reached_beyond_the_sandbox_is_not_undone_in_silence() {
         ["c"],
         "the lost line is not made again behind the model's back"
     );
-    assert_eq!(bench.world.lock().sent.len(), 1);
+    assert_eq!(bench.world.lock().acted.len(), 1);
     let told = serde_json::to_string(&report.items).unwrap();
     assert!(told.contains("The workspace was lost and restored to an earlier state"), "{told}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_left_the_sandbox_alone_is_not_done_again_for_it() {
+    let turns = "
+  - items: [{call: write, arguments: {text: a}}, {call: send, arguments: {text: b}}, {call: write, arguments: {text: c}}]
+  - items: [{message: done}]
+";
+    let bench = Bench::new(turns, &[(2, Moment::After)]);
+    bench.run().await.unwrap();
+    assert_eq!(bench.world.lines(), ["a", "c"]);
+    insta::assert_snapshot!(bench.outline().await, @r#"
+    run_started
+    sandbox_started
+    model_requested turn=1
+    model_responded turn=1
+    checkpoint_taken turn=0 checkpoint="c1" at=2
+    tool_intended 1.0
+    tool_finished 1.0
+    tool_intended 1.1
+    tool_finished 1.1
+    tool_intended 1.2
+    sandbox_lost reason="it was killed"
+    sandbox_replaced checkpoint="c1" attempt=1
+    run_rewound checkpoint="c1" to=4 reason="the workspace was restored to this place"
+    tool_resolved 1.2 how="run_again"
+    tool_intended 1.0
+    tool_finished 1.0
+    tool_intended 1.2
+    tool_finished 1.2
+    model_requested turn=2
+    model_responded turn=2
+    checkpoint_taken turn=1 checkpoint="c2" at=18
+    run_finished outcome={"outcome":"completed"}
+    "#);
+}
+
+/// Without checkpoints between, what the model has read is taken back with the workspace, unless it went outside.
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_was_read_is_taken_back_with_its_workspace() {
+    let options = RunOptions { checkpoints: Checkpoints::Off, ..RunOptions::default() };
+    let journal = check(&[(4, Moment::Before)], options).await;
+    insta::assert_snapshot!(journal, @r#"
+    run_started
+    sandbox_started
+    model_requested turn=1
+    model_responded turn=1
+    tool_intended 1.0
+    tool_finished 1.0
+    model_requested turn=2
+    model_responded turn=2
+    tool_intended 2.0
+    tool_finished 2.0
+    tool_intended 2.1
+    tool_finished 2.1
+    tool_intended 2.2
+    tool_finished 2.2
+    model_requested turn=3
+    model_responded turn=3
+    tool_intended 3.0
+    sandbox_lost reason="it was killed"
+    sandbox_replaced attempt=1
+    run_rewound to=4 reason="the workspace was restored to this place"
+    tool_intended 1.0
+    tool_finished 1.0
+    model_requested turn=4
+    model_responded turn=4
+    tool_intended 4.0
+    tool_finished 4.0
+    tool_intended 4.1
+    tool_finished 4.1
+    tool_intended 4.2
+    tool_finished 4.2
+    model_requested turn=5
+    model_responded turn=5
+    tool_intended 5.0
+    tool_finished 5.0
+    model_requested turn=6
+    model_responded turn=6
+    run_finished outcome={"outcome":"completed"}
+    "#);
+
+    let turns = "
+  - items: [{call: write, arguments: {text: a}}]
+  - items: [{call: send, arguments: {text: b}}]
+  - items: [{call: write, arguments: {text: c}}]
+  - items: [{message: done}]
+";
+    let bench = Bench::new(turns, &[(2, Moment::Before)]).options(options);
+    let failure = bench.run().await.unwrap_err();
+    insta::assert_snapshot!(failure.error, @"the run waits for a decision on the workspace, which is that of the run's start: step 2.0 (send) was begun since, and may have touched more than the sandbox");
 }
 
 #[tokio::test(start_paused = true)]

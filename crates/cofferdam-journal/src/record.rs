@@ -99,6 +99,9 @@ pub enum RecordBody {
         /// What the tool will need to find out what became of the call, as it wrote it.
         #[serde(default, skip_serializing_if = "Value::is_null")]
         probe: Value,
+        /// It leaves the sandbox alone: what it does is neither lost nor undone with the workspace.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        outside: bool,
     },
     /// A tool call ended. A call that ended with the sandbox or with the run has no such record: what became of it is not
     /// known.

@@ -67,6 +67,7 @@ where
                 input_hash: cofferdam_journal::content_hash(request.call.input.as_bytes()),
                 effects: request.effects,
                 idempotency_key: context.idempotency_key.to_string(),
+                outside: !tool.touches_sandbox(&request.input),
                 probe: tool.intend(&context, &request.input).await?,
             };
             append(&writer, intent).await?;

@@ -31,6 +31,15 @@ pub trait Tool: Debug + Send + Sync + 'static {
         Effects::default()
     }
 
+    /// Returns whether a call with this input reads or changes the sandbox. What a call does elsewhere only (a ledger, a mail
+    /// server) is neither lost with a sandbox nor undone with a restored workspace, and is not done again for it. Pure.
+    ///
+    /// The default is true, which is right for every tool that may.
+    fn touches_sandbox(&self, input: &ToolInput) -> bool {
+        let _ = input;
+        true
+    }
+
     /// Runs the tool. Output is bounded by the tool.
     ///
     /// # Errors

@@ -32,7 +32,7 @@ impl Files for CrashingFiles {
         max_bytes: u64,
     ) -> Result<Bytes, SandboxError> {
         let read = self.sandbox.files().read(path, offset, max_bytes);
-        self.points.around("sandbox.file.read", read).await
+        self.points.around_in(&*self.sandbox, "sandbox.file.read", read).await
     }
 
     async fn write(
@@ -42,7 +42,7 @@ impl Files for CrashingFiles {
         options: &WriteOptions,
     ) -> Result<(), SandboxError> {
         let write = self.sandbox.files().write(path, content, options);
-        self.points.around("sandbox.file.write", write).await
+        self.points.around_in(&*self.sandbox, "sandbox.file.write", write).await
     }
 
     async fn list(
@@ -59,7 +59,7 @@ impl Files for CrashingFiles {
 
     async fn make_directory(&self, path: &WorkspacePath, mode: u32) -> Result<(), SandboxError> {
         let make = self.sandbox.files().make_directory(path, mode);
-        self.points.around("sandbox.file.make_directory", make).await
+        self.points.around_in(&*self.sandbox, "sandbox.file.make_directory", make).await
     }
 
     async fn rename(
@@ -69,11 +69,11 @@ impl Files for CrashingFiles {
         replace: bool,
     ) -> Result<(), SandboxError> {
         let rename = self.sandbox.files().rename(from, to, replace);
-        self.points.around("sandbox.file.rename", rename).await
+        self.points.around_in(&*self.sandbox, "sandbox.file.rename", rename).await
     }
 
     async fn remove(&self, path: &WorkspacePath, recursive: bool) -> Result<(), SandboxError> {
         let remove = self.sandbox.files().remove(path, recursive);
-        self.points.around("sandbox.file.remove", remove).await
+        self.points.around_in(&*self.sandbox, "sandbox.file.remove", remove).await
     }
 }

@@ -42,7 +42,7 @@ impl Sandbox for CrashingSandbox {
     }
 
     async fn exec(&self, request: ExecRequest) -> Result<Process, SandboxError> {
-        self.points.around("sandbox.exec", self.inner.exec(request)).await
+        self.points.around_in(&*self.inner, "sandbox.exec", self.inner.exec(request)).await
     }
 
     fn files(&self) -> &dyn Files {

@@ -31,10 +31,14 @@ impl Sessions for CrashingSessions {
     }
 
     async fn attach(&self, id: &str, from: OutputPosition) -> Result<Process, SandboxError> {
-        self.points.around("sandbox.session.attach", self.inner()?.attach(id, from)).await
+        self.points
+            .around_in(&*self.sandbox, "sandbox.session.attach", self.inner()?.attach(id, from))
+            .await
     }
 
     async fn forget(&self, id: &str) -> Result<(), SandboxError> {
-        self.points.around("sandbox.session.forget", self.inner()?.forget(id)).await
+        self.points
+            .around_in(&*self.sandbox, "sandbox.session.forget", self.inner()?.forget(id))
+            .await
     }
 }

@@ -39,7 +39,13 @@ impl CrashingTree {
 impl Tree for CrashingTree {
     async fn upload(&self, target: &WorkspacePath, entries: Events) -> Result<u64, SandboxError> {
         let entries = self.at_entries("sandbox.upload.entry", entries);
-        self.points.around("sandbox.upload", self.sandbox.tree().upload(target, entries)).await
+        self.points
+            .around_in(
+                &*self.sandbox,
+                "sandbox.upload",
+                self.sandbox.tree().upload(target, entries),
+            )
+            .await
     }
 
     async fn download(
@@ -57,7 +63,7 @@ impl Tree for CrashingTree {
         root: &WorkspacePath,
         options: &ScanOptions,
     ) -> Result<BoxStream<'static, Result<ScanEvent, SandboxError>>, SandboxError> {
-        self.points.pass("sandbox.scan.before");
+        self.points.pass_in(&*self.sandbox, "sandbox.scan.before").await;
         let events = self.sandbox.tree().scan(root, options).await?;
         let points = Arc::clone(&self.points);
         Ok(events.inspect(move |_| points.pass("sandbox.scan.entry")).boxed())

@@ -43,18 +43,16 @@ impl Story {
         let mut story = Self::default();
         for (at, record) in records.iter().enumerate() {
             if let RecordBody::RunRewound { to, .. } = &record.body {
-                story.go_back(records[..at].iter().filter(|earlier| earlier.seq <= *to));
+                let holding = records[..at].partition_point(|earlier| earlier.seq <= *to);
+                story.go_back(Self::read(&records[..holding]));
             }
             story.take(record);
         }
         story
     }
 
-    fn go_back<'a>(&mut self, holding: impl Iterator<Item = &'a Record>) {
-        let mut before = Self::default();
-        for record in holding {
-            before.take(record);
-        }
+    /// Takes up what held after these records.
+    fn go_back(&mut self, before: Self) {
         self.intended = before.intended;
         self.finished = before.finished;
         self.answers = before.answers;

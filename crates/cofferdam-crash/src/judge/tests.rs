@@ -122,6 +122,22 @@ fn a_model_is_not_asked_for_what_is_in_the_journal() {
 }
 
 #[test]
+fn a_run_may_go_back_to_a_place_that_it_reached_after_it_went_back() {
+    let mut judge = Judge::default();
+    let first =
+        vec![asked(1), answered(1), rewound(0), asked(2), answered(2), asked(3), answered(3)];
+    let back = [first, vec![rewound(5)]].concat();
+    assert_eq!(
+        judge.after(0, &[question(0, 1), question(0, 1), question(0, 2)], &records(back.clone())),
+        [""; 0]
+    );
+    // Of the first three answers only the second holds.
+    let again = [back, vec![asked(4)]].concat();
+    let lines = [question(0, 1), question(0, 1), question(0, 2), question(1, 2)];
+    assert_eq!(judge.after(1, &lines, &records(again)), [""; 0]);
+}
+
+#[test]
 fn a_person_is_not_asked_again() {
     let given = RecordBody::ApprovalGiven {
         step: step(1),

@@ -173,7 +173,7 @@ impl Run<'_> {
         });
         let record = match state {
             // The turn is over, or the result is there.
-            None | Some(CallState::Settled(_)) => return Ok(()),
+            None | Some(CallState::Settled { .. }) => return Ok(()),
             Some(CallState::Waiting) if output.is_error => RecordBody::ToolRefused {
                 step,
                 tool: call.name.clone(),

@@ -85,7 +85,7 @@ impl Run<'_> {
             EffectClass::Keyed => {
                 return Ok(Verdict::RunAgain("its key tells a repeat apart".into()));
             }
-            EffectClass::Probe if intent.is_world_lost && !intent.effects.network => {
+            EffectClass::Probe if intent.is_world_lost && intent.stays_inside() => {
                 let why = "its sandbox is gone, and it touched nothing else";
                 return Ok(Verdict::RunAgain(why.into()));
             }

@@ -1,5 +1,7 @@
 //! [`OpenTurn`]: the calls of an answer whose results are not all there, and how far each is.
 
+use std::sync::Arc;
+
 use cofferdam_core::{Effects, Item, StepId, ToolCall, ToolOutput, ToolResult};
 use serde_json::Value;
 
@@ -31,7 +33,12 @@ pub enum CallState {
     /// It was begun, and has no result: it runs, or what became of it is not known.
     Intended(Intent),
     /// It has its result.
-    Settled(ToolOutput),
+    Settled {
+        /// What the model is told.
+        output: ToolOutput,
+        /// What was recorded before it was carried out, if it was.
+        ran: Option<Intent>,
+    },
 }
 
 /// What was recorded before a call began.
@@ -41,13 +48,25 @@ pub struct Intent {
     pub effects: Effects,
     /// What its tool wrote down to find out what became of it.
     pub probe: Value,
+    /// It leaves the sandbox alone.
+    pub outside: bool,
     /// The sandbox that it ran in is gone, and another in its place.
     pub is_world_lost: bool,
 }
 
 impl Intent {
-    pub(crate) fn new(effects: Effects, probe: Value) -> Self {
-        Self { effects, probe, is_world_lost: false }
+    pub(crate) fn new(effects: Effects, outside: bool, probe: Value) -> Self {
+        Self { effects, probe, outside, is_world_lost: false }
+    }
+
+    /// Whether whatever it did is gone with its sandbox.
+    pub(crate) fn stays_inside(&self) -> bool {
+        !self.outside && !self.effects.network
+    }
+
+    /// Whether it may change the workspace.
+    pub(crate) fn writes_inside(&self) -> bool {
+        self.effects.writes && !self.outside
     }
 }
 
@@ -87,6 +106,22 @@ impl OpenTurn {
         self.calls.iter().filter(|call| matches!(call.state, CallState::Waiting))
     }
 
+    /// Takes back the results of calls that changed the workspace, which was restored: they wait again.
+    pub(crate) fn take_back(&mut self) {
+        for call in self.calls.iter_mut().filter(|call| !call.stands()) {
+            call.state = CallState::Waiting;
+        }
+    }
+
+    /// Gives calls the results that they had when the turn was over, where these stand.
+    pub(crate) fn restore_results(&mut self, told: &[Arc<Item>], stands: &[bool]) {
+        for ((call, item), stands) in self.calls.iter_mut().zip(told).zip(stands) {
+            if let (Item::ToolResult(result), true) = (&**item, stands) {
+                call.state = CallState::Settled { output: result.output.clone(), ran: None };
+            }
+        }
+    }
+
     pub(crate) fn lose_world(&mut self) {
         for call in &mut self.calls {
             if let CallState::Intended(intent) = &mut call.state {
@@ -98,13 +133,18 @@ impl OpenTurn {
 
 impl OpenCall {
     pub(crate) fn is_settled(&self) -> bool {
-        matches!(self.state, CallState::Settled(_))
+        matches!(self.state, CallState::Settled { .. })
+    }
+
+    /// Whether what is known of it holds if the workspace is restored: it did not change the workspace, as far as is known.
+    pub(crate) fn stands(&self) -> bool {
+        !matches!(&self.state, CallState::Settled { ran: Some(intent), .. } if intent.writes_inside())
     }
 
     /// Returns the result; of a call that has none, what is known.
     pub(crate) fn result_as_known(&self) -> ToolResult {
         let output = match &self.state {
-            CallState::Settled(output) => output.clone(),
+            CallState::Settled { output, .. } => output.clone(),
             CallState::Waiting => ToolOutput::error(
                 "This call was not run: the work went on elsewhere. Make it again if it is still needed.",
             ),

@@ -117,6 +117,10 @@ impl Tool for WorldTool {
         self.effects
     }
 
+    fn touches_sandbox(&self, _: &ToolInput) -> bool {
+        self.spec.name != "send"
+    }
+
     async fn call(&self, context: &ToolContext, input: ToolInput) -> Result<ToolOutput, ToolError> {
         // Lets what runs at the same time begin.
         tokio::task::yield_now().await;
