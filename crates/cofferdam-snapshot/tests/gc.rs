@@ -311,11 +311,11 @@ struct Play {
 }
 
 fn play() -> impl Strategy<Value = Play> {
-    let round = [0_u64..4, 0_u64..4];
-    let writer = proptest::collection::vec(round.clone(), 3..6);
+    let round = [0_u64..3, 0_u64..3];
+    let writer = proptest::collection::vec(round.clone(), 8..14);
     let writers = proptest::collection::vec(writer, 1..3);
     let forks = proptest::collection::vec(round, 0..3);
-    (writers, forks, 4_usize..8, any::<u64>()).prop_map(|(writers, forks, passes, seed)| Play {
+    (writers, forks, 10_usize..18, any::<u64>()).prop_map(|(writers, forks, passes, seed)| Play {
         writers,
         forks,
         passes,
