@@ -209,6 +209,10 @@ impl Tool for NewKeys {
         self.inner.effects(input)
     }
 
+    fn touches_sandbox(&self, input: &ToolInput) -> bool {
+        self.inner.touches_sandbox(input)
+    }
+
     async fn call(&self, context: &ToolContext, input: ToolInput) -> Result<ToolOutput, ToolError> {
         self.inner.call(&self.changed(context), input).await
     }

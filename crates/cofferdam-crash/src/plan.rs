@@ -150,6 +150,10 @@ impl Plan {
                     continue;
                 }
                 let way = outcome.blows.get(..*blows).unwrap_or_default().to_vec();
+                if way.iter().any(|blow| matches!(blow, Blow::Time(_))) {
+                    // It would not lead there again.
+                    continue;
+                }
                 let strike = Blow::Strike(Strike { point: point.clone(), time: 1 });
                 known.queue.push([way.clone(), vec![strike]].concat());
                 known.way_to.insert(point.clone(), way);
@@ -210,9 +214,17 @@ mod tests {
     #[test]
     fn points_of_resumed_runs_are_learned() {
         let mut plan = plan();
-        let outcome =
-            Outcome { points_from_resume: vec![(0, points(&[("c", 2)]))], ..Outcome::default() };
-        plan.learn(World::Bare, &outcome);
+        let after = |blow: &str| Outcome {
+            blows: vec![blow.parse().unwrap()],
+            points_from_resume: vec![(1, points(&[("c", 2)]))],
+            ..Outcome::default()
+        };
+        let left = plan.left();
+        plan.learn(World::Bare, &after("70us"));
+        assert_eq!(plan.left(), left, "no way leads through a random time");
+        plan.learn(World::Bare, &after("a#1"));
+        plan.learn(World::Bare, &after("a#2"));
+        assert_eq!(plan.left(), left + 1);
         assert_eq!(plan.points(), [(World::Bare, "a"), (World::Bare, "b"), (World::Bare, "c")]);
         let blows: Vec<_> = (0..20).filter_map(|_| plan.resumed(World::Bare)).collect();
         assert!(blows.iter().any(|blow| blow.name() == "c"), "{blows:?}");

@@ -116,6 +116,10 @@ impl Tool for LedgerTool {
         Effects { class: self.class, writes: outside, network: outside }
     }
 
+    fn touches_sandbox(&self, _: &ToolInput) -> bool {
+        false
+    }
+
     async fn call(&self, context: &ToolContext, input: ToolInput) -> Result<ToolOutput, ToolError> {
         let what: String = input.decode_field("what")?;
         let (step, tool) = (context.step.to_string(), self.spec.name.clone());

@@ -10,7 +10,7 @@ use cofferdam_apply_patch::tool::ApplyPatchTool;
 use cofferdam_checkpoint::{
     CheckpointId, KeeperParts, LiveWorkspace, Reopened, RunRecords, SnapshotKeeper, WorkspaceError,
 };
-use cofferdam_core::{Clock as _, RunId, StepId};
+use cofferdam_core::{Clock as _, Entropy as _, NetworkAccess, RunId, StepId};
 use cofferdam_harness::{
     Harness, HarnessParts, ResumeRequest, RunReport, RunRequest, WorkspaceKeeper,
 };
@@ -363,7 +363,13 @@ fn tools(setup: &Setup, sandbox: &Arc<dyn Sandbox>) -> Vec<Arc<dyn Tool>> {
     for name in &setup.tool_names {
         match name {
             ToolName::Shell => {
-                tools.extend(ShellTools::new(Arc::clone(sandbox), ShellOptions::default()))
+                let options = ShellOptions {
+                    network: setup.manifest.network != NetworkAccess::None,
+                    // Ids that a model remembers of an earlier process are not given out again.
+                    seed: SystemEntropy.next_u64(),
+                    ..ShellOptions::default()
+                };
+                tools.extend(ShellTools::new(Arc::clone(sandbox), options));
             }
             ToolName::ApplyPatch => tools.push(Arc::new(ApplyPatchTool::new(Arc::clone(sandbox)))),
             ToolName::Files => tools.extend(FileTools::new(Arc::clone(sandbox))),

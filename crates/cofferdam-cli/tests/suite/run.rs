@@ -67,10 +67,12 @@ fn json_is_one_object_a_line() {
             "run_started",
             "turn_started",
             "model_answered",
+            "checkpoint_taken",
             "tool_started",
             "tool_finished",
             "turn_started",
             "model_answered",
+            "checkpoint_taken",
             "run_finished",
             "result"
         ]

@@ -37,6 +37,10 @@ impl Tool for CrashingTool {
         self.inner.effects(input)
     }
 
+    fn touches_sandbox(&self, input: &ToolInput) -> bool {
+        self.inner.touches_sandbox(input)
+    }
+
     async fn call(&self, context: &ToolContext, input: ToolInput) -> Result<ToolOutput, ToolError> {
         self.points.around(&self.name("call"), self.inner.call(context, input)).await
     }
