@@ -87,6 +87,24 @@ impl SnapshotKeeper {
         &self.place
     }
 
+    /// Verifies the last snapshot, then ends the sandbox and forgets what was seen of it. A sandbox whose last snapshot is damaged
+    /// is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`WorkspaceKeeper::finish`]; [`KeeperError::Failed`] if something of the sandbox is left. Calling again goes on.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, calling again goes on.
+    pub async fn close(&self) -> Result<(), KeeperError> {
+        self.finish().await?;
+        let closed = self.place.close().await;
+        closed.map_err(|error| keeper_error("close the sandbox", error.into()))?;
+        self.workspaces.forget(&self.state().live);
+        Ok(())
+    }
+
     fn state(&self) -> State {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -251,6 +269,7 @@ impl WorkspaceKeeper for SnapshotKeeper {
             .await
             .map_err(|error| keeper_error("bring the workspace back", error))?;
         let former = self.place.replace(Arc::clone(live.sandbox()));
+        self.workspaces.forget(&self.state().live);
         self.change(|state| {
             state.newest = live.newest().cloned();
             state.last = checkpoint.clone();

@@ -382,6 +382,14 @@ impl Workspaces {
         paths.filter_map(|path| TreePath::new(path.as_str().as_bytes()).ok()).collect()
     }
 
+    /// Forgets what was seen of a sandbox's files, once it is gone.
+    pub fn forget(&self, live: &LiveWorkspace) {
+        if let Some(host) = &self.parts.host {
+            // It may never have been there; one that stays takes some room and is swept later.
+            let _ = fs::remove_file(seen(&host.scratch, &*live.sandbox));
+        }
+    }
+
     /// Reads everything that a snapshot needs, and compares it with its names.
     ///
     /// # Errors
@@ -422,7 +430,11 @@ fn start_of(run: &RunId) -> Result<Lineage, SnapshotError> {
 /// Returns the file for what was seen of a sandbox's files; without a place for it everything is read each time.
 fn memory_of(scratch: &Path, sandbox: &dyn Sandbox) -> Option<PathBuf> {
     make_directory(scratch).ok()?;
-    Some(scratch.join(format!("seen-{}", sandbox.id())))
+    Some(seen(scratch, sandbox))
+}
+
+fn seen(scratch: &Path, sandbox: &dyn Sandbox) -> PathBuf {
+    scratch.join(format!("seen-{}", sandbox.id()))
 }
 
 /// Makes a directory for this user alone.

@@ -12,6 +12,7 @@
 //! - [`writer`]: [`JournalWriter`], one run's way of writing, shared by its loop and its layers.
 //! - [`summary`]: [`RunSummary`], what a list of runs tells.
 //! - `conformance`: what every store must do, as cases. Feature `conformance`.
+//! - [`export`](mod@export): copies of runs as JSON Lines, which anybody can check.
 //! - [`error`]: the failures, [`JournalError`].
 //!
 //! Two processes can never drive one run: a [`Lease`] carries an epoch that rises with each holder, and a store refuses
@@ -22,6 +23,7 @@ pub mod chain;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod error;
+pub mod export;
 pub mod journal;
 pub mod lease;
 pub mod memory;
@@ -36,6 +38,7 @@ pub use chain::{
     verify_chain,
 };
 pub use error::JournalError;
+pub use export::{Import, Imported, export};
 pub use journal::{Journal, Seq};
 pub use lease::{Epoch, Lease};
 pub use memory::MemoryJournal;

@@ -113,6 +113,25 @@ impl SqliteJournal {
         self.location.database()
     }
 
+    /// Appends records of a copy of the run ([`export`](mod@crate::export)) as they are, with their numbers, times and hashes, all
+    /// or none, and returns the number of the last. They must follow what is there: to mend a run, remove it, lease it, and
+    /// restore its copy a part at a time.
+    ///
+    /// # Errors
+    ///
+    /// As [`Journal::append`], with the number before the first record as the one expected, and as [`Chain::check`](crate::Chain::check).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Journal::append`].
+    pub async fn restore(&self, lease: &Lease, records: Vec<Record>) -> Result<Seq, JournalError> {
+        let bytes = records.iter().map(|record| record.text().len()).sum();
+        let lease = lease.clone();
+        self.writing
+            .call("restore a run", bytes, move |tables| tables.restore(&lease, &records))
+            .await
+    }
+
     /// Ends what is queued, then closes the database; calls that come later fail. Without it the database is closed soon
     /// after the journal was dropped.
     ///

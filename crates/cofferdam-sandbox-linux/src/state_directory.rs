@@ -7,7 +7,7 @@
 //!     supervisor                the socket of its supervisor
 //!     state.json                what an attaching process needs, 0600: who reads it can use the sandbox
 //!   <sandbox>.ended             why it has ended, if nobody was attached then; kept for a day
-//!   .<sandbox>.new/             one that is being made
+//!   .<maker>-<sandbox>.new/     one that is being made, and by which process
 //! ```
 //!
 //! A directory whose supervisor nobody serves is a leftover: of a supervisor that was killed, or of an earlier boot.
@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::{
-    cgroups::Group,
+    cgroups::{Group, Owner},
     plan::LINGER_FILES,
     setup::{BACKEND, host},
 };
@@ -44,6 +44,9 @@ const STATE: &str = LINGER_FILES[2];
 
 /// After the name of a sandbox: why it has ended.
 const ENDED: &str = ".ended";
+
+/// After the name of a directory that is being made, which tells by whom.
+const NEW: &str = ".new";
 
 /// The version of [`StateFile`].
 const VERSION: u32 = 1;
@@ -203,7 +206,8 @@ impl StateDirectory {
             let reason = format!("no sandbox that lingers can be named {}", state.id);
             return Err(SandboxError::InvalidRequest { reason });
         };
-        let new = Entry { directory: self.0.join(format!(".{}.new", state.id)), ..entry.clone() };
+        let name = Owner::current().directory_name(state.id.as_str());
+        let new = Entry { directory: self.0.join(format!(".{name}{NEW}")), ..entry.clone() };
         let made = new.fill(&content).and_then(|(door, supervisor)| {
             fs::rename(&new.directory, &entry.directory)?;
             Ok((door, supervisor))
@@ -236,8 +240,10 @@ impl StateDirectory {
                     entry.remove().map_err(host(failed))?;
                     swept += 1;
                 }
-            } else if name.starts_with('.') && name.ends_with(".new") {
-                if age(&path) > MAKING {
+            } else if let Some(made) =
+                name.strip_prefix('.').and_then(|name| name.strip_suffix(NEW))
+            {
+                if Owner::of_directory(made).is_some_and(Owner::is_dead) || age(&path) > MAKING {
                     let half = Entry { directory: path, ended: PathBuf::new() };
                     half.remove().map_err(host(failed))?;
                 }
@@ -403,9 +409,16 @@ mod tests {
         assert!(made.entry.connect_guest().is_ok() && made.entry.connect_supervisor().is_ok());
         drop((left.door, left.supervisor));
         fs::write(directory.0.join("of somebody"), "").expect("written");
+        // Half made by this process, and by one that has ended.
+        let half = |owner: String| directory.0.join(format!(".{owner}{NEW}"));
+        let mine = half(Owner::current().directory_name(&two));
+        let of_the_dead = half(Owner::before(Owner::current()).directory_name(&two));
+        fs::create_dir(&mine).expect("made");
+        fs::create_dir(&of_the_dead).expect("made");
         assert_eq!(directory.sweep().expect("swept"), 1);
         assert_eq!(directory.entries().expect("listed"), std::slice::from_ref(&made.entry));
-        assert!(directory.0.join("of somebody").exists());
+        assert!(directory.0.join("of somebody").exists() && mine.exists());
+        assert!(!of_the_dead.exists());
         made.entry.remove().expect("removed");
         made.entry.remove().expect("again");
         assert_eq!(directory.entries().expect("listed"), Vec::new());

@@ -9,12 +9,13 @@
 mod as_ordinary_user;
 
 use std::{
+    ffi::OsString,
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use cofferdam_core::SandboxLimits;
+use cofferdam_core::{SandboxId, SandboxLimits};
 use cofferdam_sandbox::{SandboxBackend, SandboxSpec};
 use cofferdam_sandbox_linux::LinuxBackend;
 use cofferdam_testkit::chaos::{self, Subject, Victim};
@@ -65,19 +66,74 @@ impl Subject for Linux {
     }
 
     fn leftovers(&self, harness: u32) -> Vec<String> {
-        let mut found = Vec::new();
-        let mut look = vec![Path::new("/sys/fs/cgroup").to_owned()];
-        while let Some(directory) = look.pop() {
-            let entries = fs::read_dir(&directory).into_iter().flatten().filter_map(Result::ok);
-            for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
-                let name = entry.file_name().to_string_lossy().into_owned();
-                if name.starts_with(&format!("cofferdam-{harness}.")) {
-                    found.push(format!("cgroup {}", entry.path().display()));
-                }
-                look.push(entry.path());
+        cgroups_where(|name| name.starts_with(&format!("cofferdam-{harness}.")))
+    }
+}
+
+fn cgroups_where(wanted: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut look = vec![Path::new("/sys/fs/cgroup").to_owned()];
+    while let Some(directory) = look.pop() {
+        let entries = fs::read_dir(&directory).into_iter().flatten().filter_map(Result::ok);
+        for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+            if wanted(&entry.file_name().to_string_lossy()) {
+                found.push(format!("cgroup {}", entry.path().display()));
             }
+            look.push(entry.path());
         }
+    }
+    found
+}
+
+/// The same with sandboxes that outlive their harness.
+struct Lingering(PathBuf);
+
+/// Where the director has its state directory, told to the harness.
+const STATE: &str = "COFFERDAM_TEST_STATE";
+
+impl Subject for Lingering {
+    fn backend(&self) -> Arc<dyn SandboxBackend> {
+        Arc::new(LinuxBackend::new().with_state_directory(&self.0))
+    }
+
+    fn spec(&self) -> SandboxSpec {
+        Linux.spec()
+    }
+
+    fn victims(&self) -> Vec<Victim> {
+        vec![Victim::Harness, Victim::HelperAndHarness]
+    }
+
+    fn environment(&self) -> Vec<(&'static str, OsString)> {
+        vec![(STATE, self.0.clone().into())]
+    }
+
+    fn find(&self, victim: Victim, harness: u32) -> Vec<u32> {
+        let supervises = |pid: &u32| {
+            fs::read(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|line| line.starts_with(b"cofferdam-launcher\0--linger\0"))
+        };
+        match victim {
+            Victim::Helper => chaos::children(harness)
+                .into_iter()
+                .map(|process| process.pid)
+                .filter(supervises)
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn leftovers(&self, harness: u32) -> Vec<String> {
+        let mut found = Linux.leftovers(harness);
+        let entries = fs::read_dir(&self.0).into_iter().flatten().filter_map(Result::ok);
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        // Why a sandbox has ended stays for whoever asks.
+        found.extend(names.filter(|name| !name.ends_with(".ended")));
         found
+    }
+
+    fn leftovers_of(&self, sandbox: &SandboxId) -> Vec<String> {
+        cgroups_where(|name| name.ends_with(sandbox.as_str()))
     }
 }
 
@@ -88,6 +144,22 @@ static ALONE: Mutex<()> = Mutex::new(());
 fn chaos() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     chaos::run("chaos", &Linux);
+}
+
+#[test]
+fn lingering() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(state) = std::env::var_os(STATE) {
+        return chaos::run_lingering("lingering", &Lingering(state.into()));
+    }
+    let place = tempfile::tempdir().expect("a directory");
+    chaos::run_lingering("lingering", &Lingering(place.path().join("state")));
+}
+
+#[test]
+fn lingering_as_an_ordinary_user() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    as_ordinary_user::run_again(&["--exact", "lingering", "--nocapture"], 1);
 }
 
 #[test]

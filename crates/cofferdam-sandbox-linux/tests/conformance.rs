@@ -48,6 +48,28 @@ async fn check(defect: Defect, case: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn defects_of_bases_and_freezing_are_found() {
+    let found = LinuxBackend::default().capabilities().await.expect("a report");
+    for (defect, case, shows) in [
+        (Defect::BaseIsIgnored, "base::seen", found.workspace_base),
+        (Defect::BaseIsIgnored, "base::host_sees_changes", found.workspace_base),
+        (Defect::OneWorkspaceForAll, "base::apart", found.workspace_base),
+        (Defect::FreezeIsNothing, "freeze::stands_still", found.freeze),
+        (Defect::FreezeIsNothing, "freeze::operations_wait", found.freeze),
+        (Defect::FreezeAlwaysLasts, "freeze::bound", found.freeze),
+    ] {
+        if shows {
+            check(defect, case).await;
+        } else {
+            cofferdam_testkit::skip(
+                case,
+                "this host cannot do it, so nothing can be wrong with it",
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn defects_that_only_a_kernel_shows_are_found() {
     for (defect, case) in [
         (Defect::ArgumentsAreText, "exec::arguments_are_bytes"),

@@ -1,4 +1,22 @@
 //! Snapshots of directory trees: incremental, content-addressed, verified on every read, over any object store.
+//!
+//! [`SnapshotStore`] is the front: it takes snapshots of a [`Source`] and restores them to a [`Target`]. Sources and targets for
+//! directories of this host are here ([`DirectorySource`], [`DirectoryTarget`]); others implement the two traits. The objects
+//! lie in any [`object_store::ObjectStore`]; [`DurableLocal`] is one in a directory.
+//!
+//! `README.md` has an example that runs, `FORMAT.md` says what lies in a store.
+//!
+//! # How the parts fit
+//!
+//! A tree is nodes (directories), which name chunks (content) and say where they lie. Both lie in frames, many of which make a
+//! pack. A head names the root, and makes the snapshot: it is put last, if it is not there. Few new frames stay in the head.
+//! [`SnapshotStore::gc`] removes what no head needs.
+//!
+//! # Why no index to read by?
+//!
+//! Most such stores find things through an index from ids to places, which must be whole, and grows with all history. Here
+//! whoever names a thing says where it is, beside and not inside of what its id is the hash of. Reading needs no index, and
+//! the one there is only saves room.
 #![forbid(unsafe_code)]
 
 mod base;
@@ -53,3 +71,8 @@ pub use storage::StorageRetry;
 pub use store::{Parent, SnapshotOptions, SnapshotStore, StoreOptions};
 pub use target::{RestorePlan, Target, TargetEntry, TargetError};
 pub use verify::{Problem, VerifyReport};
+
+/// The example in the README is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

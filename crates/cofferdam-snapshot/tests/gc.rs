@@ -16,7 +16,7 @@ use cofferdam_snapshot::{
     GcOptions, SnapshotError, SnapshotId, SnapshotOptions, SnapshotStore, StoreOptions,
 };
 use futures::stream::{BoxStream, StreamExt as _};
-use kit::{Bench, MemorySource, Thing, Tree, lineage, noise, restored, snapshot};
+use kit::{Bench, MemorySource, Thing, Tree, lineage, noise, restored, snapshot, take};
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, path::Path,
@@ -41,11 +41,6 @@ fn large(seeds: &[u64]) -> Tree {
         tree.put(&format!("{seed}"), Thing::file(noise(*seed, 700_000)));
     }
     tree
-}
-
-async fn take(store: &SnapshotStore, name: &str, tree: &Tree) -> SnapshotId {
-    let source = MemorySource::whole(tree);
-    store.snapshot(&lineage(name), &source, SnapshotOptions::default()).await.unwrap().snapshot
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -316,11 +311,11 @@ struct Play {
 }
 
 fn play() -> impl Strategy<Value = Play> {
-    let round = [0_u64..4, 0_u64..4];
-    let writer = proptest::collection::vec(round.clone(), 3..6);
+    let round = [0_u64..3, 0_u64..3];
+    let writer = proptest::collection::vec(round.clone(), 8..14);
     let writers = proptest::collection::vec(writer, 1..3);
     let forks = proptest::collection::vec(round, 0..3);
-    (writers, forks, 4_usize..8, any::<u64>()).prop_map(|(writers, forks, passes, seed)| Play {
+    (writers, forks, 10_usize..18, any::<u64>()).prop_map(|(writers, forks, passes, seed)| Play {
         writers,
         forks,
         passes,

@@ -45,11 +45,13 @@
 
 mod director;
 mod harness;
+mod lingering;
 mod outcome;
 mod processes;
 
 use std::{ffi::OsString, fmt, sync::Arc, time::Duration};
 
+use cofferdam_core::SandboxId;
 use cofferdam_sandbox::{SandboxBackend, SandboxSpec};
 
 pub use self::processes::{Process, children, descendants};
@@ -74,6 +76,11 @@ pub trait Subject: Sync {
     ///
     /// It is asked after the sweep as well, and must then be empty. What belongs to others must not be named.
     fn leftovers(&self, harness: u32) -> Vec<String>;
+
+    /// Returns what is left of one sandbox outside of processes, for [`run_lingering`].
+    fn leftovers_of(&self, _sandbox: &SandboxId) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Brings back what a victim took away from everybody, such as an engine. Called after each kill, while the harness may
     /// still live.
@@ -143,16 +150,36 @@ const HARNESS: &str = "COFFERDAM_CHAOS_HARNESS";
 /// # Panics
 ///
 /// With the table of outcomes and the seeds of the rounds in which something did not hold.
+pub fn run(test: &str, subject: &dyn Subject) {
+    play(test, subject, harness::play, director::direct);
+}
+
+/// Plays rounds in which sandboxes outlive a harness that is killed and are found by the next one; or one round as the harness.
+///
+/// The backend must have them linger. Nothing else may start processes in this process at the same time.
+///
+/// # Panics
+///
+/// As [`run`].
+pub fn run_lingering(test: &str, subject: &dyn Subject) {
+    play(test, subject, lingering::play, lingering::direct);
+}
+
 #[expect(clippy::disallowed_methods, reason = "rounds and seed come from whoever runs the tests")]
 #[expect(clippy::print_stdout, reason = "the table is what the test shows")]
-pub fn run(test: &str, subject: &dyn Subject) {
+fn play(
+    test: &str,
+    subject: &dyn Subject,
+    harness: impl FnOnce(&dyn Subject, u64),
+    direct: impl FnOnce(&str, &dyn Subject, u64, u64) -> outcome::Table,
+) {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     if let Some(seed) = number(HARNESS) {
-        return harness::play(subject, seed);
+        return harness(subject, seed);
     }
     let rounds = number("COFFERDAM_CHAOS_ROUNDS").unwrap_or_else(|| subject.rounds());
     let first = number("COFFERDAM_CHAOS_SEED").unwrap_or(1);
-    let table = director::direct(test, subject, first, rounds);
+    let table = direct(test, subject, first, rounds);
     println!("{table}");
     assert!(table.failures().is_empty(), "not everything held; see the table above");
 }

@@ -8,16 +8,20 @@ mod files;
 mod process;
 mod tree;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use cofferdam_core::{NetworkAccess, SandboxId};
 use cofferdam_sandbox::{
-    Enforcement, ExecRequest, Files, Guarantees, ListedSandbox, LossReason, Process, Sandbox,
-    SandboxBackend, SandboxError, SandboxSpec, SandboxState, Tree,
+    Capabilities, Enforcement, ExecRequest, Files, Freezer, Frozen, Guarantees, HostWorkspace,
+    ListedSandbox, LossReason, Process, Sandbox, SandboxBackend, SandboxError, SandboxSpec,
+    SandboxState, Tree,
 };
 use tokio::sync::{OnceCell, Semaphore};
 
@@ -75,6 +79,14 @@ impl SandboxBackend for FaultyBackend {
         Ok(found)
     }
 
+    async fn capabilities(&self) -> Result<Capabilities, SandboxError> {
+        let mut found = self.inner.capabilities().await?;
+        if self.defect == Defect::CapabilitiesBoast {
+            (found.workspace_base, found.host_workspace, found.freeze) = (true, true, true);
+        }
+        Ok(found)
+    }
+
     async fn create(&self, spec: &SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
         let default = SandboxSpec::default().limits;
         let mut spec = spec.clone();
@@ -83,6 +95,7 @@ impl SandboxBackend for FaultyBackend {
             Defect::DiskLimitIsIgnored => {
                 (limits.disk_bytes, limits.disk_inodes) = (default.disk_bytes, default.disk_inodes);
             }
+            Defect::BaseIsIgnored => spec.base = None,
             Defect::EnvironmentLeaks => {
                 spec.environment.insert("LEAKED".to_owned(), "from the host".to_owned());
             }
@@ -177,6 +190,25 @@ impl FaultySandbox {
 }
 
 #[async_trait]
+impl Freezer for FaultySandbox {
+    async fn freeze(&self, max: Duration) -> Result<Frozen, SandboxError> {
+        let Some(freezer) = self.inner.freezer() else {
+            let operation = "freezing";
+            return Err(SandboxError::Unsupported { backend: "faulty", operation });
+        };
+        match self.defect {
+            Defect::FreezeIsNothing => Ok(Frozen::hold(max, async { Ok(true) })),
+            Defect::FreezeAlwaysLasts => {
+                let frozen = freezer.freeze(max).await?;
+                let longer = max.saturating_add(Duration::from_secs(60));
+                Ok(Frozen::hold(longer, async { frozen.thaw().await.map(|_| true) }))
+            }
+            _ => freezer.freeze(max).await,
+        }
+    }
+}
+
+#[async_trait]
 impl Sandbox for FaultySandbox {
     fn id(&self) -> &SandboxId {
         &self.id
@@ -202,6 +234,14 @@ impl Sandbox for FaultySandbox {
 
     fn tree(&self) -> &dyn Tree {
         self
+    }
+
+    fn host_workspace(&self) -> Option<&dyn HostWorkspace> {
+        self.inner.host_workspace()
+    }
+
+    fn freezer(&self) -> Option<&dyn Freezer> {
+        self.inner.freezer().map(|_| self as &dyn Freezer)
     }
 
     async fn lost(&self) -> SandboxError {

@@ -2,6 +2,7 @@
 //!
 //! - [`chaos`]: kills parts of a backend at random moments, and looks at what is left.
 //! - [`faulty_backend`]: [`FaultyBackend`], any sandbox backend with one planted defect.
+//! - [`faulty_store`]: [`FaultyStore`], an object store that fails as storage fails.
 //! - [`fixed`]: [`FixedClock`] and [`CountingEntropy`], so that ids and times are the same in each run of a test.
 //! - [`image`]: [`ImageBuilder`] and [`LayerBuilder`], which also write what no builder of images would.
 //! - [`scripted_sandbox`]: [`ScriptedSandbox`], a strict sandbox without processes.
@@ -14,6 +15,7 @@
 
 pub mod chaos;
 pub mod faulty_backend;
+pub mod faulty_store;
 mod file_tree;
 pub mod fixed;
 pub mod image;
@@ -27,6 +29,7 @@ pub mod tools;
 mod tree_stream;
 
 pub use faulty_backend::{Defect, FaultyBackend};
+pub use faulty_store::{FaultPlan, FaultyStore};
 pub use fixed::{CountingEntropy, FixedClock};
 pub use image::{ImageBuilder, LayerBuilder, Packing};
 pub use memory_sandbox::MemoryBackend;

@@ -125,6 +125,7 @@ async fn defects_of_life_and_limits_are_found() {
             Defect::AttachMakesANewOne,
             &["lifecycle::attach_after_close", "lifecycle::attach_to_nonsense"],
         ),
+        (Defect::CapabilitiesBoast, &["base::refused_by_name"]),
         (Defect::ClosedStaysUsable, &["lifecycle::closed_is_lost"]),
         (Defect::DiskLimitIsIgnored, &["limits::inodes", "limits::tree_too_large"]),
         (Defect::DroppedCloseStops, &["cancel::close"]),

@@ -1,6 +1,6 @@
 //! Runs that are kept: going on with them, forking them, listing them.
 
-use cofferdam_checkpoint::{CheckpointId, CheckpointStore as _, RunRecords};
+use cofferdam_checkpoint::{CheckpointId, RunRecords};
 use cofferdam_core::RunId;
 use cofferdam_harness::{GivenDecision, OnChanged, RunReport};
 use cofferdam_journal::{JournalError, RunFilter, RunSummary};

@@ -10,7 +10,7 @@ use cofferdam_apply_patch::tool::ApplyPatchTool;
 use cofferdam_checkpoint::{
     CheckpointId, KeeperParts, LiveWorkspace, Reopened, RunRecords, SnapshotKeeper, WorkspaceError,
 };
-use cofferdam_core::{Clock as _, RunId, StepId};
+use cofferdam_core::{Clock as _, Entropy as _, NetworkAccess, RunId, StepId};
 use cofferdam_harness::{
     Harness, HarnessParts, ResumeRequest, RunReport, RunRequest, WorkspaceKeeper,
 };
@@ -322,13 +322,13 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`AgentError::Keeper`] if the last snapshot is not what it should be; the sandbox is left then.
-    /// [`AgentError::Sandbox`]; calling again retries.
+    /// [`AgentError::Keeper`] if the last snapshot is not what it should be, and the sandbox is left then; or if the sandbox of a kept
+    /// run cannot be closed. [`AgentError::Sandbox`] without a keeper. Calling again retries.
     pub async fn close(&self) -> Result<(), AgentError> {
-        if let Some(keeper) = &self.keeper {
-            keeper.finish().await?;
+        match &self.keeper {
+            Some(keeper) => Ok(keeper.close().await?),
+            None => Ok(self.sandbox.close().await?),
         }
-        Ok(self.sandbox.close().await?)
     }
 
     /// Leaves the sandbox to whoever goes on with the run. It ends by itself if nobody comes: after ten minutes where sandboxes
@@ -363,7 +363,13 @@ fn tools(setup: &Setup, sandbox: &Arc<dyn Sandbox>) -> Vec<Arc<dyn Tool>> {
     for name in &setup.tool_names {
         match name {
             ToolName::Shell => {
-                tools.extend(ShellTools::new(Arc::clone(sandbox), ShellOptions::default()))
+                let options = ShellOptions {
+                    network: setup.manifest.network != NetworkAccess::None,
+                    // Ids that a model remembers of an earlier process are not given out again.
+                    seed: SystemEntropy.next_u64(),
+                    ..ShellOptions::default()
+                };
+                tools.extend(ShellTools::new(Arc::clone(sandbox), options));
             }
             ToolName::ApplyPatch => tools.push(Arc::new(ApplyPatchTool::new(Arc::clone(sandbox)))),
             ToolName::Files => tools.extend(FileTools::new(Arc::clone(sandbox))),

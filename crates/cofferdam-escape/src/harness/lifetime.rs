@@ -4,14 +4,17 @@ use std::{
     fs,
     io::{BufRead as _, BufReader},
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
-use cofferdam_core::SandboxLimits;
+use cofferdam_core::{SandboxId, SandboxLimits};
 use cofferdam_sandbox::{
-    Enforcement, ExecEvent, ExitStatus, SandboxError, SandboxSpec, Wall, exec::ExceededLimit,
+    Enforcement, ExecEvent, ExitStatus, SandboxBackend, SandboxError, SandboxSpec, Wall,
+    exec::ExceededLimit,
 };
+use cofferdam_sandbox_linux::LinuxBackend;
 use futures::StreamExt as _;
 
 use super::{Found, Trial, attack_table, denied, naive, open};
@@ -22,6 +25,8 @@ attack_table! {
     after_drop "outlive-command" "live on after the command that started it is dropped", naive::survivor;
     after_kill "outlive-maker" "live on after the process that made the sandbox is killed", naive::survivor;
     after_launcher "outlive-launcher" "live on after the launcher of the sandbox is killed", naive::survivor;
+    after_linger "outlive-linger" "live on beyond the time for which a sandbox waits for its next harness", naive::survivor;
+    after_remove "outlive-remove" "live on after a sandbox to which nobody is connected is removed", naive::survivor;
     kill_all "kill-all" "kill every process in sight, and be taken for a success", naive::never;
     flood "output-flood" "fill the harness's memory with output", naive::flood;
     weak_walls "weak-walls" "get a sandbox with weaker walls than were demanded", naive::undemanding;
@@ -81,6 +86,57 @@ async fn after_drop(trial: &Trial) -> Result<Found> {
     let found = gone(&word).await;
     sandbox.close().await?;
     found
+}
+
+/// Makes a sandbox that waits so long for its next harness, starts what should live on in it, and leaves it. `None` if sandboxes
+/// of this backend wait for nobody.
+async fn leave(
+    backend: &dyn SandboxBackend,
+    trial: &Trial,
+    word: &str,
+    linger: Duration,
+) -> Result<Option<SandboxId>> {
+    if !backend.capabilities().await?.linger {
+        return Ok(None);
+    }
+    let spec = SandboxSpec { linger, ..worker::spec() };
+    let sandbox = worker::prepared(backend, &spec, &trial.text).await?;
+    let mut process = sandbox.exec(worker::program(&["linger", word])).await?;
+    worker::wait_for(&mut process, "ready").await?;
+    must_linger(word)?;
+    process.detach().await?;
+    Ok(Some(sandbox.id().clone()))
+}
+
+/// Returns the backend with a place for sandboxes that wait, which is there as long as what comes with it.
+fn lingering_backend(trial: &Trial) -> Result<(Arc<dyn SandboxBackend>, tempfile::TempDir)> {
+    let place = tempfile::tempdir()?;
+    let backend: Arc<dyn SandboxBackend> = match &*trial.words {
+        "linux" => Arc::new(LinuxBackend::new().with_state_directory(place.path().join("state"))),
+        _ => Arc::clone(&trial.backend),
+    };
+    Ok((backend, place))
+}
+
+async fn after_linger(trial: &Trial) -> Result<Found> {
+    let word = format!("left-{}", trial.targets.token);
+    let (backend, _place) = lingering_backend(trial)?;
+    match leave(&*backend, trial, &word, Duration::from_secs(2)).await? {
+        Some(_) => gone(&word).await,
+        None => denied("its sandboxes wait for nobody"),
+    }
+}
+
+async fn after_remove(trial: &Trial) -> Result<Found> {
+    let word = format!("removed-{}", trial.targets.token);
+    let (backend, _place) = lingering_backend(trial)?;
+    match leave(&*backend, trial, &word, Duration::from_secs(60)).await? {
+        Some(id) => {
+            backend.remove(&id).await?;
+            gone(&word).await
+        }
+        None => denied("its sandboxes wait for nobody"),
+    }
 }
 
 /// Makes a sandbox in which something lingers, says so, and waits to be killed.

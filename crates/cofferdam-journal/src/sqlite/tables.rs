@@ -12,8 +12,8 @@ use super::{
     holds::Holds,
 };
 use crate::{
-    Entry, Epoch, FORMAT_VERSION, Holder, JournalError, Lease, RecordHash, RunFilter, RunSummary,
-    Seq, lease::expiry,
+    Chain, Entry, Epoch, FORMAT_VERSION, Holder, JournalError, Lease, Record, RecordHash,
+    RunFilter, RunSummary, Seq, lease::expiry,
 };
 
 /// Runs that a listing looks at in one query.
@@ -133,31 +133,66 @@ impl Tables {
         expected: Seq,
         entries: &[Result<Prepared, JournalError>],
     ) -> Result<Seq, Failure> {
-        let row = self.held(lease)?;
-        if row.expires <= self.clock.now() {
-            let (run, held, expired) = (lease.run.clone(), lease.epoch, row.expires);
-            return Err(JournalError::Expired { run, held, expired }.into());
-        }
-        let Last { mut seq, hash } = self.last(&lease.run, Some(&row))?;
-        if expected != seq {
-            let (run, actual) = (lease.run.clone(), seq);
-            return Err(JournalError::Conflict { run, expected, actual }.into());
-        }
+        let Last { mut seq, hash } = self.writable(lease, expected)?;
         if let Some(error) = entries.iter().find_map(|entry| entry.as_ref().err()) {
             return Err(error.clone().into());
         }
         let mut previous =
             hash.unwrap_or_else(|| RecordHash::before_first(FORMAT_VERSION, &lease.run));
-        let mut insert = self.statement(
-            "INSERT INTO records (run, seq, time, format, body, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        )?;
         for Prepared { time, text } in entries.iter().flatten() {
             seq.0 += 1;
             previous = RecordHash::of_record(previous, FORMAT_VERSION, seq, *time, text);
-            let (run, hash) = (lease.run.as_str(), previous.to_string());
-            insert.execute(params![run, seq.0, stored(*time), FORMAT_VERSION, text, hash])?;
+            self.insert(&lease.run, (seq, *time, FORMAT_VERSION), text, previous)?;
         }
         Ok(seq)
+    }
+
+    /// Appends records of a copy as they are.
+    pub(super) fn restore(&self, lease: &Lease, records: &[Record]) -> Result<Seq, Failure> {
+        let Some(first) = records.first() else {
+            let row = self.held(lease)?;
+            return Ok(self.last(&lease.run, Some(&row))?.seq);
+        };
+        let before = Seq(first.seq.0.saturating_sub(1));
+        let mut chain = match self.writable(lease, before)? {
+            Last { seq, hash: Some(hash) } => Chain::after(lease.run.clone(), seq, hash),
+            Last { hash: None, .. } => Chain::new(lease.run.clone()),
+        };
+        records.iter().try_for_each(|record| chain.check(record))?;
+        for record in records {
+            let place = (record.seq, record.time, record.format);
+            self.insert(&lease.run, place, record.text(), record.hash)?;
+        }
+        Ok(chain.last())
+    }
+
+    /// Returns the end of a run that may be appended to under a lease.
+    fn writable(&self, lease: &Lease, expected: Seq) -> Result<Last, Failure> {
+        let row = self.held(lease)?;
+        if row.expires <= self.clock.now() {
+            let (run, held, expired) = (lease.run.clone(), lease.epoch, row.expires);
+            return Err(JournalError::Expired { run, held, expired }.into());
+        }
+        let last = self.last(&lease.run, Some(&row))?;
+        if expected != last.seq {
+            let (run, actual) = (lease.run.clone(), last.seq);
+            return Err(JournalError::Conflict { run, expected, actual }.into());
+        }
+        Ok(last)
+    }
+
+    fn insert(
+        &self,
+        run: &RunId,
+        (seq, time, format): (Seq, Timestamp, u32),
+        text: &str,
+        hash: RecordHash,
+    ) -> rusqlite::Result<()> {
+        self.statement(
+            "INSERT INTO records (run, seq, time, format, body, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![run.as_str(), seq.0, stored(time), format, text, hash.to_string()])
+        .map(drop)
     }
 
     pub(super) fn release(&self, lease: &Lease) -> Result<(), Failure> {

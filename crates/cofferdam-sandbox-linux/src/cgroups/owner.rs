@@ -37,7 +37,7 @@ impl Owner {
     }
 
     /// Returns the owner that a directory's name tells of.
-    pub(super) fn of_directory(name: &str) -> Option<Self> {
+    pub(crate) fn of_directory(name: &str) -> Option<Self> {
         let (owner, _) = name.strip_prefix(PREFIX)?.split_once('-')?;
         let mut numbers = owner.split('.');
         let found = Self {
@@ -48,8 +48,14 @@ impl Owner {
         numbers.next().is_none().then_some(found)
     }
 
+    /// Returns a process that had the id before, and so has ended.
+    #[cfg(test)]
+    pub(crate) fn before(owner: Self) -> Self {
+        Self { start_time: owner.start_time.saturating_sub(1), ..owner }
+    }
+
     /// Returns true if the owner is known to be dead. An id of another pid namespace says nothing here.
-    pub(super) fn is_dead(self) -> bool {
+    pub(crate) fn is_dead(self) -> bool {
         own_namespace() == Some(self.namespace) && start_time(self.pid) != Some(self.start_time)
     }
 }

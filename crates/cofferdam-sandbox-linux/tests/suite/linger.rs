@@ -441,6 +441,32 @@ async fn what_a_sandbox_is_made_of_is_kept_as_long_as_it_lives() {
     eventually("nobody keeps it", others_may).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_inside_leads_to_the_state_the_door_or_the_supervisor() {
+    let place = Place::new();
+    let backend = place.backend();
+    let first = backend.create(&long()).await.expect("a sandbox");
+    let second = backend.create(&long()).await.expect("a sandbox");
+    let directory = place.directory().join(first.id().as_str());
+    let files = ["door", "supervisor", "state.json"].map(|name| directory.join(name));
+    assert!(files.iter().all(|file| file.exists()));
+    let paths = files.map(|file| file.display().to_string()).join(" ");
+    let script = format!(
+        "for f in {paths}; do [ -e $f ] && echo $f; done; \
+         grep -c -e door -e supervisor /proc/net/unix /proc/self/mountinfo; \
+         ls /proc/self/fd | tr '\\n' ' '; echo; \
+         ls /proc/1/fd 2>&1 | grep -c denied; \
+         cat /proc/1/environ /proc/1/cmdline 2>/dev/null | grep -c state"
+    );
+    // `ls` has its directory open besides.
+    let expect = "/proc/net/unix:0\n/proc/self/mountinfo:0\n0 1 2 3 \n1\n0\n";
+    for sandbox in [&first, &second] {
+        assert_eq!(run(&**sandbox, &script).await.stdout.to_text(), expect);
+    }
+    first.close().await.expect("closes");
+    second.close().await.expect("closes");
+}
+
 /// Twenty handles to sandboxes of one backend, each left and attached to again, all at the same time.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_are_left_and_found_at_the_same_time() {

@@ -15,10 +15,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cofferdam_core::{Clock, Entropy, Timestamp};
 use cofferdam_snapshot::{
-    Content, Coverage, FileEnd, Lineage, Listing, Metadata, Name, Previous, RestorePlan,
-    SnapshotError, SnapshotId, SnapshotStore, Source, SourceEntry, SourceError, SourceFacts,
-    SourceKind, StorageRetry, StoreOptions, Target, TargetEntry, TargetError, Totals, TreePath,
-    Walk, Wanted,
+    Content, Coverage, FileEnd, Lineage, Listing, Metadata, Name, Previous, Receipt, RestorePlan,
+    SnapshotError, SnapshotId, SnapshotOptions, SnapshotStore, Source, SourceEntry, SourceError,
+    SourceFacts, SourceKind, StorageRetry, StoreOptions, Target, TargetEntry, TargetError, Totals,
+    TreePath, Walk, Wanted,
 };
 use futures::{
     StreamExt as _,
@@ -420,6 +420,12 @@ impl Target for MemoryTarget {
             }
         }
     }
+}
+
+/// Takes a snapshot of a whole tree.
+pub(crate) async fn take(store: &SnapshotStore, name: &str, tree: &Tree) -> Receipt {
+    let source = MemorySource::whole(tree);
+    store.snapshot(&lineage(name), &source, SnapshotOptions::default()).await.unwrap()
 }
 
 /// Restores a snapshot into memory.

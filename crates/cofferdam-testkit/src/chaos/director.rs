@@ -20,11 +20,11 @@ use super::{
 use crate::random::Random;
 
 /// How long a harness may take to begin, and how long to end after the kill.
-const HARNESS_BOUND: Duration = Duration::from_secs(90);
+pub(super) const HARNESS_BOUND: Duration = Duration::from_secs(90);
 /// How long the processes of a round may outlive it.
-const PROCESS_BOUND: Duration = Duration::from_secs(10);
+pub(super) const PROCESS_BOUND: Duration = Duration::from_secs(10);
 /// How long a backend may tidy up by itself before that counts as the work of the next start.
-const TIDY_BOUND: Duration = Duration::from_secs(1);
+pub(super) const TIDY_BOUND: Duration = Duration::from_secs(1);
 /// How much shorter than the operations the first moments of a sandbox are, in which it may be hit while it is made.
 const MAKING_PART: u64 = 50;
 
@@ -47,10 +47,8 @@ enum Aim {
 }
 
 /// Plays all rounds.
-#[expect(clippy::expect_used, reason = "a test that cannot begin has failed")]
 pub(super) fn direct(test: &str, subject: &dyn Subject, first: u64, rounds: u64) -> Table {
-    // What loses its parent becomes a child of this process, and so is found.
-    set_child_subreaper(Some(rustix::process::getpid())).expect("orphans come here");
+    adopt_orphans();
     let mut table = Table::default();
     for seed in first..first.saturating_add(rounds) {
         table.add(round(test, subject, seed));
@@ -58,18 +56,32 @@ pub(super) fn direct(test: &str, subject: &dyn Subject, first: u64, rounds: u64)
     table
 }
 
+/// What loses its parent becomes a child of this process from now on, and so is found.
+#[expect(clippy::expect_used, reason = "a test that cannot begin has failed")]
+pub(super) fn adopt_orphans() {
+    set_child_subreaper(Some(rustix::process::getpid())).expect("orphans come here");
+}
+
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())
+}
+
 /// A harness that runs.
-struct Harness {
-    child: Child,
+pub(super) struct Harness {
+    pub(super) child: Child,
     lines: Receiver<String>,
     /// For its temporary files; removed at the end of the round.
-    directory: PathBuf,
+    pub(super) directory: PathBuf,
 }
 
 impl Harness {
     #[expect(clippy::disallowed_methods, reason = "the harness is a process that is to be killed")]
     #[expect(clippy::expect_used, reason = "a test that cannot begin has failed")]
-    fn start(test: &str, subject: &dyn Subject, seed: u64) -> Self {
+    pub(super) fn start(test: &str, subject: &dyn Subject, seed: u64) -> Self {
         let directory = std::env::temp_dir().join(format!("chaos-{}-{seed}", std::process::id()));
         std::fs::create_dir(&directory).expect("a directory");
         let mut child = Command::new(std::env::current_exe().expect("this program"))
@@ -96,7 +108,7 @@ impl Harness {
     }
 
     /// Returns what it says next; `None` if it ends, or takes too long, without a word.
-    fn says(&self, deadline: Instant) -> Result<Option<String>, String> {
+    pub(super) fn says(&self, deadline: Instant) -> Result<Option<String>, String> {
         match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(line) => Ok(Some(line)),
             Err(RecvTimeoutError::Disconnected) => Ok(None),
@@ -271,7 +283,7 @@ fn look_around(
 }
 
 /// Looks until there is nothing, and returns what there still is when the time is over.
-fn wait_for_none(bound: Duration, look: impl Fn() -> Vec<String>) -> Vec<String> {
+pub(super) fn wait_for_none(bound: Duration, look: impl Fn() -> Vec<String>) -> Vec<String> {
     let deadline = Instant::now() + bound;
     loop {
         let found = look();
@@ -284,7 +296,7 @@ fn wait_for_none(bound: Duration, look: impl Fn() -> Vec<String>) -> Vec<String>
 
 /// Returns the processes of the round, which are all below this one but the bystanders since the harness has ended; asks for
 /// the status of those that have ended.
-fn orphans(bystanders: &[u32]) -> Vec<String> {
+pub(super) fn orphans(bystanders: &[u32]) -> Vec<String> {
     let below = processes::descendants(std::process::id());
     below
         .into_iter()
@@ -299,24 +311,19 @@ fn orphans(bystanders: &[u32]) -> Vec<String> {
 }
 
 /// Does what a program does that starts after the end of another one.
-fn next_start(subject: &dyn Subject) -> Result<(), String> {
+pub(super) fn next_start(subject: &dyn Subject) -> Result<(), String> {
     let start = async {
         let guarantees = subject.backend().guarantees().await;
         guarantees.map(drop).map_err(|error| format!("the next start fails: {error}"))
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .map_err(|error| error.to_string())?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         tokio::time::timeout(HARNESS_BOUND, start)
             .await
             .unwrap_or_else(|_elapsed| Err("the next start hangs".to_owned()))
     })
 }
 
-fn files_in(directory: &Path) -> Vec<String> {
+pub(super) fn files_in(directory: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
     entries
         .filter_map(|entry| Some(format!("file {} is left", entry.ok()?.path().display())))

@@ -49,6 +49,12 @@ struct Row {
 }
 
 impl Table {
+    /// Counts how an operation ended that the director did.
+    pub(super) fn count(&mut self, operation: &str, ending: &str) {
+        let endings = self.endings.entry(operation.to_owned()).or_default();
+        *endings.entry(ending.to_owned()).or_default() += 1;
+    }
+
     pub(super) fn add(&mut self, outcome: Outcome) {
         let row = self.rows.entry(outcome.victim).or_default();
         row.rounds += 1;

@@ -131,6 +131,14 @@ pub enum Defect {
     ClosedStaysUsable,
     /// Closing that is dropped has done nothing.
     DroppedCloseStops,
+    /// A workspace is empty, whatever it was to begin with.
+    BaseIsIgnored,
+    /// What cannot be done is said to be possible.
+    CapabilitiesBoast,
+    /// A sandbox that is frozen goes on.
+    FreezeIsNothing,
+    /// A freeze that was over before is told as one that lasted.
+    FreezeAlwaysLasts,
     /// Walls are claimed that do not stand.
     GuaranteesBoast,
     /// Walls are not in order.

@@ -12,7 +12,7 @@ use cofferdam::{
     core::{RunId, WorkspacePath},
     journal::{Record, Seq},
     manifest::{Entry, Manifest},
-    model::ScriptedModel,
+    model::{Model, ScriptedModel},
     sandbox::Sandbox,
     sandbox_linux::LinuxBackend,
 };
@@ -38,13 +38,18 @@ pub(crate) fn script(commands: &[&str]) -> ScriptedModel {
 
 /// Returns an agent that keeps its runs.
 pub(crate) fn agent(state: &Path, model: ScriptedModel) -> AgentBuilder {
+    agent_with(state, Arc::new(model))
+}
+
+/// As [`agent`], with any model.
+pub(crate) fn agent_with(state: &Path, model: Arc<dyn Model>) -> AgentBuilder {
     let workspace = Manifest::builder()
         .entry("notes/today.txt", Entry::file("buy milk\n"))
         .build()
         .expect("a manifest");
     let sandboxes = LinuxBackend::default().with_state_directory(state.join("sandboxes"));
     Agent::builder("kept")
-        .model(model)
+        .shared_model(model)
         .backend(Arc::new(sandboxes))
         .workspace(workspace, ".")
         .state(StateDirectory::open(state).expect("a state directory"))

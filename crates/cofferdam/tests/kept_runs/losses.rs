@@ -1,8 +1,15 @@
 //! Sandboxes that are lost, and workspaces that are brought back.
 
+use std::path::Path;
+
 use cofferdam::{
-    ResumeOptions, checkpoint::CheckpointStoreExt as _, harness::RunReport, journal::RecordBody,
+    ResumeOptions, StateDirectory,
+    checkpoint::CheckpointStoreExt as _,
+    harness::RunReport,
+    journal::RecordBody,
+    snapshot::{Detection, TargetEntry},
 };
+use futures::TryStreamExt;
 use tempfile::tempdir;
 
 use crate::host::{
@@ -60,6 +67,11 @@ async fn a_sandbox_that_is_killed_in_a_call_is_replaced() {
     let found = records(state.path(), &report.run).await;
     assert_eq!(count(&found, "sandbox_lost"), 1);
     assert_eq!(count(&found, "sandbox_replaced"), 1);
+    // What the first attempt had written is in a line of its own.
+    assert_eq!(
+        kept_text(state.path(), &format!("{}-lost-1", report.run), "log").await,
+        "one\ntwo\n"
+    );
     let told = format!("{:?}", report.items);
     for expect in ["one\\ntwo\\n", "buy milk\\n750\\n/nowhere\\nkept"] {
         assert!(told.contains(expect), "{expect} is not in {told}");
@@ -67,19 +79,40 @@ async fn a_sandbox_that_is_killed_in_a_call_is_replaced() {
     session.close().await.unwrap();
 }
 
+/// Reads a text out of the newest snapshot of a line.
+async fn kept_text(state: &Path, lineage: &str, wanted: &str) -> String {
+    let snapshots = StateDirectory::open(state).unwrap().snapshots().await.unwrap();
+    let newest = snapshots.newest(&lineage.parse().unwrap()).await.unwrap().expect("a snapshot");
+    let mut entries = snapshots.entries(&newest).await.unwrap();
+    let (mut inside, mut content) = (false, Vec::new());
+    while let Some(entry) = entries.try_next().await.unwrap() {
+        match entry {
+            TargetEntry::File { path, .. } => inside = path.as_bytes() == wanted.as_bytes(),
+            TargetEntry::Data(bytes) if inside => content.extend_from_slice(&bytes),
+            _ => {}
+        }
+    }
+    String::from_utf8(content).unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_checkpoint_that_is_damaged_is_passed_over() {
+async fn checkpoints_are_a_line_and_each_can_be_opened() {
     let state = tempdir().unwrap();
     let model = script(&["echo one > a", "echo two > b", "cat a b => two"]);
     let agent = agent(state.path(), model).build().unwrap();
     let report = agent.run("write").await.unwrap();
-    let store = cofferdam::StateDirectory::open(state.path()).unwrap().checkpoints();
+    let store = StateDirectory::open(state.path()).unwrap().checkpoints();
     let (newest, checkpoint) = store.newest(&report.run).await.unwrap().unwrap();
     let history = store.history(&newest, 10).await.unwrap();
     assert_eq!(history.len(), 4);
-    assert_eq!(checkpoint.workspace.unwrap().totals.files, 3);
-    let session = agent.open_at(&history[1].0).await.unwrap();
-    assert_eq!(text(&**session.sandbox(), "b").await, "two\n");
+    let kept = checkpoint.workspace.unwrap();
+    assert_eq!((kept.totals.files, kept.detection), (3, Detection::Layer));
+    // Of what did not change nothing was read.
+    assert_eq!(kept.stored.files_read, 0, "{kept:?}");
+    let session = agent.open_at(&history[2].0).await.unwrap();
+    assert_eq!(text(&**session.sandbox(), "a").await, "one\n");
+    let missing = cofferdam::core::WorkspacePath::new("b").unwrap();
+    session.sandbox().files().stat(&missing).await.unwrap_err();
     session.close().await.unwrap();
 }
 

@@ -275,3 +275,47 @@ async fn what_is_mounted_is_left_out() {
     assert!(found.skipped.contains(&("proc".to_owned(), SkipReason::Mount)));
     assert_eq!(found.entries.len(), 0);
 }
+
+#[tokio::test]
+async fn names_that_are_swapped_for_links_lead_nowhere() {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    };
+    let place = Place::new();
+    let outside = tempfile::TempDir::new().unwrap();
+    std::fs::create_dir(outside.path().join("below")).unwrap();
+    std::fs::write(outside.path().join("secret"), "secret").unwrap();
+    std::fs::write(outside.path().join("below/secret"), "secret").unwrap();
+    place.sh("mkdir -p d/below; echo inner > d/inner; echo inner > d/below/inner; echo inner > f");
+    std::os::unix::fs::symlink(outside.path(), place.tree().join("to-directory")).unwrap();
+    std::os::unix::fs::symlink(outside.path().join("secret"), place.tree().join("to-file"))
+        .unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let swaps = std::thread::spawn({
+        let (stop, tree) = (Arc::clone(&stop), std::fs::File::open(place.tree()).unwrap());
+        move || {
+            let mut count = 0_u64;
+            while !stop.load(Ordering::Relaxed) {
+                for (one, other) in [("d", "to-directory"), ("f", "to-file")] {
+                    let flags = rustix::fs::RenameFlags::EXCHANGE;
+                    rustix::fs::renameat_with(&tree, one, &tree, other, flags).unwrap();
+                    count += 1;
+                }
+            }
+            count
+        }
+    });
+    let source = DirectorySource::open(&place.tree(), place.options()).unwrap();
+    for _ in 0..300 {
+        let found = collect(&source, None).await.unwrap();
+        for (path, (_, kept)) in &found.entries {
+            assert!(!path.to_string().contains("secret"), "{path} is outside");
+            if let super::support::Kept::File { content: Some(content), .. } = kept {
+                assert_eq!(content, b"inner\n", "{path}");
+            }
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    assert!(swaps.join().unwrap() > 0);
+}
