@@ -1,6 +1,7 @@
 //! The keeper on sandboxes in memory: what it keeps, what it brings back, and what it does when something is damaged.
 //!
 //! Real sandboxes are in the tests of the facade (`kept_runs`).
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::{sync::Arc, time::Duration};
 
