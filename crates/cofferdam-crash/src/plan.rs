@@ -70,15 +70,16 @@ impl Plan {
         let strikes = points.iter().flat_map(|(point, &times)| {
             (1..=times).map(|time| Strike { point: point.clone(), time })
         });
-        let mut queue: Vec<_> = strikes.collect();
+        let strikes: Vec<_> = strikes.collect();
+        let losses = strikes.iter().filter(|strike| is_of_a_sandbox(strike)).cloned();
+        let mut queue: Vec<(u64, Blow)> = losses
+            .map(|strike| (strike.time, Blow::Loss(strike)))
+            .chain(strikes.iter().map(|strike| (strike.time, Blow::Strike(strike.clone()))))
+            .collect();
         self.random.shuffle(&mut queue);
         // The first of each point come first, so that a short suite sees as many points as it can.
-        queue.sort_by_key(|strike| strike.time > 1);
-        queue.reverse();
-        let losses = queue.iter().filter(|strike| is_of_a_sandbox(strike)).cloned();
-        let losses: Vec<_> = losses.map(|strike| vec![Blow::Loss(strike)]).collect();
-        let strikes = queue.into_iter().map(|strike| vec![Blow::Strike(strike)]);
-        let queue = strikes.chain(losses).collect();
+        queue.sort_by_key(|(time, _)| *time > 1);
+        let queue = queue.into_iter().rev().map(|(_, blow)| vec![blow]).collect();
         let known = Known { from_start: points.clone(), queue, length, ..Known::default() };
         self.worlds.insert(world, known);
         self.order.push(world);

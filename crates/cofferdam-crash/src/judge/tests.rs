@@ -35,6 +35,7 @@ fn intended(turn: u32) -> RecordBody {
         effects: Effects::default(),
         idempotency_key: String::new(),
         probe: serde_json::Value::Null,
+        outside: true,
     }
 }
 
