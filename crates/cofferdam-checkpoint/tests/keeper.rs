@@ -13,7 +13,7 @@ use cofferdam_core::{Clock, RunId, Timestamp, WorkspacePath};
 use cofferdam_harness::{CheckpointPoint, CheckpointTaken, KeeperError, WorkspaceKeeper};
 use cofferdam_journal::{RecordBody, Seq};
 use cofferdam_sandbox::{
-    DownloadOptions, Sandbox, SandboxBackend, SandboxSpec, TreeEntry, TreeEntryKind, TreeEvent,
+    DownloadOptions, Sandbox, SandboxSpec, TreeEntry, TreeEntryKind, TreeEvent,
 };
 use cofferdam_snapshot::{Lineage, Parent, SnapshotStore, StorageRetry, StoreOptions};
 use cofferdam_testkit::{CountingEntropy, FixedClock, MemoryBackend};
