@@ -5,7 +5,7 @@ use std::{fmt::Write as _, io::Write as _};
 use anyhow::Context as _;
 use cofferdam::{
     backends,
-    sandbox::{Enforcement, Guarantees, SandboxError},
+    sandbox::{Capabilities, Enforcement, Guarantees, SandboxError},
 };
 use serde::Serialize;
 
@@ -16,7 +16,11 @@ use crate::exit::{Exit, Failure};
 #[serde(untagged)]
 enum Examined {
     /// It makes sandboxes, or says of each wall why not.
-    Walls(Guarantees),
+    Walls {
+        #[serde(flatten)]
+        guarantees: Guarantees,
+        capabilities: Capabilities,
+    },
     /// What it stands on is not there.
     Unavailable {
         backend: String,
@@ -43,7 +47,11 @@ pub(crate) async fn doctor(backend: Option<String>, json: bool) -> Result<Exit, 
     for name in names {
         let backend = backends::open(&name).map_err(Failure::usage)?;
         report.backends.push(match backend.guarantees().await {
-            Ok(guarantees) => Examined::Walls(guarantees),
+            Ok(guarantees) => {
+                // What cannot be asked is not there.
+                let capabilities = backend.capabilities().await.unwrap_or_default();
+                Examined::Walls { guarantees, capabilities }
+            }
             Err(error) => unavailable(name, &error),
         });
     }
@@ -73,7 +81,7 @@ fn unavailable(backend: String, error: &SandboxError) -> Examined {
 
 fn holds(examined: &Examined) -> bool {
     match examined {
-        Examined::Walls(guarantees) => !guarantees
+        Examined::Walls { guarantees, .. } => !guarantees
             .walls
             .iter()
             .any(|guarantee| matches!(guarantee.enforcement, Enforcement::Missing { .. })),
@@ -83,7 +91,9 @@ fn holds(examined: &Examined) -> bool {
 
 fn render(examined: &Examined) -> String {
     match examined {
-        Examined::Walls(guarantees) => render_walls(guarantees),
+        Examined::Walls { guarantees, capabilities } => {
+            render_walls(guarantees) + &render_capabilities(capabilities)
+        }
         Examined::Unavailable { backend, unavailable, remedy } => {
             let mut text = format!("backend {backend}: not available: {unavailable}\n");
             if let Some(remedy) = remedy {
@@ -111,6 +121,24 @@ fn render_walls(guarantees: &Guarantees) -> String {
         if let Some(remedy) = remedy {
             let _ = writeln!(text, "  {:<24} {:<8} to change: {remedy}", "", "");
         }
+    }
+    text
+}
+
+/// What survives and what it costs: no walls, so nothing is weaker without them.
+fn render_capabilities(capabilities: &Capabilities) -> String {
+    let rows = [
+        ("outlives its process", capabilities.linger),
+        ("begins on a shared base", capabilities.workspace_base),
+        ("changes seen from outside", capabilities.host_workspace),
+        ("stands still for snapshots", capabilities.freeze),
+    ];
+    let mut text = String::new();
+    for (what, is_there) in rows {
+        let _ = writeln!(text, "  {what:<26} {}", if is_there { "yes" } else { "no" });
+    }
+    for note in &capabilities.notes {
+        let _ = writeln!(text, "    {note}");
     }
     text
 }

@@ -148,7 +148,17 @@ impl Prepared {
         // What the agent wrote is kept however the run ended: half a result is better than none.
         let directory = self.arguments.out.join(run.as_str());
         set_aside(&directory)?;
-        let outputs = self.collect(&session, &directory).await;
+        let mut session = session;
+        let mut outputs = self.collect(&session, &directory).await;
+        for _ in 0..COLLECT_AGAIN {
+            // A sandbox may be lost after the run's end too; its workspace is in the last checkpoint.
+            if outputs.is_ok() || self.state.is_none() {
+                break;
+            }
+            set_aside(&directory)?;
+            session = self.agent.reopen(&run, None).await.map_err(failure)?;
+            outputs = self.collect(&session, &directory).await;
+        }
         session.close().await.map_err(failure)?;
 
         let missing = outputs?;
@@ -177,6 +187,9 @@ impl Prepared {
         }
     }
 }
+
+/// How often outputs are copied out again, from a sandbox in the place of one that was lost.
+const COLLECT_AGAIN: u32 = 2;
 
 /// Whether a run was not driven at all.
 fn is_refused(error: &AgentError) -> bool {

@@ -67,6 +67,7 @@ fn the_doctor_names_every_wall() {
     }
     let json: Value = serde_json::from_str(&place.run(&["doctor", "--json"]).stdout).unwrap();
     assert!(json["backends"][0]["walls"].as_array().unwrap().len() >= 10, "{json}");
+    assert!(json["backends"][0]["capabilities"]["linger"].is_boolean(), "{json}");
     let one = place.run(&["doctor", "--backend", "linux"]);
     assert!(one.stdout.starts_with("backend linux\n"), "{one:?}");
     let unknown = place.run(&["doctor", "--backend", "vm"]);
