@@ -49,6 +49,8 @@ struct State {
     /// The unit that is being written, and its number.
     flight: Option<(u64, Shared<BoxFuture<'static, Landed>>)>,
     flights: u64,
+    /// Whether the last unit was one of several calls, so that the next may be, too.
+    shares: bool,
 }
 
 /// One call of `append` that waits.
@@ -77,6 +79,7 @@ impl JournalWriter {
             queue: VecDeque::new(),
             flight: None,
             flights: 0,
+            shares: false,
             lease,
         };
         let run = state.lease.run.clone();
@@ -128,9 +131,15 @@ impl JournalWriter {
         let time = self.clock.now();
         let entries = bodies.into_iter().map(|body| Entry { time, body }).collect();
         let (tell, mut told) = oneshot::channel();
-        self.state().queue.push_back(Waiting { entries, tell });
-        // Those who are about to append as well get into the queue first, so that one unit is enough for all.
-        give_way().await;
+        let shares = {
+            let mut state = self.state();
+            state.queue.push_back(Waiting { entries, tell });
+            state.shares
+        };
+        if shares {
+            // Where calls come together, those who are about to append as well get into the queue first.
+            give_way().await;
+        }
         loop {
             self.land().await;
             if let Ok(Some(result)) = told.try_recv() {
@@ -279,6 +288,7 @@ impl JournalWriter {
             if unit.is_empty() {
                 return None;
             }
+            state.shares = unit.len() > 1;
             state.flights += 1;
             let flight = Flight {
                 journal: Arc::clone(&self.journal),

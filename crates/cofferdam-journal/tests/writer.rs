@@ -59,6 +59,8 @@ impl Journal for Gated {
         entries: Vec<Entry>,
     ) -> Result<Seq, JournalError> {
         self.units.lock().unwrap().push(entries.len());
+        // A store takes time, in which others go on.
+        tokio::spawn(async {}).await.unwrap();
         self.permits.acquire().await.unwrap().forget();
         let failure = self.failures.lock().unwrap().pop_front();
         match failure {
@@ -102,7 +104,7 @@ fn body(turn: u32) -> RecordBody {
     RecordBody::ModelRequested { turn, items: 0 }
 }
 
-/// Polls a future some times: the first puts an append in the queue, the second begins to write it.
+/// Polls a future some times; after two an append is being written, unless another is.
 fn is_ready_after<T>(polls: usize, future: &mut Pin<Box<impl Future<Output = T>>>) -> bool {
     let mut context = Context::from_waker(Waker::noop());
     (0..polls).any(|_| future.as_mut().poll(&mut context).is_ready())
@@ -141,33 +143,37 @@ impl Setup {
 
 #[tokio::test]
 async fn parallel_calls_share_units_and_keep_their_order() {
-    let setup = Setup::new(0, []).await;
-    let calls = join_all((1..=8).map(|turn| setup.writer.append(body(turn))));
-    setup.journal.permits.add_permits(8);
-    let numbers = calls.await;
-    let numbers: Vec<u64> = numbers.into_iter().map(|number| number.unwrap().0).collect();
-    assert_eq!(numbers, (1..=8).collect::<Vec<_>>());
-    assert_eq!(setup.turns().await, (1..=8).collect::<Vec<_>>());
-    assert_eq!(setup.units(), [8]);
+    let setup = Setup::new(99, []).await;
+    for first in [1, 9] {
+        let turns = first..first + 8;
+        let numbers = join_all(turns.clone().map(|turn| setup.writer.append(body(turn)))).await;
+        let numbers: Vec<u64> = numbers.into_iter().map(|number| number.unwrap().0).collect();
+        assert_eq!(numbers, turns.map(u64::from).collect::<Vec<_>>());
+    }
+    assert_eq!(setup.turns().await, (1..=16).collect::<Vec<_>>());
+    // The first of all does not know that others come; after that they wait for each other.
+    assert_eq!(setup.units(), [1, 7, 8]);
 }
 
 #[tokio::test]
 async fn a_failure_reaches_all_whom_it_concerns_and_nobody_else() {
-    let setup =
-        Setup::new(0, [Failure::Instead(JournalError::store("commit", "the cable was pulled"))])
-            .await;
-    let mut first = Box::pin(join_all([1, 2].map(|turn| setup.writer.append(body(turn)))));
+    let setup = Setup::new(2, []).await;
+    join_all([1, 2, 3].map(|turn| setup.writer.append(body(turn)))).await;
+    let failure = Failure::Instead(JournalError::store("commit", "the cable was pulled"));
+    setup.journal.failures.lock().unwrap().push_back(failure);
+
+    let mut first = Box::pin(join_all([4, 5].map(|turn| setup.writer.append(body(turn)))));
     assert!(!is_ready_after(2, &mut first));
     // Who comes while a unit is being written is in the next one.
-    let mut later = Box::pin(setup.writer.append(body(3)));
+    let mut later = Box::pin(setup.writer.append(body(6)));
     assert!(!is_ready_after(2, &mut later));
     setup.journal.permits.add_permits(8);
     let results = first.await;
     assert!(matches!(results[0], Err(JournalError::Store { .. })));
     assert!(matches!(results[1], Err(JournalError::Store { .. })));
-    assert_eq!(later.await.unwrap(), Seq(1));
-    assert_eq!(setup.turns().await, [3]);
-    assert_eq!(setup.units(), [2, 1]);
+    assert_eq!(later.await.unwrap(), Seq(4));
+    assert_eq!(setup.turns().await, [1, 2, 3, 6]);
+    assert_eq!(setup.units(), [1, 2, 2, 1]);
 }
 
 #[tokio::test]
