@@ -37,6 +37,7 @@ const BENCHES: &[Bench] = &[
     Bench { name: "sandbox-docker", source: Source::Package("cofferdam-sandbox-docker") },
     Bench { name: "guest", source: Source::Package("cofferdam-sandbox") },
     Bench { name: "trees", source: Source::Package("cofferdam-snapshot") },
+    Bench { name: "journal", source: Source::Package("cofferdam-journal") },
     Bench { name: "runs", source: Source::Package("cofferdam") },
     Bench { name: "peers", source: Source::Peers(peers::start) },
     Bench { name: "agents-sdk", source: Source::Peers(agents_sdk::files) },

@@ -1,6 +1,7 @@
 //! The keeper on sandboxes in memory: what it keeps, what it brings back, and what it does when something is damaged.
 //!
 //! Real sandboxes are in the tests of the facade (`kept_runs`).
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +13,7 @@ use cofferdam_core::{Clock, RunId, Timestamp, WorkspacePath};
 use cofferdam_harness::{CheckpointPoint, CheckpointTaken, KeeperError, WorkspaceKeeper};
 use cofferdam_journal::{RecordBody, Seq};
 use cofferdam_sandbox::{
-    DownloadOptions, Sandbox, SandboxBackend, SandboxSpec, TreeEntry, TreeEntryKind, TreeEvent,
+    DownloadOptions, Sandbox, SandboxSpec, TreeEntry, TreeEntryKind, TreeEvent,
 };
 use cofferdam_snapshot::{Lineage, Parent, SnapshotStore, StorageRetry, StoreOptions};
 use cofferdam_testkit::{CountingEntropy, FixedClock, MemoryBackend};

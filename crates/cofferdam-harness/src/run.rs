@@ -132,9 +132,11 @@ impl<'a> Run<'a> {
                 Next::RunCalls => {
                     // One that an earlier process owed. In its own run each is there before the answer's calls are.
                     let is_untouched = self.state.with(|state| state.is_turn_untouched());
-                    match if is_untouched { self.due_checkpoint() } else { None } {
-                        Some(due) => self.take_checkpoint(Some(due)).await?,
-                        None => self.run_calls().await?,
+                    let owed = is_untouched.then(|| self.due_checkpoint()).flatten();
+                    if owed.is_some() {
+                        self.take_checkpoint(owed).await?;
+                    } else {
+                        self.run_calls().await?;
                     }
                 }
                 Next::Resolve { steps } => {

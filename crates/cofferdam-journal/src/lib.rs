@@ -49,3 +49,7 @@ pub use record::{
 pub use sqlite::SqliteJournal;
 pub use summary::{Holder, RunFilter, RunStatus, RunSummary};
 pub use writer::JournalWriter;
+
+#[cfg(all(doctest, feature = "sqlite"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

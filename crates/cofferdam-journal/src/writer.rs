@@ -2,7 +2,7 @@
 //!
 //! Whoever appends puts their records in a queue. One of those who wait leads: it takes what is queued, writes it to the
 //! store as one unit, and hands everybody their result; who came meanwhile is in the next unit. So eight tool calls that
-//! end together cost one commit or two, not eight.
+//! end together cost one commit, or two, not eight.
 //!
 //! The unit that is being written belongs to the writer, not to the caller who leads: a caller that is dropped takes
 //! nothing with it, and whoever appends next brings the unit to its end.
@@ -10,7 +10,9 @@
 use std::{
     collections::VecDeque,
     fmt,
+    future::poll_fn,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
     time::Duration,
 };
 
@@ -127,6 +129,8 @@ impl JournalWriter {
         let entries = bodies.into_iter().map(|body| Entry { time, body }).collect();
         let (tell, mut told) = oneshot::channel();
         self.state().queue.push_back(Waiting { entries, tell });
+        // Those who are about to append as well get into the queue first, so that one unit is enough for all.
+        give_way().await;
         loop {
             self.land().await;
             if let Ok(Some(result)) = told.try_recv() {
@@ -304,6 +308,19 @@ impl fmt::Debug for JournalWriter {
             .field("last", &state.last)
             .finish_non_exhaustive()
     }
+}
+
+/// Lets whatever else is ready in the same executor go first, once.
+async fn give_way() {
+    let mut gave = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut gave, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// One unit on its way to the store.

@@ -12,7 +12,7 @@ use crate::{
     head::MAX_INLINE_BYTES,
     id::{PackName, TreeId},
     index::Index,
-    node::{Node, Place},
+    node::{Node, NodeBytes, Place},
     pack::{PackBuilder, PackRef, TARGET_BYTES},
     receipt::Stored,
     store::Env,
@@ -94,21 +94,24 @@ impl Packer {
         builder.append(key, frame)
     }
 
-    /// Makes a node ready to be encoded: when packs are filled, nothing that it names may stay in the head.
-    pub(crate) fn settle(&mut self, node: &mut Node) -> Result<(), SnapshotError> {
+    /// Makes a node ready for a pack: when packs are filled, nothing that it names may stay in the head. True if it changed.
+    pub(crate) fn settle(&mut self, node: &mut Node) -> Result<bool, SnapshotError> {
         if !self.spilled {
-            return Ok(());
+            return Ok(false);
         }
-        let mut failed = Ok(());
+        let mut outcome = Ok(false);
         node.references(|kind, id, place| {
-            if *place == Place::Head && failed.is_ok() {
+            if *place == Place::Head && outcome.is_ok() {
                 match self.settled((kind, *id)) {
-                    Ok(settled) => *place = settled,
-                    Err(error) => failed = Err(error),
+                    Ok(settled) => {
+                        *place = settled;
+                        outcome = Ok(true);
+                    }
+                    Err(error) => outcome = Err(error),
                 }
             }
         });
-        failed
+        outcome
     }
 
     /// Moves a frame, and all that it names, from the head to a pack. Nodes in a head are few, and so is their depth.
@@ -142,9 +145,9 @@ impl Packer {
     pub(crate) fn node_frame(
         &mut self,
         id: &TreeId,
-        node: &Node,
+        node: &NodeBytes,
     ) -> Result<Vec<u8>, SnapshotError> {
-        let framed = self.env.codec.node_frame(&mut self.compressor, id, &node.encode());
+        let framed = self.env.codec.node_frame(&mut self.compressor, id, node);
         framed.map_err(|Malformed(reason)| SnapshotError::Worker { reason: reason.to_owned() })
     }
 

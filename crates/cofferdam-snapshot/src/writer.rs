@@ -653,7 +653,8 @@ impl<'a> Writer<'a> {
         mut node: Node,
         before: &[Stored<TreeId>],
     ) -> Result<Stored<TreeId>, SnapshotError> {
-        let id = self.env.codec.node_id(&node.encode().canonical);
+        let mut bytes = node.encode();
+        let id = self.env.codec.node_id(&bytes.canonical);
         if let Some(same) = before.iter().find(|stored| stored.id == id) {
             return Ok(*same);
         }
@@ -665,8 +666,10 @@ impl<'a> Writer<'a> {
         let place: Place = match there {
             Some(place) => place,
             None => {
-                self.packer.settle(&mut node)?;
-                let frame = self.packer.node_frame(&id, &node)?;
+                if self.packer.settle(&mut node)? {
+                    bytes = node.encode();
+                }
+                let frame = self.packer.node_frame(&id, &bytes)?;
                 self.packer.stored.new_nodes += 1;
                 let place = self.packer.append(key, frame);
                 self.packer.put_full(&mut self.index).await?;

@@ -7,78 +7,15 @@ mod kit;
 use std::{sync::Arc, time::Instant};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use cofferdam_snapshot::{
-    Content, Coverage, DurableLocal, FileEnd, Listing, Metadata, Name, Previous, RestorePlan,
-    SnapshotError, SnapshotOptions, Source, SourceEntry, SourceError, SourceFacts, SourceKind,
-    Target, TargetEntry, TargetError, Totals, TreePath, Walk, Wanted,
+    DurableLocal, RestorePlan, SnapshotError, SnapshotOptions, Target, TargetEntry, TargetError,
+    Totals,
 };
-use futures::{
-    StreamExt as _,
-    stream::{self, BoxStream},
-};
-use kit::{Bench, lineage, noise, path};
+use futures::{StreamExt as _, stream::BoxStream};
+use kit::{Bench, generated::Generated, lineage};
 
 const FILES: u64 = 20_000;
-const IN_ONE: u64 = 100;
 const SPARSE: u64 = 10 << 30;
-
-/// A tree that is nowhere: its files follow from their names.
-#[derive(Debug)]
-struct Generated {
-    file_bytes: u64,
-}
-
-fn metadata() -> Metadata {
-    Metadata { mode: 0o755, modified_ns: 1, xattrs: Vec::new() }
-}
-
-fn entry(name: &str, kind: SourceKind) -> SourceEntry {
-    SourceEntry { name: Name::new(name.as_bytes()).unwrap(), metadata: metadata(), kind }
-}
-
-fn file(size: u64) -> SourceKind {
-    SourceKind::File { size, unchanged: false, link_group: None }
-}
-
-fn listing(path: TreePath, entries: Vec<SourceEntry>) -> Listing {
-    Listing { path, entries, removed: Vec::new(), complete: true, skipped: Vec::new() }
-}
-
-#[async_trait]
-impl Source for Generated {
-    async fn begin<'a>(&'a self, _previous: Option<&Previous>) -> Result<Walk<'a>, SourceError> {
-        let directories = FILES / IN_ONE;
-        let mut root: Vec<SourceEntry> =
-            (0..directories).map(|at| entry(&format!("d{at:04}"), SourceKind::Directory)).collect();
-        root.push(entry("sparse", file(SPARSE)));
-        let below = (0..directories).map(move |at| {
-            let files = (0..IN_ONE).map(|one| entry(&format!("f{one:03}"), file(self.file_bytes)));
-            listing(path(&format!("d{at:04}")), files.collect())
-        });
-        let listings = stream::iter([listing(TreePath::root(), root)]).chain(stream::iter(below));
-        let listings = listings.map(Ok).boxed();
-        Ok(Walk { coverage: Coverage::Whole, root: metadata(), listings })
-    }
-
-    fn read<'a>(&'a self, files: Vec<Wanted>) -> BoxStream<'a, Result<Content, SourceError>> {
-        let contents = files.into_iter().flat_map(|wanted| {
-            let seed = blake3::hash(wanted.path.as_bytes()).as_bytes()[..8].try_into().unwrap();
-            let length = usize::try_from(wanted.size.min(self.file_bytes)).unwrap();
-            let bytes = Bytes::from(noise(u64::from_le_bytes(seed), length));
-            let hole = wanted.size - length as u64;
-            [Some(Content::Data(bytes)), (hole > 0).then_some(Content::Hole(hole))]
-                .into_iter()
-                .flatten()
-                .chain([Content::End(FileEnd::Whole(metadata()))])
-        });
-        stream::iter(contents).map(Ok).boxed()
-    }
-
-    fn facts(&self) -> SourceFacts {
-        SourceFacts::default()
-    }
-}
 
 /// A place that keeps nothing but counts.
 #[derive(Debug)]
@@ -121,7 +58,7 @@ async fn memory_is_bounded_whatever_the_size() {
     let bench = Bench::over(Arc::new(DurableLocal::open(directory.path()).unwrap()));
     let store = bench.open().await;
     let before = peak();
-    let source = Generated { file_bytes };
+    let source = Generated { files: FILES, file_bytes, sparse: Some(SPARSE) };
     let began = Instant::now();
     let taken = store.snapshot(&lineage("run"), &source, SnapshotOptions::default()).await.unwrap();
     let (took, after) = (began.elapsed(), peak());

@@ -58,9 +58,12 @@ impl Location {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                 JournalError::Busy { location }
             }
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-                self.damaged(error.to_string())
-            }
+            // What is written was looked for first, so only a damaged table or index says that it is there.
+            Some(
+                ErrorCode::DatabaseCorrupt
+                | ErrorCode::NotADatabase
+                | ErrorCode::ConstraintViolation,
+            ) => self.damaged(error.to_string()),
             _ => JournalError::store(operation, error),
         }
     }

@@ -1,7 +1,8 @@
 //! Making a tree in a fresh directory, by several threads.
 //!
 //! One thread makes directories and links and hands files to workers. A directory is there before what is in it; its mode,
-//! attributes and time wait for the end, as do hard links.
+//! attributes and time wait for the end, as do hard links. The files of one directory go to one worker, since a kernel makes
+//! them one after the other anyway, and two that wait for each other take longer than one.
 
 use std::{
     fs::File,
@@ -78,6 +79,8 @@ pub(super) struct Maker<'scope, 'env> {
     turn: usize,
     group: Group,
     group_bytes: usize,
+    /// The directory of the file that was pushed last.
+    group_parent: Option<Arc<OwnedFd>>,
     /// What the file that began last still lacks.
     left: u64,
     file: TreePath,
@@ -132,6 +135,7 @@ impl<'scope, 'env> Maker<'scope, 'env> {
             turn: 0,
             group: Vec::new(),
             group_bytes: 0,
+            group_parent: None,
             left: 0,
             file: TreePath::root(),
             failure,
@@ -166,6 +170,7 @@ impl<'scope, 'env> Maker<'scope, 'env> {
                 self.made.files += 1;
                 self.made.bytes = self.made.bytes.saturating_add(size);
                 let parent = self.parent_of(&path)?;
+                self.turn_to(&parent);
                 self.left = size;
                 self.file = path.clone();
                 self.push(0, Step::File(FileStep { parent, path, metadata, size }))
@@ -239,15 +244,22 @@ impl<'scope, 'env> Maker<'scope, 'env> {
         Ok(open)
     }
 
+    /// Takes the next worker for the files of another directory, if this one has enough to do.
+    fn turn_to(&mut self, parent: &Arc<OwnedFd>) {
+        let same = self.group_parent.as_ref().is_some_and(|last| Arc::ptr_eq(last, parent));
+        if !same && self.group.len() >= GROUP_FILES {
+            self.send();
+            self.turn = (self.turn + 1) % self.workers.len();
+        }
+        self.group_parent = Some(Arc::clone(parent));
+    }
+
     /// Adds a step to the group, and hands the group on when it is large enough. A file stays with one worker.
     fn push(&mut self, bytes: usize, step: Step) -> Result<(), TargetError> {
         self.group.push(step);
         self.group_bytes += bytes;
         if self.group.len() >= 2 * GROUP_FILES || self.group_bytes >= GROUP_BYTES {
             self.send();
-            if self.left == 0 {
-                self.turn = (self.turn + 1) % self.workers.len();
-            }
         }
         Ok(())
     }

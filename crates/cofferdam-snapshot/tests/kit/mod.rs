@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+pub(crate) mod generated;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{

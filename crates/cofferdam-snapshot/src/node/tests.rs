@@ -1,0 +1,149 @@
+//! Nodes have one form, and whatever else is read does no harm.
+
+use proptest::{collection::vec, prelude::*};
+
+use super::*;
+
+fn place() -> impl Strategy<Value = Place> {
+    prop_oneof![
+        Just(Place::Head),
+        (0_u8..3, any::<u32>(), any::<u32>()).prop_map(|(pack, offset, length)| {
+            Place::Pack { pack: PackName::from_bytes([pack; 16]), offset, length }
+        })
+    ]
+}
+
+fn tree() -> impl Strategy<Value = Stored<TreeId>> {
+    (any::<[u8; 32]>(), place())
+        .prop_map(|(id, place)| Stored { id: TreeId::from_bytes(id), place })
+}
+
+fn extents() -> impl Strategy<Value = Vec<Extent>> {
+    let data = (any::<[u8; 32]>(), place(), 300_u32..100_000).prop_map(|(id, place, length)| {
+        Extent::Data { chunk: Stored { id: ChunkId::from_bytes(id), place }, length }
+    });
+    let hole = (1_u64..1 << 40).prop_map(|length| Extent::Hole { length });
+    // No hole follows a hole.
+    vec((data, proptest::option::of(hole)), 1..5)
+        .prop_map(|pairs| pairs.into_iter().flat_map(|(a, b)| [Some(a), b]).flatten().collect())
+}
+
+fn metadata() -> impl Strategy<Value = Metadata> {
+    let xattr = (vec(1_u8..255, 1..9), vec(any::<u8>(), 0..9));
+    (0_u16..=0o7777, any::<i64>(), vec(xattr, 0..3)).prop_map(|(mode, modified_ns, xattrs)| {
+        let xattrs: std::collections::BTreeMap<_, _> = xattrs.into_iter().collect();
+        let xattrs = xattrs.into_iter().map(|(name, value)| Xattr { name, value }).collect();
+        Metadata { mode, modified_ns, xattrs }
+    })
+}
+
+fn kind() -> impl Strategy<Value = EntryKind> {
+    let content = prop_oneof![
+        vec(any::<u8>(), 0..MAX_INLINE_FILE)
+            .prop_map(|bytes| (bytes.len() as u64, FileContent::Inline(bytes))),
+        extents().prop_map(|extents| {
+            (extents.iter().map(Extent::length).sum(), FileContent::Extents(extents))
+        }),
+        vec((tree(), 1_u64 << 20..1 << 30), 1..3).prop_map(|lists| {
+            (lists.iter().map(|(_, length)| length).sum(), FileContent::Lists(lists))
+        }),
+    ];
+    prop_oneof![
+        (content, any::<Option<u64>>()).prop_map(|((size, content), link_group)| {
+            EntryKind::File { size, link_group, content }
+        }),
+        (tree(), 0_u64..1 << 40).prop_map(|(node, bytes)| {
+            EntryKind::Directory { node, totals: Totals { bytes, ..Totals::default() } }
+        }),
+        vec(1_u8..255, 1..40).prop_map(|target| EntryKind::SymbolicLink { target }),
+    ]
+}
+
+fn node() -> impl Strategy<Value = Node> {
+    let names = || proptest::collection::btree_set("[a-z]{1,6}", 2..6);
+    let leaf = (names(), vec((metadata(), kind()), 6)).prop_map(|(names, rest)| {
+        let entries = names.into_iter().zip(rest).map(|(name, (metadata, kind))| Entry {
+            name: Name::new(name.into_bytes()).unwrap(),
+            metadata,
+            kind,
+        });
+        Node::Leaf(entries.collect())
+    });
+    let branch = (names(), vec(tree(), 6)).prop_map(|(names, nodes)| {
+        let pages = names
+            .into_iter()
+            .zip(nodes)
+            .map(|(first, node)| Page { first: Name::new(first.into_bytes()).unwrap(), node });
+        Node::Branch(pages.collect())
+    });
+    prop_oneof![leaf, branch, extents().prop_map(Node::Extents)]
+}
+
+proptest! {
+    #[test]
+    fn nodes_come_back(node in node()) {
+        let bytes = node.encode();
+        prop_assert_eq!(Node::decode(&bytes.canonical, &bytes.places), Ok(node));
+        let joined = bytes.join();
+        let split = NodeBytes::split(&joined).unwrap();
+        prop_assert_eq!(split, (&bytes.canonical[..], &bytes.places[..]));
+    }
+
+    /// There is one way to write a node: whatever is read is written the same, so equal trees have equal ids.
+    #[test]
+    fn what_is_read_is_canonical(node in node(), at in any::<prop::sample::Index>(), to: u8, cut: bool) {
+        let mut bytes = node.encode();
+        let at = at.index(bytes.canonical.len());
+        if cut {
+            bytes.canonical.truncate(at);
+        } else {
+            bytes.canonical[at] = to;
+        }
+        if let Ok(read) = Node::decode(&bytes.canonical, &bytes.places) {
+            prop_assert_eq!(read.encode().canonical, bytes.canonical);
+        }
+    }
+
+    #[test]
+    fn arbitrary_bytes_do_no_harm(mut canonical in vec(any::<u8>(), 0..200), places in vec(any::<u8>(), 0..60)) {
+        if let [version, kind, ..] = &mut canonical[..] {
+            (*version, *kind) = (VERSION, *kind % 4);
+        }
+        if let Ok(read) = Node::decode(&canonical, &places) {
+            prop_assert_eq!(read.encode().canonical, canonical);
+        }
+    }
+
+    #[test]
+    fn changed_places_do_no_harm(node in node(), at in any::<prop::sample::Index>(), to: u8) {
+        let mut bytes = node.encode();
+        let at = at.index(bytes.places.len());
+        bytes.places[at] = to;
+        if let Ok(read) = Node::decode(&bytes.canonical, &bytes.places) {
+            prop_assert_eq!(read.encode().canonical, bytes.canonical, "places are no part of the id");
+        }
+    }
+}
+
+fn named(name: &str) -> Entry {
+    let target = b"x".to_vec();
+    Entry {
+        name: Name::new(name.as_bytes()).unwrap(),
+        metadata: Metadata::default(),
+        kind: EntryKind::SymbolicLink { target },
+    }
+}
+
+#[test]
+fn large_directories_are_cut_where_their_names_say() {
+    let names: Vec<String> = (0..5000).map(|at| format!("file-{at:05}")).collect();
+    let all: Vec<Entry> = names.iter().map(|name| named(name)).collect();
+    let before = pages(all.clone());
+    assert!((5..60).contains(&before.len()), "{}", before.len());
+    assert_eq!(before.concat(), all);
+    let mut more = all;
+    more.insert(2500, named("file-02499-and-a-half"));
+    let after = pages(more);
+    let same = after.iter().filter(|page| before.contains(page)).count();
+    assert!(same + 2 >= after.len(), "{same} of {} pages are as they were", after.len());
+}
