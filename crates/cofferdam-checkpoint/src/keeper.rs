@@ -101,7 +101,7 @@ impl SnapshotKeeper {
         self.finish().await?;
         let closed = self.place.close().await;
         closed.map_err(|error| keeper_error("close the sandbox", error.into()))?;
-        self.workspaces.forget(&self.state().live);
+        self.workspaces.forget(&self.state().live).await;
         Ok(())
     }
 
@@ -121,9 +121,10 @@ impl SnapshotKeeper {
         let parent = newest.map_or(Parent::Newest, Parent::At);
         match self.workspaces.snapshot(&live, &lineage, parent).await {
             // A process that died before it could record its last snapshot has left it there.
-            Err(WorkspaceError::Snapshot(SnapshotError::Conflict { .. })) => {
-                self.workspaces.snapshot(&live, &lineage, Parent::Newest).await
-            }
+            // And a clean-up of the store may have overtaken this.
+            Err(WorkspaceError::Snapshot(
+                SnapshotError::Conflict { .. } | SnapshotError::Overtaken { .. },
+            )) => self.workspaces.snapshot(&live, &lineage, Parent::Newest).await,
             taken => taken,
         }
     }
@@ -269,7 +270,7 @@ impl WorkspaceKeeper for SnapshotKeeper {
             .await
             .map_err(|error| keeper_error("bring the workspace back", error))?;
         let former = self.place.replace(Arc::clone(live.sandbox()));
-        self.workspaces.forget(&self.state().live);
+        let lost = self.state().live;
         self.change(|state| {
             state.newest = live.newest().cloned();
             state.last = checkpoint.clone();
@@ -280,6 +281,7 @@ impl WorkspaceKeeper for SnapshotKeeper {
         if let Err(error) = former.close().await {
             tracing::warn!(%error, "something of a lost sandbox is left on the host");
         }
+        self.workspaces.forget(&lost).await;
         let checkpoint = checkpoint.map(|id| id.to_string());
         Ok(Recovered { sandbox: self.sandbox(), checkpoint })
     }

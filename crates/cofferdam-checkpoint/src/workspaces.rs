@@ -251,6 +251,15 @@ impl Workspaces {
         let spec = SandboxSpec { base: Some(begin), ..spec };
         match self.parts.backend.create(&spec).await {
             Ok(sandbox) => {
+                // What its changes are changes of must stay in the store as long as the sandbox.
+                let pinned = match pin_of(&*sandbox) {
+                    Ok(name) => self.parts.snapshots.pin(&name, snapshot).await,
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = pinned {
+                    let _ = sandbox.close().await;
+                    return Err(error.into());
+                }
                 let live = LiveWorkspace::new(sandbox, Some(snapshot.clone()), None);
                 Ok(Some(LiveWorkspace { lease: Some(base), ..live }))
             }
@@ -382,8 +391,14 @@ impl Workspaces {
         paths.filter_map(|path| TreePath::new(path.as_str().as_bytes()).ok()).collect()
     }
 
-    /// Forgets what was seen of a sandbox's files, once it is gone.
-    pub fn forget(&self, live: &LiveWorkspace) {
+    /// Forgets what was kept for a sandbox alone, once it is gone: what was seen of its files, and the pin on what it began with.
+    pub async fn forget(&self, live: &LiveWorkspace) {
+        if live.base.is_some()
+            && let Ok(name) = pin_of(&*live.sandbox)
+            && let Err(error) = self.parts.snapshots.unpin(&name).await
+        {
+            tracing::debug!(%error, "a snapshot stays pinned for a sandbox that is gone");
+        }
         if let Some(host) = &self.parts.host {
             // It may never have been there; one that stays takes some room and is swept later.
             let _ = fs::remove_file(seen(&host.scratch, &*live.sandbox));
@@ -425,6 +440,11 @@ impl Workspaces {
 /// The line of snapshots in which a run's beginning is.
 fn start_of(run: &RunId) -> Result<Lineage, SnapshotError> {
     Ok(format!("{run}-start").parse::<Lineage>()?)
+}
+
+/// Returns the name by which a sandbox pins what it began with.
+fn pin_of(sandbox: &dyn Sandbox) -> Result<Lineage, SnapshotError> {
+    Ok(format!("base-of-{}", sandbox.id()).parse::<Lineage>()?)
 }
 
 /// Returns the file for what was seen of a sandbox's files; without a place for it everything is read each time.

@@ -93,7 +93,8 @@ impl Drive {
     pub fn run(self) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            let points = Points::new(self.strike.clone(), self.loss.clone());
+            let points =
+                Points::new(self.strike.clone(), self.loss.clone(), Some(points(&self.place)));
             let parts = self.parts(Arc::clone(&points))?;
             let state = if self.world.has_sandbox() {
                 sandboxed::drive(&self, &parts).await?
@@ -155,6 +156,12 @@ fn open_journal(place: &Path) -> Result<SqliteJournal> {
 #[must_use]
 pub fn ledger(place: &Path) -> PathBuf {
     place.join("ledger")
+}
+
+/// Returns where a process that dies at its strike tells what it passed.
+#[must_use]
+pub fn points(place: &Path) -> PathBuf {
+    place.join("points")
 }
 
 /// Reads the journal as it is on disk.

@@ -5,7 +5,8 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
+    fmt, fs,
+    path::{Path, PathBuf},
     str::FromStr,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -19,6 +20,8 @@ pub struct Points {
     passed: Mutex<BTreeMap<String, u64>>,
     strike: Option<Strike>,
     loss: Option<Strike>,
+    /// Where what was passed is told at the strike.
+    report: Option<PathBuf>,
 }
 
 /// The n-th time that a process passes a point, written `journal.append.model_responded.after#2`.
@@ -32,9 +35,19 @@ pub struct Strike {
 
 impl Points {
     /// Makes the points of a process that dies at `strike` and whose sandbox dies at `loss`, if it gets there.
+    ///
+    /// A process that dies at its strike leaves what it passed in `report`, as [`Points::told`] reads it.
     #[must_use]
-    pub fn new(strike: Option<Strike>, loss: Option<Strike>) -> Arc<Self> {
-        Arc::new(Self { passed: Mutex::default(), strike, loss })
+    pub fn new(strike: Option<Strike>, loss: Option<Strike>, report: Option<PathBuf>) -> Arc<Self> {
+        Arc::new(Self { passed: Mutex::default(), strike, loss, report })
+    }
+
+    /// Returns what a process passed that died at its strike; nothing if it died otherwise. It is told once.
+    #[must_use]
+    pub fn told(report: &Path) -> BTreeMap<String, u64> {
+        let told = fs::read(report).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        let _ = fs::remove_file(report);
+        told.unwrap_or_default()
     }
 
     /// Passes a point, or ends the process there: by `SIGKILL`, so that nothing of it runs on, no destructor either.
@@ -50,6 +63,10 @@ impl Points {
             *times
         };
         if self.strike.as_ref().is_some_and(|it| it.is(point, time)) {
+            if let Some(report) = &self.report {
+                // Without it less is known of what may be struck, and nothing is wrong.
+                let _ = fs::write(report, serde_json::to_vec(&self.passed()).unwrap_or_default());
+            }
             die();
         }
         time
@@ -145,7 +162,7 @@ mod tests {
 
     #[test]
     fn points_are_counted_by_name() {
-        let points = Points::new(Some(Strike { point: "a".into(), time: 9 }), None);
+        let points = Points::new(Some(Strike { point: "a".into(), time: 9 }), None, None);
         points.pass("a");
         points.pass("b");
         points.pass("a");

@@ -8,6 +8,7 @@ use crate::{
     ending::{Ending, Final, State},
     judge::{self, Expected, Judge, Notices},
     ledger::{Deed, Ledger, Line},
+    point::Points,
     process::{Blow, End, Process},
     tools::names,
     world::World,
@@ -47,7 +48,7 @@ pub struct Outcome {
     pub wrong: Vec<String>,
     /// How often each point was passed by the first process, if it was not killed.
     pub points_from_start: BTreeMap<String, u64>,
-    /// How often each point was passed by each later process that was not killed, with the number of blows by then.
+    /// How often each point was passed by each later process, unless it died at a random time, with the number of blows by then.
     pub points_from_resume: Vec<(usize, BTreeMap<String, u64>)>,
     /// What the run left.
     pub end: Option<Final>,
@@ -102,7 +103,13 @@ impl Scenario<'_> {
             outcome.lines = Ledger::new(drive::ledger(place), number).read()?;
             outcome.wrong.extend(judge.after(number, &outcome.lines, &records));
             match process {
-                End::Killed => outcome.blows.extend(blow),
+                End::Killed => {
+                    let passed = Points::told(&drive::points(place));
+                    if number > 0 {
+                        outcome.note_points(number, passed);
+                    }
+                    outcome.blows.extend(blow);
+                }
                 End::Broken(why) => outcome.wrong.push(format!("process {number}: {why}")),
                 End::Done => {
                     let ending = Ending::take(place).context("a process left no ending")?;

@@ -5,6 +5,8 @@
     reason = "the processes that die are processes of this program, and are told by variables where they work"
 )]
 
+#[cfg(feature = "docker")]
+mod docker;
 mod host;
 mod losses;
 mod processes;
