@@ -1,7 +1,9 @@
 //! What is written down before a patch is carried out, and how it is found out later whether it was.
 //!
 //! The content that each file had and will have is known before the first step, so the files themselves tell: all as before, and
-//! the patch was not carried out; all as planned, and it was. Anything between is said, file by file, and left to others.
+//! the patch was not carried out; all as planned, and it was. Some of each: the process died between two renames. New content
+//! is staged as a whole before the first of them, so what is left to do lies there, and is done. A file that is neither was
+//! changed by somebody else since: that is said, file by file, and left to others.
 
 use cofferdam_core::ToolOutput;
 use cofferdam_tool::ProbeOutcome;
@@ -11,7 +13,7 @@ use super::workspace::Workspace;
 use super::{Failure, report};
 use crate::path::PatchPath;
 use crate::plan::{FileState, Plan};
-use crate::transaction::temporary_names;
+use crate::transaction::{Step, temporary_names};
 
 /// What a patch is about to do.
 #[derive(Debug, Serialize, Deserialize)]
@@ -69,16 +71,17 @@ impl Intent {
             };
             place.push(file.path.as_str());
         }
-        if done.len() == self.files.len() {
+        if untouched.len() == self.files.len() {
+            return Ok(ProbeOutcome::NotStarted);
+        }
+        let is_done = done.len() == self.files.len();
+        if is_done || (neither.is_empty() && self.do_the_rest(workspace, &paths, token).await?) {
             for (number, path) in paths.iter().enumerate() {
                 for left in temporary_names(path, token, number) {
                     workspace.remove(&left).await?;
                 }
             }
             return Ok(ProbeOutcome::Finished(self.report));
-        }
-        if untouched.len() == self.files.len() {
-            return Ok(ProbeOutcome::NotStarted);
         }
         let list = |paths: &[&str]| match paths {
             [] => "none".to_owned(),
@@ -91,6 +94,38 @@ impl Intent {
             list(&neither)
         );
         Ok(ProbeOutcome::Unknown { why })
+    }
+}
+
+impl Intent {
+    /// Does what an interrupted call had not come to. Answers false, and has done nothing, if not all of it is there.
+    async fn do_the_rest(
+        &self,
+        workspace: &mut Workspace<'_>,
+        paths: &[PatchPath],
+        token: &str,
+    ) -> Result<bool, Failure> {
+        let mut steps = Vec::new();
+        for (number, (file, path)) in self.files.iter().zip(paths).enumerate() {
+            if workspace.state(path).is_ok_and(|now| state_hash(now.as_ref()) == file.after) {
+                continue;
+            }
+            if file.after.is_none() {
+                steps.push(Step::Remove { path: path.clone() });
+                continue;
+            }
+            let [staged, _] = temporary_names(path, token, number);
+            workspace.load(std::iter::once(&staged)).await?;
+            if !workspace.state(&staged).is_ok_and(|it| state_hash(it.as_ref()) == file.after) {
+                return Ok(false);
+            }
+            let replace = file.before.is_some();
+            steps.push(Step::Rename { from: staged, to: path.clone(), replace });
+        }
+        for step in &steps {
+            workspace.perform(step).await?;
+        }
+        Ok(true)
     }
 }
 

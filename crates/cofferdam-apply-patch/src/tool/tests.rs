@@ -269,22 +269,17 @@ async fn interrupted(calls: u32, input: ToolInput) -> (&'static str, String, Too
 }
 
 #[tokio::test]
-async fn wherever_a_patch_is_interrupted_it_is_done_once_or_what_is_unknown_is_named() {
+async fn wherever_a_patch_is_interrupted_it_is_done_once_and_as_a_whole() {
     let (done, whole) = call(files(), text(MIXED)).await;
     let mut kinds = Vec::new();
     for calls in 0..60 {
         let (kind, after, output) = interrupted(calls, text(MIXED)).await;
         kinds.push(kind);
-        if kind == "unknown" {
-            let why = output.to_text();
-            assert!(why.contains("src/main.rs") && why.contains("gone.txt"), "{why}");
-        } else {
-            assert_eq!(after, whole, "after {calls} calls: {kind}");
-            assert_eq!(output, done, "after {calls} calls: {kind}");
-        }
+        assert_eq!(after, whole, "after {calls} calls: {kind}");
+        assert_eq!(output, done, "after {calls} calls: {kind}");
     }
     kinds.dedup();
-    assert_eq!(kinds, ["not started", "unknown", "finished"]);
+    assert_eq!(kinds, ["not started", "finished"]);
 
     // A patch of one file changes it in one step: there is nothing between.
     let one = "*** Delete File: gone.txt\n";
@@ -303,6 +298,25 @@ async fn a_patch_that_fails_is_known_to_have_changed_nothing() {
     assert_eq!(kind, "not started");
     assert_eq!(after, files().render());
     assert!(output.is_error);
+}
+
+#[tokio::test]
+async fn what_is_left_to_do_and_is_not_there_is_named() {
+    let sandbox = ScriptedSandbox::with_files(files(), []);
+    let tool = ApplyPatchTool::new(sandbox.clone());
+    let input = text(
+        "*** Delete File: gone.txt\n*** Update File: src/main.rs\n@@\n-    old();\n+    new();\n",
+    );
+    let intended = tool.intend(&context(), &input).await.unwrap();
+    // The first change is done, and the content of the second was never staged.
+    let gone = cofferdam_core::WorkspacePath::new("gone.txt").unwrap();
+    sandbox.files().remove(&gone, false).await.unwrap();
+    let before = sandbox.memory().render();
+    let outcome = tool.probe(&context(), &input, &intended).await.unwrap();
+    let ProbeOutcome::Unknown { why } = outcome else { panic!("{outcome:?}") };
+    insta::assert_snapshot!(why, @"the patch was carried out in part, or its files were changed since: patched: gone.txt; as before: src/main.rs; neither: none");
+    assert_eq!(sandbox.memory().render(), before, "nothing is done by half");
+    sandbox.finish();
 }
 
 #[tokio::test]
