@@ -7,6 +7,7 @@
 //! - [`keeper`]: [`SnapshotKeeper`], which a harness asks for checkpoints and for a new sandbox in the place of a lost one.
 //! - [`reopen`], [`run_records`], [`handle`]: going on in another process, in the very sandbox if it still lives.
 //! - [`sandbox_source`], [`sandbox_target`]: a live sandbox as what snapshots are taken of and restored to.
+//! - [`clean_up`](mod@clean_up): frees what no run and no checkpoint needs any more.
 //! - [`CheckpointError`], [`WorkspaceError`]: what can go wrong.
 //!
 //! # What a recovered workspace is
@@ -16,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
+pub mod clean_up;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod error;
@@ -33,6 +35,7 @@ pub mod workspace_error;
 pub mod workspaces;
 
 pub use checkpoint::{Checkpoint, FORMAT_VERSION};
+pub use clean_up::{CleanUpError, clean_up};
 pub use error::CheckpointError;
 pub use handle::SandboxHandle;
 pub use id::CheckpointId;

@@ -185,6 +185,11 @@ pub(crate) enum RunsCommand {
         #[command(flatten)]
         state: StateArguments,
     },
+    /// Free the snapshots that no run needs any more. What one call marks, a later one deletes, a day after.
+    Gc {
+        #[command(flatten)]
+        state: StateArguments,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -9,12 +9,13 @@ use std::{
 };
 
 use cofferdam_checkpoint::{
-    CheckpointError, CheckpointStore, HostWorkspaces, ObjectCheckpoints, WorkspaceError,
+    CheckpointError, CheckpointStore, CleanUpError, HostWorkspaces, ObjectCheckpoints,
+    WorkspaceError, clean_up,
 };
 use cofferdam_core::RunId;
 use cofferdam_journal::{Journal, JournalError, SqliteJournal};
 use cofferdam_snapshot::{
-    BaseCache, BaseCacheOptions, BaseError, DurableLocal, SnapshotStore, StoreOptions,
+    BaseCache, BaseCacheOptions, BaseError, DurableLocal, GcReport, SnapshotStore, StoreOptions,
 };
 use object_store::ObjectStore;
 use tokio::sync::OnceCell;
@@ -66,6 +67,9 @@ pub enum StateError {
     /// The journal failed: its error tells.
     #[error("the journal of the state directory failed")]
     Journal(#[from] JournalError),
+    /// What is not needed could not be freed: its error tells.
+    #[error("the state directory could not be cleaned up")]
+    CleanUp(#[from] CleanUpError),
     /// The checkpoints failed: their error tells.
     #[error("the checkpoints of the state directory failed")]
     Checkpoints(#[from] CheckpointError),
@@ -142,8 +146,8 @@ impl StateDirectory {
         Ok(Arc::clone(opened.await?))
     }
 
-    /// Removes a run: its records, and its checkpoints but those that other runs come from. Its snapshots go with the next clean-up
-    /// of the store ([`SnapshotStore::gc`]). Idempotent.
+    /// Removes a run: its records, and its checkpoints but those that other runs come from. Its snapshots go with
+    /// the next [`StateDirectory::clean_up`]. Idempotent.
     ///
     /// # Errors
     ///
@@ -158,6 +162,18 @@ impl StateDirectory {
         }
         // Last: with it goes the knowledge that the run was there.
         Ok(self.inner.journal.remove(run).await?)
+    }
+
+    /// Frees what no run and no checkpoint needs any more, in two steps that are a day apart: see
+    /// [`clean_up`](fn@cofferdam_checkpoint::clean_up).
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::CleanUp`]; calling again goes on.
+    pub async fn clean_up(&self) -> Result<GcReport, StateError> {
+        let snapshots = self.snapshots().await.map_err(CleanUpError::from)?;
+        let (checkpoints, journal) = (self.checkpoints(), &*self.inner.journal);
+        Ok(clean_up(&snapshots, &*checkpoints, journal, &SystemClock).await?)
     }
 
     /// Returns what this host keeps of workspaces that can be made anew; opened at the first call.

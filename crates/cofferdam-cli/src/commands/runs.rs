@@ -31,6 +31,7 @@ pub(crate) async fn run(command: RunsCommand) -> Result<Exit, Failure> {
             tail(State::open(&state)?.journal(), &run, lines, follow, json).await
         }
         RunsCommand::Rm { runs, state } => remove(&State::open(&state)?, &runs).await,
+        RunsCommand::Gc { state } => collect(&State::open(&state)?).await,
     }
 }
 
@@ -111,6 +112,20 @@ async fn remove(state: &State, runs: &[RunId]) -> Result<Exit, Failure> {
         Job::remove(state.path(), run)?;
         print(&format!("forgot {run}"))?;
     }
+    Ok(Exit::Done)
+}
+
+async fn collect(state: &State) -> Result<Exit, Failure> {
+    let report =
+        state.directory().clean_up().await.map_err(|error| Failure::new(Exit::Failed, error))?;
+    print(&format!(
+        "{} snapshots kept, {} dropped; {} packs marked, {} deleted ({:.1} MB)",
+        report.kept,
+        report.dropped,
+        report.condemned,
+        report.deleted,
+        report.deleted_bytes as f64 / 1e6
+    ))?;
     Ok(Exit::Done)
 }
 

@@ -216,6 +216,10 @@ fn runs_are_shown_followed_and_forgotten() {
     let forgotten = place.run(&["runs", "rm", &run]);
     assert_eq!(forgotten.code, 0, "{forgotten:?}");
     assert!(runs(&place).is_empty());
+    // What was made within the last day stays, whoever it is of.
+    let freed = place.run(&["runs", "gc"]);
+    assert_eq!(freed.code, 0, "{freed:?}");
+    assert!(freed.stdout.contains(" 0 dropped; 0 packs marked, 0 deleted"), "{freed:?}");
     for command in [&["runs", "show", &run][..], &["runs", "rm", &run], &["resume", &run]] {
         let done = place.run(command);
         assert_eq!(done.code, 2, "{done:?}");
