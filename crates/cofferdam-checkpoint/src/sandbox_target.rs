@@ -10,7 +10,8 @@ use cofferdam_sandbox::{
     TreeEvent,
 };
 use cofferdam_snapshot::{
-    Metadata, RestorePlan, SnapshotError, Target, TargetEntry, TargetError, Totals, TreePath,
+    Metadata, RestorePlan, SnapshotError, Target, TargetEntry, TargetError, Totals, TreeChanges,
+    TreePath,
 };
 use futures::{StreamExt, stream::BoxStream};
 use tokio::sync::mpsc;
@@ -49,38 +50,31 @@ impl SandboxTarget {
         }
     }
 
-    /// Counts what is in the workspace.
-    async fn count(&self) -> Result<Totals, TargetError> {
-        let failed = |error| failed(&TreePath::root(), error);
-        let options = ScanOptions::default();
-        let mut events =
-            self.sandbox.tree().scan(&WorkspacePath::root(), &options).await.map_err(failed)?;
-        let mut totals = Totals::default();
-        while let Some(event) = events.next().await {
-            let ScanEvent::Entry(entry) = event.map_err(failed)? else { continue };
-            match entry.kind {
-                _ if entry.path.is_empty() => {}
-                ScanKind::Directory => totals.directories += 1,
-                ScanKind::Link { .. } => totals.symbolic_links += 1,
-                ScanKind::File => {
-                    totals.files += 1;
-                    totals.bytes = totals.bytes.saturating_add(entry.size);
-                }
-                _ => {}
-            }
+    /// Brings a workspace that holds one tree to another.
+    ///
+    /// # Errors
+    ///
+    /// As [`Target::restore`]; the workspace is good for nothing then.
+    pub async fn bring(&self, changes: TreeChanges) -> Result<(), TargetError> {
+        let TreeChanges { removed, mut entries, root, .. } = changes;
+        for path in &removed {
+            let text = std::str::from_utf8(path.as_bytes()).ok();
+            let place = text.and_then(|text| WorkspacePath::new(text).ok());
+            let Some(place) = place else {
+                let source = "the name of what is to be removed is no text".into();
+                return Err(TargetError::Make { path: path.clone(), source });
+            };
+            self.sandbox.files().remove(&place, true).await.map_err(|error| failed(path, error))?;
         }
-        Ok(totals)
+        self.upload(&root, &mut entries).await
     }
-}
 
-#[async_trait]
-impl Target for SandboxTarget {
-    async fn restore(
-        &mut self,
-        plan: &RestorePlan,
-        mut entries: BoxStream<'_, Result<TargetEntry, SnapshotError>>,
-    ) -> Result<Totals, TargetError> {
-        self.demand_empty().await?;
+    /// Makes the entries in the workspace, as one upload, and demands that all of them were made.
+    async fn upload(
+        &self,
+        root_metadata: &Metadata,
+        entries: &mut BoxStream<'_, Result<TargetEntry, SnapshotError>>,
+    ) -> Result<(), TargetError> {
         let (sender, receiver) = mpsc::channel(WAITING_PIECES);
         let events = futures::stream::unfold(receiver, |mut receiver| async move {
             receiver.recv().await.map(|event| (event, receiver))
@@ -90,7 +84,7 @@ impl Target for SandboxTarget {
         let feed = async {
             let mut sent = 0_u64;
             // A closed channel means that the upload has ended, and says why.
-            let root = directory(&TreePath::root(), &plan.root);
+            let root = directory(&TreePath::root(), root_metadata);
             if sender.send(Ok(TreeEvent::Entry(root))).await.is_err() {
                 return Ok(sent);
             }
@@ -129,6 +123,42 @@ impl Target for SandboxTarget {
             let path = TreePath::root();
             return Err(TargetError::Make { path, source: reason.into() });
         }
+        Ok(())
+    }
+
+    /// Counts what is in the workspace.
+    async fn count(&self) -> Result<Totals, TargetError> {
+        let failed = |error| failed(&TreePath::root(), error);
+        let options = ScanOptions::default();
+        let mut events =
+            self.sandbox.tree().scan(&WorkspacePath::root(), &options).await.map_err(failed)?;
+        let mut totals = Totals::default();
+        while let Some(event) = events.next().await {
+            let ScanEvent::Entry(entry) = event.map_err(failed)? else { continue };
+            match entry.kind {
+                _ if entry.path.is_empty() => {}
+                ScanKind::Directory => totals.directories += 1,
+                ScanKind::Link { .. } => totals.symbolic_links += 1,
+                ScanKind::File => {
+                    totals.files += 1;
+                    totals.bytes = totals.bytes.saturating_add(entry.size);
+                }
+                _ => {}
+            }
+        }
+        Ok(totals)
+    }
+}
+
+#[async_trait]
+impl Target for SandboxTarget {
+    async fn restore(
+        &mut self,
+        plan: &RestorePlan,
+        mut entries: BoxStream<'_, Result<TargetEntry, SnapshotError>>,
+    ) -> Result<Totals, TargetError> {
+        self.demand_empty().await?;
+        self.upload(&plan.root, &mut entries).await?;
         self.count().await
     }
 }

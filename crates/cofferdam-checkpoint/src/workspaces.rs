@@ -17,7 +17,7 @@ use cofferdam_sandbox::{
 };
 use cofferdam_snapshot::{
     Base, BaseCache, DirectoryOptions, DirectorySource, Lineage, Parent, Receipt, SnapshotError,
-    SnapshotId, SnapshotOptions, SnapshotStore, Source, TreePath,
+    SnapshotId, SnapshotOptions, SnapshotStore, Source, TargetError, TreeChanges, TreePath,
 };
 use serde_json::Value;
 
@@ -58,6 +58,10 @@ pub struct HostWorkspaces {
 pub struct Workspaces {
     parts: Arc<WorkspacesParts>,
 }
+
+/// The most paths in which a workspace may differ from the directory that it begins with. Each is written into the sandbox, where it
+/// counts against the disk limit, so more are rather made on this host, once.
+const MOST_CHANGES: usize = 4096;
 
 /// A live sandbox, and what is known of its workspace.
 #[derive(Debug, Clone)]
@@ -237,10 +241,31 @@ impl Workspaces {
     ) -> Result<Option<LiveWorkspace>, WorkspaceError> {
         let (spec, can_begin) = self.spec().await?;
         let Some(host) = self.parts.host.as_ref().filter(|_| can_begin) else { return Ok(None) };
-        let base =
-            host.bases.make(&self.parts.snapshots, snapshot).await.map_err(|error| {
-                WorkspaceError::Base { snapshot: snapshot.clone(), source: error }
-            })?;
+        if let Some((found, base, changes)) = self.base_before(host, snapshot).await? {
+            match self.begin_on(&spec, found, base, changes).await {
+                Err(WorkspaceError::Restore { source, .. })
+                    if !matches!(source, TargetError::Gone { .. }) =>
+                {
+                    // Such as a directory that nothing may be written into: the very tree can be made all the same.
+                    tracing::info!(%source, "a workspace cannot be changed into another");
+                }
+                begun => return begun,
+            }
+        }
+        let base = host.bases.make(&self.parts.snapshots, snapshot).await;
+        let base = base
+            .map_err(|error| WorkspaceError::Base { snapshot: snapshot.clone(), source: error })?;
+        self.begin_on(&spec, snapshot.clone(), base, None).await
+    }
+
+    /// Makes a sandbox that begins with a directory, and changes what is to be changed in it.
+    async fn begin_on(
+        &self,
+        spec: &SandboxSpec,
+        begun_with: SnapshotId,
+        base: Base,
+        changes: Option<TreeChanges>,
+    ) -> Result<Option<LiveWorkspace>, WorkspaceError> {
         // A sandbox that outlives this process keeps its base.
         let lock = base.lock().try_clone_to_owned().map_err(|source| WorkspaceError::Host {
             operation: "keep",
@@ -248,19 +273,26 @@ impl Workspaces {
             source,
         })?;
         let begin = WorkspaceBase::new(base.directory()).with_lock(Arc::new(lock));
-        let spec = SandboxSpec { base: Some(begin), ..spec };
+        let spec = SandboxSpec { base: Some(begin), ..spec.clone() };
         match self.parts.backend.create(&spec).await {
             Ok(sandbox) => {
                 // What its changes are changes of must stay in the store as long as the sandbox.
                 let pinned = match pin_of(&*sandbox) {
-                    Ok(name) => self.parts.snapshots.pin(&name, snapshot).await,
+                    Ok(name) => self.parts.snapshots.pin(&name, &begun_with).await,
                     Err(error) => Err(error),
                 };
                 if let Err(error) = pinned {
                     let _ = sandbox.close().await;
                     return Err(error.into());
                 }
-                let live = LiveWorkspace::new(sandbox, Some(snapshot.clone()), None);
+                if let Some(changes) = changes
+                    && let Err(source) =
+                        SandboxTarget::new(Arc::clone(&sandbox)).bring(changes).await
+                {
+                    let _ = sandbox.close().await;
+                    return Err(WorkspaceError::Restore { snapshot: begun_with, source });
+                }
+                let live = LiveWorkspace::new(sandbox, Some(begun_with), None);
                 Ok(Some(LiveWorkspace { lease: Some(base), ..live }))
             }
             Err(SandboxError::Base { reason, .. }) => {
@@ -269,6 +301,29 @@ impl Workspaces {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Finds a directory that lies ready, of the snapshot's tree or of one before it, and what is still to be changed in it. `None`
+    /// if there is none, or if too much differs.
+    async fn base_before(
+        &self,
+        host: &HostWorkspaces,
+        snapshot: &SnapshotId,
+    ) -> Result<Option<(SnapshotId, Base, Option<TreeChanges>)>, WorkspaceError> {
+        let store = &self.parts.snapshots;
+        let found = host.bases.base_for(store, snapshot).await;
+        let found = found
+            .map_err(|error| WorkspaceError::Base { snapshot: snapshot.clone(), source: error })?;
+        let Some((found, base)) = found else { return Ok(None) };
+        if store.get(snapshot).await?.tree == *base.tree() {
+            return Ok(Some((found, base, None)));
+        }
+        let changes = store.changes(&found, snapshot, MOST_CHANGES).await?;
+        // A removal names its path as text.
+        let changes = changes.filter(|changes| {
+            changes.removed.iter().all(|path| std::str::from_utf8(path.as_bytes()).is_ok())
+        });
+        Ok(changes.map(|changes| (found, base, Some(changes))))
     }
 
     /// Makes an empty sandbox and uploads everything.

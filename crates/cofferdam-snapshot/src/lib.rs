@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod base;
+mod changes;
 mod chunk;
 mod content;
 mod crypt;
@@ -51,6 +52,7 @@ mod wire;
 mod writer;
 
 pub use base::{Base, BaseCache, BaseCacheOptions, BaseError};
+pub use changes::TreeChanges;
 pub use crypt::KeyProvider;
 pub use diff::{Change, ChangeKind};
 pub use directory::{DirectoryOptions, DirectorySource, DirectoryTarget, TargetOptions};

@@ -1,6 +1,6 @@
 //! [`Name`] and [`TreePath`]: names as Linux has them, which are bytes and not always text.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 /// A name in a directory: 1 to 255 bytes, no `/`, no NUL, neither `.` nor `..`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -117,6 +117,16 @@ impl TreePath {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// Returns true if a set has paths below this one.
+    pub(crate) fn is_above_one_of(&self, paths: &BTreeSet<Self>) -> bool {
+        let mut first = self.0.clone();
+        if !self.is_root() {
+            first.push(b'/');
+        }
+        let first = Self(first);
+        paths.range(&first..).next().is_some_and(|path| path.0.starts_with(&first.0))
     }
 
     /// Returns true for the root of the tree.

@@ -2,7 +2,7 @@
 //! read with one request each, several at the same time, and their content, verified.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -45,6 +45,8 @@ struct Walker {
     stack: Vec<(TreePath, std::vec::IntoIter<Entry>)>,
     ready: VecDeque<Step>,
     links: HashMap<u64, TreePath>,
+    /// The only paths that are gone to, if not all are; the directories on the way to them are made as well.
+    wanted: Option<Arc<BTreeSet<TreePath>>>,
 }
 
 impl Walker {
@@ -76,7 +78,17 @@ impl Walker {
 
     async fn enter(&mut self, path: TreePath, entry: Entry) -> Result<(), SnapshotError> {
         let Entry { metadata, kind, .. } = entry;
+        let wanted = self.wanted.as_deref();
+        let is_wanted = wanted.is_none_or(|wanted| wanted.contains(&path));
+        let leads_on = wanted.is_none_or(|wanted| path.is_above_one_of(wanted));
         match kind {
+            EntryKind::Directory { .. } if !leads_on => {
+                if is_wanted {
+                    let made = TargetEntry::Directory { path, metadata };
+                    self.ready.push_back(Step::Entry(made));
+                }
+            }
+            EntryKind::SymbolicLink { .. } | EntryKind::File { .. } if !is_wanted => {}
             EntryKind::Directory { node, .. } => {
                 if self.stack.len() > MAX_DEPTH {
                     return Err(SnapshotError::TooLarge {
@@ -249,6 +261,14 @@ fn open(
 
 /// Returns everything in a snapshot, in the order in which it is made.
 pub(crate) fn entries(reader: Reader) -> BoxStream<'static, Result<TargetEntry, SnapshotError>> {
+    entries_of(reader, None)
+}
+
+/// Returns what is at some paths of a snapshot (`None`: at all), and the directories on the way to them.
+pub(crate) fn entries_of(
+    reader: Reader,
+    wanted: Option<Arc<BTreeSet<TreePath>>>,
+) -> BoxStream<'static, Result<TargetEntry, SnapshotError>> {
     let begin = async move {
         let root = TreePath::root();
         let entries = reader.directory(reader.head.tree, &root).await?.entries;
@@ -257,6 +277,7 @@ pub(crate) fn entries(reader: Reader) -> BoxStream<'static, Result<TargetEntry, 
             stack: vec![(root, entries.into_iter())],
             ready: VecDeque::new(),
             links: HashMap::new(),
+            wanted,
         };
         let batches = stream::try_unfold(Batcher { walker, next: None }, |mut batcher| async {
             Ok::<_, SnapshotError>(batcher.next().await?.map(|batch| (batch, batcher)))

@@ -10,7 +10,7 @@ use std::{
 };
 
 use cofferdam_snapshot::{
-    ChangeKind, GcOptions, SnapshotId, SnapshotOptions, SnapshotStore, TreePath,
+    ChangeKind, GcOptions, SnapshotId, SnapshotOptions, SnapshotStore, TargetEntry, TreePath,
 };
 use futures::TryStreamExt as _;
 use kit::{Bench, MemorySource, Thing, Tree, lineage, noise, path, restored};
@@ -186,6 +186,7 @@ impl Machine {
             Step::Diff(a, b) => {
                 if let Some(((a, before), (b, after))) = self.any(a).zip(self.any(b)) {
                     self.diff(&a, &before.tree, &b, &after.tree).await;
+                    self.changes(&a, &before.tree, &b, &after.tree).await;
                 }
             }
             Step::Collect(keep) => {
@@ -209,6 +210,53 @@ impl Machine {
             }
             Step::Reopen => self.store = self.bench.open().await,
         }
+    }
+
+    /// What makes the second tree of the first does, and touches nothing else.
+    async fn changes(&self, a: &SnapshotId, before: &Tree, b: &SnapshotId, after: &Tree) {
+        let changes = self.store.changes(a, b, usize::MAX).await.unwrap().unwrap();
+        let mut tree = without_links(before);
+        for path in &changes.removed {
+            assert!(tree.0.contains_key(path), "{path} is not there to be removed");
+            tree.remove_at(path);
+        }
+        let mut open: Option<(TreePath, u16, Vec<u8>)> = None;
+        let mut entries = changes.entries;
+        loop {
+            let entry = entries.try_next().await.unwrap();
+            match (&entry, &mut open) {
+                (Some(TargetEntry::Data(bytes)), Some((_, _, content))) => {
+                    content.extend_from_slice(bytes);
+                    continue;
+                }
+                (Some(TargetEntry::Hole(length)), Some((_, _, content))) => {
+                    content.resize(content.len() + usize::try_from(*length).unwrap(), 0);
+                    continue;
+                }
+                _ => {}
+            }
+            if let Some((path, mode, content)) = open.take() {
+                tree.0.insert(path, Thing::File { mode, content: content.into(), link: None });
+            }
+            match entry {
+                None => break,
+                Some(TargetEntry::Directory { path, metadata }) => {
+                    tree.0.insert(path, Thing::Directory { mode: metadata.mode });
+                }
+                Some(TargetEntry::SymbolicLink { path, target, .. }) => {
+                    tree.0.insert(path, Thing::Link { target });
+                }
+                Some(TargetEntry::File { path, metadata, .. }) => {
+                    open = Some((path, metadata.mode, Vec::new()));
+                }
+                Some(TargetEntry::HardLink { path, to }) => {
+                    let same = tree.0[&to].clone();
+                    tree.0.insert(path, same);
+                }
+                Some(other) => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(tree, without_links(after), "from {a} to {b}");
     }
 
     async fn diff(&self, a: &SnapshotId, before: &Tree, b: &SnapshotId, after: &Tree) {

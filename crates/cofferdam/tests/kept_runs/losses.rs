@@ -79,6 +79,35 @@ async fn a_sandbox_that_is_killed_in_a_call_is_replaced() {
     session.close().await.unwrap();
 }
 
+/// What differs from the directory that lies ready is changed in the fresh sandbox: no second directory is made for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_removed_and_replaced_stays_so() {
+    let state = tempdir().unwrap();
+    let token = format!("token-{}-replaced", std::process::id());
+    let commands = [
+        "rm -r notes; echo a file > notes; mkdir -p d/e; echo deep > d/e/f; ln d/e/f d/same",
+        &format!(": {token}; while ! test -e go; do sleep 0.05; done"),
+        "cat notes d/same; stat -c %h d/e/f; find . | sort | tr '\\n' ' ' => . ./d ./d/e ./d/e/f ./d/same ./go ./notes",
+    ];
+    let agent = agent(state.path(), script(&commands)).build().unwrap();
+    let session = agent.open().await.unwrap();
+    let first = session.sandbox().id().clone();
+    let request = session.request("go");
+    let (report, ()) = tokio::join!(session.run(request), async {
+        let process = eventually("the command runs", async || process_with(&token)).await;
+        kill_sandbox_of(process);
+        eventually("another sandbox", async || (session.sandbox().id() != &first).then_some(()))
+            .await;
+        write(&**session.sandbox(), "go", "").await;
+    });
+    let told = format!("{:?}", report.unwrap().items);
+    assert!(told.contains("a file\\ndeep\\n2\\n"), "{told}");
+    let bases = std::fs::read_dir(state.path().join("workspaces/bases")).unwrap();
+    let made: Vec<_> = bases.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(made.iter().filter(|name| name.len() >= 64).count(), 1, "{made:?}");
+    session.close().await.unwrap();
+}
+
 /// Reads a text out of the newest snapshot of a line.
 async fn kept_text(state: &Path, lineage: &str, wanted: &str) -> String {
     let snapshots = StateDirectory::open(state).unwrap().snapshots().await.unwrap();
