@@ -147,7 +147,7 @@ impl Head {
     }
 }
 
-fn decode_body(body: &[u8]) -> Result<Head, Malformed> {
+pub(crate) fn decode_body(body: &[u8]) -> Result<Head, Malformed> {
     let mut body = Decoder::new(body);
     let snapshot = decode_id(&mut body)?;
     let parent = match body.flag()? {

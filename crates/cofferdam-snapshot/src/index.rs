@@ -265,7 +265,7 @@ pub(crate) fn object(name: &PackName) -> String {
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Segment {
+pub(crate) struct Segment {
     packs: Vec<PackRef>,
     /// Halves of ids and the numbers of their packs, in order when encoded.
     ids: Vec<(u64, u32)>,
@@ -309,7 +309,7 @@ impl Segment {
         decoded.map(Some)
     }
 
-    fn decode(body: &[u8]) -> Result<Self, Malformed> {
+    pub(crate) fn decode(body: &[u8]) -> Result<Self, Malformed> {
         let mut body = Decoder::new(body);
         let packs = (0..body.count(PackRef::LEAST_BYTES)?)
             .map(|_| PackRef::decode(&mut body))

@@ -29,6 +29,8 @@ mod directory;
 mod durable;
 mod error;
 mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gc;
 mod head;
 mod id;
