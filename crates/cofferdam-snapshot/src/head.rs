@@ -12,6 +12,7 @@ use crate::{
     error::SnapshotError,
     frame::{Codec, FrameKey, FrameKind, MAX_FRAME},
     id::{Lineage, PackName, SnapshotId, TreeId},
+    index::MAX_SEGMENTS,
     node::{
         Metadata, Place, Stored, Totals, decode_metadata, decode_totals, encode_metadata,
         encode_totals,
@@ -46,6 +47,18 @@ pub(crate) struct IndexRefs {
     pub(crate) recent: Vec<PackRef>,
     /// Oldest first.
     pub(crate) segments: Vec<SegmentRef>,
+}
+
+impl IndexRefs {
+    /// Takes in what others name: they are older than what is here, and each is named once.
+    pub(crate) fn merge(&mut self, older: Self) {
+        let recent = older.recent.into_iter().filter(|pack| !self.recent.contains(pack));
+        let recent: Vec<_> = recent.chain(self.recent.iter().copied()).collect();
+        let segments = older.segments.into_iter().filter(|it| !self.segments.contains(it));
+        let mut segments: Vec<_> = segments.chain(self.segments.iter().cloned()).collect();
+        segments.drain(..segments.len().saturating_sub(MAX_SEGMENTS));
+        (self.recent, self.segments) = (recent, segments);
+    }
 }
 
 /// A snapshot as it is stored.

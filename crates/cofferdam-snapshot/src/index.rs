@@ -32,7 +32,7 @@ const VERSION: u32 = 1;
 /// The most ids that are known at a time, 12 bytes each and the room of a table.
 const MAX_IDS: usize = 1 << 20;
 /// The most segments that a head names; the oldest are forgotten.
-const MAX_SEGMENTS: usize = 24;
+pub(crate) const MAX_SEGMENTS: usize = 24;
 /// Footers that are kept in memory.
 const KEPT_FOOTERS: usize = 24;
 const PARALLEL: usize = 8;

@@ -84,6 +84,9 @@ pub enum Parent {
     At(SnapshotId),
 }
 
+/// Other lineages that are asked where content lies when a new one begins.
+const HINTING_LINEAGES: usize = 8;
+
 /// How a snapshot is taken.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SnapshotOptions {
@@ -185,12 +188,6 @@ impl SnapshotStore {
         }
         let started = self.env.clock.now();
         let (snapshot, parent) = self.place(lineage, &options.parent).await?;
-        let condemned = match &parent {
-            Some(parent) if parent.head.index != IndexRefs::default() => {
-                gc::condemned(&self.env.storage).await?.into_keys().collect()
-            }
-            _ => HashSet::new(),
-        };
         let previous = parent.as_ref().map(|parent| self.reader(parent.head.clone()));
         let known = previous.as_ref().map(|reader| Previous {
             snapshot: reader.head.snapshot.clone(),
@@ -208,13 +205,22 @@ impl SnapshotStore {
                 }
             },
         };
-        let mut writer = Writer::new(self.env.clone(), source, previous, base, condemned);
+        let refs = match (&parent, &base) {
+            (Some(parent), _) => parent.head.index.clone(),
+            (None, Some(base)) => base.head.index.clone(),
+            (None, None) => self.hints(lineage).await?,
+        };
+        let condemned = match refs == IndexRefs::default() {
+            true => HashSet::new(),
+            false => gc::condemned(&self.env.storage).await?.into_keys().collect(),
+        };
+        let hints = (refs.clone(), condemned);
+        let mut writer = Writer::new(self.env.clone(), source, previous, base, hints);
         let root = writer.write(walk).await?;
         let facts = source.facts();
         let tree = root.node.id;
         let (place, frames) =
             writer.packer.finish(&mut writer.index, tree, root.node.place).await?;
-        let refs = parent.as_ref().map(|parent| parent.head.index.clone()).unwrap_or_default();
         let index = next_refs(&self.env, &refs, &writer.packer.packs).await?;
         let head = Head {
             snapshot: snapshot.clone(),
@@ -248,6 +254,23 @@ impl SnapshotStore {
             frozen: facts.frozen,
             took: began.elapsed(),
         })
+    }
+
+    /// Returns where a lineage that begins looks for content: where the newest of the others do. Names of runs are in the order of
+    /// their times, so the last ones by name are the likeliest to hold the same.
+    async fn hints(&self, lineage: &Lineage) -> Result<IndexRefs, SnapshotError> {
+        let mut refs = IndexRefs::default();
+        let others = self.lineages().await?;
+        for other in others.iter().rev().filter(|other| *other != lineage).take(HINTING_LINEAGES) {
+            let Some(newest) = self.newest(other).await? else { continue };
+            match self.head(&newest).await {
+                Ok(read) => refs.merge(read.head.index),
+                // A hint that cannot be had costs room, and no snapshot.
+                Err(SnapshotError::NotFound { .. } | SnapshotError::Corrupt { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(refs)
     }
 
     /// Begins a new lineage with the tree of a snapshot. Nothing is copied: it is one small object, whatever the size.

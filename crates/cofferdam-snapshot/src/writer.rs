@@ -128,13 +128,12 @@ impl<'a> Writer<'a> {
         source: &'a dyn Source,
         previous: Option<Reader>,
         base: Option<Reader>,
-        condemned: HashSet<crate::id::PackName>,
+        hints: (IndexRefs, HashSet<crate::id::PackName>),
     ) -> Self {
         let mut frames = HashMap::new();
         for reader in [&previous, &base].into_iter().flatten() {
             frames.extend(reader.head.frames.iter().map(|(key, frame)| (*key, frame.clone())));
         }
-        let refs = previous.as_ref().or(base.as_ref()).map(|reader| reader.head.index.clone());
         Self {
             packer: Packer::new(env.clone(), frames),
             content: ContentWriter::new(env.clone()),
@@ -150,7 +149,7 @@ impl<'a> Writer<'a> {
             asked_bytes: 0,
             groups: HashMap::new(),
             index: Index::default(),
-            index_refs: refs.map(|refs| (refs, condemned)),
+            index_refs: Some(hints),
             skipped: Skipped::default(),
             root: None,
         }

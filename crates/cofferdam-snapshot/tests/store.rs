@@ -116,6 +116,14 @@ async fn content_that_is_there_is_not_stored_again() {
     assert_eq!(second.stored.files_read, 40);
     assert_eq!(second.stored.new_chunks, 0);
     assert_eq!(restored(&store, &second.snapshot).await.unwrap(), moved.normal());
+    // So it is for another sandbox, of which nothing is known.
+    let other = bench.open().await;
+    let other_run = lineage("other");
+    let elsewhere =
+        other.snapshot(&other_run, &MemorySource::whole(&moved), default()).await.unwrap();
+    assert_eq!((elsewhere.stored.files_read, elsewhere.stored.new_chunks), (40, 0));
+    assert!(elsewhere.stored.bytes_put * 100 < first.stored.bytes_put, "{:?}", elsewhere.stored);
+    assert_eq!(restored(&other, &elsewhere.snapshot).await.unwrap(), moved.normal());
     // An edit in a large file stores what is around it.
     let mut large = noise(1000, 5_000_000);
     tree.put("large", Thing::file(large.clone()));
