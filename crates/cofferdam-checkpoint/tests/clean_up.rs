@@ -1,4 +1,5 @@
 //! What is freed, and what is kept: runs, checkpoints and young snapshots decide.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::{sync::Arc, time::Duration};
 
