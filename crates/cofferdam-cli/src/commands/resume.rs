@@ -77,9 +77,8 @@ async fn answer_and_resume(
         request.on_changed = OnChanged::Fork;
     }
     prepared.dress(&mut request.request);
-    let (cancel, watch) = super::run::cancel_on_interrupt(&request.request);
+    let watch = super::run::cancel_on_interrupt(&request.request);
     let result = session.resume(request).await;
-    drop(cancel);
     watch.abort();
     result
 }

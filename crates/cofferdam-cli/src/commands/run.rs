@@ -19,7 +19,6 @@ use cofferdam::{
 };
 use serde::Serialize;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 use super::file::read;
 use crate::{
@@ -96,9 +95,8 @@ impl Prepared {
         self.tell(&filled(&session));
         let mut request = session.request(self.task.clone());
         self.dress(&mut request);
-        let (cancel, watch) = cancel_on_interrupt(&request);
+        let watch = cancel_on_interrupt(&request);
         let result = session.run_as(run.clone(), request).await;
-        drop(cancel);
         watch.abort();
         self.conclude(Played { run, session, result }).await
     }
@@ -225,15 +223,13 @@ fn set_aside(directory: &Path) -> Result<(), Failure> {
 }
 
 /// Cancels a run at Ctrl-C, until the task is aborted.
-pub(crate) fn cancel_on_interrupt(request: &RunRequest) -> (CancellationToken, JoinHandle<()>) {
+pub(crate) fn cancel_on_interrupt(request: &RunRequest) -> JoinHandle<()> {
     let cancel = request.cancel.clone();
-    let at_interrupt = cancel.clone();
-    let watch = tokio::spawn(async move {
+    tokio::spawn(async move {
         if tokio::signal::ctrl_c().await.is_ok() {
-            at_interrupt.cancel();
+            cancel.cancel();
         }
-    });
-    (cancel, watch)
+    })
 }
 
 /// Returns what a run waits for, if it was paused.
