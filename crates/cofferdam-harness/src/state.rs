@@ -396,6 +396,12 @@ impl RunState {
         self.pause.as_ref()
     }
 
+    /// The last answer of the model, if it called no tool.
+    #[must_use]
+    pub fn last_words(&self) -> Option<&LastWords> {
+        self.words.as_ref()
+    }
+
     /// How the run ended, if it did and was not resumed.
     #[must_use]
     pub fn outcome(&self) -> Option<&RunOutcome> {

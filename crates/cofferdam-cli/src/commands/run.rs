@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use cofferdam::{
     Agent, AgentError, Session, SystemClock, SystemEntropy,
     agent::AgentBuilder,
-    core::{Clock as _, Item, RunId},
+    core::{Clock as _, RunId},
     harness::{RunError, RunReport, RunRequest, RunState},
     journal::{JournalError, PauseReason},
     manifest::{AgentFile, EvaluationSpec},
@@ -108,13 +108,9 @@ impl Prepared {
 
     /// Returns what a run that is over reported, from its records.
     pub(crate) fn report(&self, run: &RunId, state: &RunState) -> RunReport {
-        let last = state.history().iter().rev().find_map(|item| match &**item {
-            Item::Message(message) => Some(message.to_text().into_owned()),
-            _ => None,
-        });
         RunReport {
             run: run.clone(),
-            output: last.unwrap_or_default(),
+            output: state.last_words().map_or_else(String::new, |words| words.text.clone()),
             turns: state.turns(),
             tool_calls: state.tool_calls(),
             usage: state.usage(),
