@@ -63,6 +63,9 @@ pub struct Workspaces {
 /// counts against the disk limit, so more are rather made on this host, once.
 const MOST_CHANGES: usize = 4096;
 
+/// The mode of an empty workspace.
+const EMPTY_MODE: u32 = 0o755;
+
 /// A live sandbox, and what is known of its workspace.
 #[derive(Debug, Clone)]
 pub struct LiveWorkspace {
@@ -168,7 +171,8 @@ impl Workspaces {
     /// Makes a sandbox whose workspace begins with what is in a directory, takes that as the run's first snapshot, and removes
     /// the directory. What a later snapshot costs is what was changed since.
     ///
-    /// Nothing in the directory may change meanwhile.
+    /// Nothing in the directory may change meanwhile. Its own mode becomes that of an empty workspace: what it was private with
+    /// is the host's matter.
     ///
     /// # Errors
     ///
@@ -183,6 +187,12 @@ impl Workspaces {
         run: &RunId,
     ) -> Result<LiveWorkspace, WorkspaceError> {
         let lineage = start_of(run)?;
+        let open = fs::Permissions::from_mode(EMPTY_MODE);
+        fs::set_permissions(&directory, open).map_err(|source| WorkspaceError::Host {
+            operation: "open",
+            path: directory.clone(),
+            source,
+        })?;
         let options = DirectoryOptions {
             exclude: self.excluded(),
             frozen: true,

@@ -11,7 +11,7 @@ use std::{
     io::{self, Read},
     os::{
         fd::{AsFd, OwnedFd},
-        unix::fs::{OpenOptionsExt, chown},
+        unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown},
     },
 };
 
@@ -22,6 +22,9 @@ use crate::{
     step::{Failure, Steps},
     sys::{self, Side, message, mount},
 };
+
+/// What the root of a workspace may have of its base's mode: no set-id bits.
+const ROOT_MODE: u32 = 0o1777;
 
 /// Opens the base as the child will attach it; the caller sees the host's files.
 pub(crate) fn open_base(plan: &Plan, steps: &Steps) -> Result<Option<OwnedFd>, Failure> {
@@ -96,6 +99,9 @@ pub(crate) fn mount(
         if let Some((user, group)) = owner {
             chown(path(&upper), Some(user), Some(group))?;
         }
+        // The root of a stack is what its upper directory is, not what the base's root is.
+        let mode = File::from(base.try_clone()?).metadata()?.mode() & ROOT_MODE;
+        fs::set_permissions(path(&upper), fs::Permissions::from_mode(mode))?;
         // Without attributes the kernel stacks as well, and then fails when a directory is replaced.
         mount::try_attribute(&work)?;
         mount::attach_tree(base.as_fd(), &lower)?;

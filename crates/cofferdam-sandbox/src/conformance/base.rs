@@ -34,6 +34,7 @@ case_table! { "base":
 }
 
 const BASE: &[&str] = &[
+    "750 ./",
     "dir/",
     "dir/sub/",
     "600 dir/secret: hidden",
@@ -125,8 +126,8 @@ async fn seen(trial: &Trial<'_>) -> CaseResult {
     equal("its names", listed.join(" "), "dir file link other out run twin")?;
     equal("a file", &read(&*sandbox, "dir/secret").await?[..], b"hidden")?;
     equal("through a link", shell(&*sandbox, "cat link").await?, "deep")?;
-    let modes = shell(&*sandbox, "stat -c '%a %n' dir/secret file run").await?;
-    equal("its modes", modes, "600 dir/secret\n644 file\n755 run\n")?;
+    let modes = shell(&*sandbox, "stat -c '%a %n' . dir/secret file run").await?;
+    equal("its modes", modes, "750 .\n600 dir/secret\n644 file\n755 run\n")?;
     let script = "find . ! -uid $(id -u) -o ! -gid $(id -g) | head -3; readlink out";
     equal(
         "what belongs to others, and a link out",

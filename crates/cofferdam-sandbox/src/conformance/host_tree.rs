@@ -17,8 +17,8 @@ use crate::HostLayer;
 pub(super) struct HostTree(PathBuf);
 
 impl HostTree {
-    /// Makes what a list says below `parent`, one entry each: `directory/`, `link -> target`, `name = other name` for a hard
-    /// link, or `mode file: content`.
+    /// Makes what a list says below `parent`, one entry each: `directory/`, `mode ./` for the mode of the tree's own
+    /// directory, `link -> target`, `name = other name` for a hard link, or `mode file: content`.
     pub(super) fn new(parent: &Path, entries: &[&str]) -> Result<Self, Stop> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         loop {
@@ -41,6 +41,13 @@ impl HostTree {
 
     fn make(&self, entry: &str) -> io::Result<()> {
         let at = |name: &str| self.0.join(name);
+        let mode_of = |mode: &str| -> io::Result<_> {
+            let mode = u32::from_str_radix(mode, 8).map_err(io::Error::other)?;
+            Ok(fs::Permissions::from_mode(mode))
+        };
+        if let Some(mode) = entry.strip_suffix(" ./") {
+            return fs::set_permissions(&self.0, mode_of(mode)?);
+        }
         if let Some(name) = entry.strip_suffix('/') {
             return fs::create_dir(at(name));
         }
@@ -52,9 +59,8 @@ impl HostTree {
         }
         let (head, content) = entry.split_once(": ").unwrap_or((entry, ""));
         let (mode, name) = head.split_once(' ').unwrap_or(("644", head));
-        let mode = u32::from_str_radix(mode, 8).map_err(io::Error::other)?;
         fs::write(at(name), content)?;
-        fs::set_permissions(at(name), fs::Permissions::from_mode(mode))
+        fs::set_permissions(at(name), mode_of(mode)?)
     }
 
     /// Returns all of it, as [`lines`] does.
