@@ -39,6 +39,7 @@ mod id;
 mod index;
 mod log;
 mod node;
+mod nodes;
 mod pack;
 mod packer;
 mod pages;

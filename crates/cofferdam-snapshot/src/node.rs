@@ -8,6 +8,7 @@ mod places;
 #[cfg(test)]
 mod tests;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use self::places::{Places, encode_places};
@@ -144,7 +145,7 @@ impl Extent {
 /// What a file holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FileContent {
-    Inline(Vec<u8>),
+    Inline(Bytes),
     Extents(Vec<Extent>),
     /// Nodes of extents, and how many bytes each covers.
     Lists(Vec<(Stored<TreeId>, u64)>),
@@ -164,6 +165,23 @@ pub(crate) struct Entry {
     pub(crate) name: Name,
     pub(crate) metadata: Metadata,
     pub(crate) kind: EntryKind,
+}
+
+impl Entry {
+    /// About the bytes that it takes in memory.
+    pub(crate) fn memory(&self) -> usize {
+        let xattrs = self.metadata.xattrs.iter().map(|x| 64 + x.name.len() + x.value.len());
+        let kind = match &self.kind {
+            EntryKind::File { content: FileContent::Inline(bytes), .. } => bytes.len(),
+            EntryKind::File { content: FileContent::Extents(extents), .. } => {
+                size_of_val(&extents[..])
+            }
+            EntryKind::File { content: FileContent::Lists(lists), .. } => size_of_val(&lists[..]),
+            EntryKind::Directory { .. } => 0,
+            EntryKind::SymbolicLink { target } => target.len(),
+        };
+        size_of::<Self>() + self.name.as_bytes().len() + xattrs.sum::<usize>() + kind
+    }
 }
 
 /// A page of a large directory.
@@ -534,7 +552,7 @@ impl NodeReader<'_> {
         if form == 0 {
             let length = usize::try_from(size).ok().filter(|length| *length <= MAX_INLINE_FILE);
             let length = length.ok_or(Malformed("a file is too large to lie in its directory"))?;
-            return Ok(FileContent::Inline(self.canonical.raw(length)?.to_vec()));
+            return Ok(FileContent::Inline(Bytes::copy_from_slice(self.canonical.raw(length)?)));
         }
         if size <= MAX_INLINE_FILE as u64 {
             return Err(Malformed("a file is too small not to lie in its directory"));

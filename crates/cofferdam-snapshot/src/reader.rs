@@ -10,6 +10,7 @@ use crate::{
     head::{Head, object},
     id::{ChunkId, TreeId},
     node::{Entry, Extent, Node, Page, Place, Stored},
+    nodes::Nodes,
     path::{Name, TreePath},
     storage::Storage,
     windows::{Windows, pack_object},
@@ -27,6 +28,7 @@ pub(crate) struct Reader {
     pub(crate) storage: Storage,
     pub(crate) codec: Codec,
     pub(crate) windows: Arc<Windows>,
+    pub(crate) nodes: Arc<Nodes>,
     pub(crate) head: Arc<Head>,
 }
 
@@ -56,15 +58,42 @@ impl Reader {
         node: Stored<TreeId>,
         path: &TreePath,
     ) -> Result<Node, SnapshotError> {
-        let key = (FrameKind::Node, *node.id.as_bytes());
+        let frame = self.frame(&node, path).await?;
+        self.open_node(&node, &frame, path)
+    }
+
+    /// As [`Self::node`], for one that the next snapshot is likely to read again.
+    async fn kept_node(
+        &self,
+        node: Stored<TreeId>,
+        path: &TreePath,
+    ) -> Result<Node, SnapshotError> {
+        let frame = self.frame(&node, path).await?;
+        if let Some(kept) = self.nodes.find(&node.id, &frame) {
+            return Ok(Node::clone(&kept));
+        }
+        let read = Arc::new(self.open_node(&node, &frame, path)?);
+        self.nodes.keep(node.id, frame, Arc::clone(&read));
+        Ok(Node::clone(&read))
+    }
+
+    async fn frame(&self, node: &Stored<TreeId>, path: &TreePath) -> Result<Bytes, SnapshotError> {
         let frame = match node.place {
-            Place::Head => self.head.frames.get(&key).cloned(),
+            Place::Head => self.head.frames.get(&(FrameKind::Node, *node.id.as_bytes())).cloned(),
             Place::Pack { pack, offset, length } => {
                 self.windows.read(&self.storage, pack, offset, length).await?
             }
         };
-        let frame = frame.ok_or_else(|| self.missing(&node.place, &holds_node(&node.id, path)))?;
-        let opened = self.codec.open_node(&node.id, &frame);
+        frame.ok_or_else(|| self.missing(&node.place, &holds_node(&node.id, path)))
+    }
+
+    fn open_node(
+        &self,
+        node: &Stored<TreeId>,
+        frame: &[u8],
+        path: &TreePath,
+    ) -> Result<Node, SnapshotError> {
+        let opened = self.codec.open_node(&node.id, frame);
         opened.map_err(|error| self.corrupt(&node.place, holds_node(&node.id, path), error))
     }
 
@@ -85,7 +114,11 @@ impl Reader {
         path: &TreePath,
     ) -> Result<ReadDirectory, SnapshotError> {
         let mut read = ReadDirectory { nodes: vec![node], ..ReadDirectory::default() };
-        let pages = match self.node(node, path).await? {
+        let directory = match names {
+            Some(_) => self.kept_node(node, path).await?,
+            None => self.node(node, path).await?,
+        };
+        let pages = match directory {
             Node::Leaf(entries) => {
                 read.entries = entries;
                 return Ok(read);
@@ -94,9 +127,8 @@ impl Reader {
             Node::Extents(_) => return Err(self.wrong_page(&node, path, "it is no directory")),
         };
         let mut names_left = names;
-        let mut pages = pages.into_iter().peekable();
-        while let Some(page) = pages.next() {
-            let next = pages.peek().map(|next| &next.first);
+        for (at, page) in pages.iter().enumerate() {
+            let next = pages.get(at + 1).map(|next| &next.first);
             read.nodes.push(page.node);
             // A name before the first page would be in it.
             let here = names_left.map(|names| {
@@ -106,12 +138,16 @@ impl Reader {
                 names_left = Some(later);
                 here
             });
-            let page = UnreadPage { page, next: next.cloned() };
+            let page = UnreadPage { page: page.clone(), next: next.cloned() };
             if here.is_some_and(<[_]>::is_empty) {
                 read.unread.push(page);
                 continue;
             }
-            read.entries.extend(self.page(&page, path).await?);
+            let entries = match names {
+                Some(_) => self.kept_page(&page, path).await?,
+                None => self.page(&page, path).await?,
+            };
+            read.entries.extend(entries);
             if read.entries.len() > MAX_DIRECTORY_ENTRIES {
                 let reason = "a directory has too many entries";
                 return Err(self.wrong_page(&page.page.node, path, reason));
@@ -120,13 +156,30 @@ impl Reader {
         Ok(read)
     }
 
-    /// Returns what is in a page of a directory.
-    pub(crate) async fn page(
+    async fn page(
         &self,
-        UnreadPage { page, next }: &UnreadPage,
+        page: &UnreadPage,
         path: &TreePath,
     ) -> Result<Vec<Entry>, SnapshotError> {
-        let Node::Leaf(entries) = self.node(page.node, path).await? else {
+        self.entries_of(page, self.node(page.page.node, path).await?, path)
+    }
+
+    /// Returns what is in a page of a directory, which the next snapshot is likely to read again.
+    pub(crate) async fn kept_page(
+        &self,
+        page: &UnreadPage,
+        path: &TreePath,
+    ) -> Result<Vec<Entry>, SnapshotError> {
+        self.entries_of(page, self.kept_node(page.page.node, path).await?, path)
+    }
+
+    fn entries_of(
+        &self,
+        UnreadPage { page, next }: &UnreadPage,
+        node: Node,
+        path: &TreePath,
+    ) -> Result<Vec<Entry>, SnapshotError> {
+        let Node::Leaf(entries) = node else {
             return Err(self.wrong_page(&page.node, path, "it is no page of a directory"));
         };
         let ends = match (entries.last(), next) {

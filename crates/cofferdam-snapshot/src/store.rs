@@ -24,6 +24,7 @@ use crate::{
     index::{Hints, next_refs},
     log::LogEntry,
     node::Totals,
+    nodes::Nodes,
     reader::Reader,
     receipt::{Receipt, RestoreReceipt},
     restore,
@@ -111,6 +112,7 @@ pub(crate) struct Env {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) grace: Duration,
     pub(crate) windows: Arc<Windows>,
+    pub(crate) nodes: Arc<Nodes>,
     pub(crate) hints: Arc<Hints>,
     pub(crate) heads: Arc<Heads>,
 }
@@ -162,9 +164,10 @@ impl SnapshotStore {
             }
         };
         let grace = decode_config(&codec, &bytes)?;
-        let windows = Arc::default();
+        let (windows, nodes) = (Arc::default(), Arc::default());
         let (hints, heads) = (Arc::default(), Arc::default());
-        Ok(Self { env: Env { storage, codec, clock, entropy, grace, windows, hints, heads } })
+        let env = Env { storage, codec, clock, entropy, grace, windows, nodes, hints, heads };
+        Ok(Self { env })
     }
 
     /// Takes a snapshot.
@@ -419,6 +422,7 @@ impl SnapshotStore {
             storage: self.env.storage.clone(),
             codec: self.env.codec.clone(),
             windows: Arc::clone(&self.env.windows),
+            nodes: Arc::clone(&self.env.nodes),
             head: head.into(),
         }
     }

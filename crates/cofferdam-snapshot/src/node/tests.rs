@@ -40,7 +40,7 @@ fn metadata() -> impl Strategy<Value = Metadata> {
 fn kind() -> impl Strategy<Value = EntryKind> {
     let content = prop_oneof![
         vec(any::<u8>(), 0..MAX_INLINE_FILE)
-            .prop_map(|bytes| (bytes.len() as u64, FileContent::Inline(bytes))),
+            .prop_map(|bytes| (bytes.len() as u64, FileContent::Inline(bytes.into()))),
         extents().prop_map(|extents| {
             (extents.iter().map(Extent::length).sum(), FileContent::Extents(extents))
         }),

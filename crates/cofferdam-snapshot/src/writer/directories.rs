@@ -273,7 +273,7 @@ impl Writer<'_> {
     /// Reads a page of the base.
     async fn page(&self, page: &UnreadPage, path: &TreePath) -> Result<Vec<Entry>, SnapshotError> {
         match &self.base {
-            Some(base) => base.page(page, path).await,
+            Some(base) => base.kept_page(page, path).await,
             None => Ok(Vec::new()),
         }
     }
