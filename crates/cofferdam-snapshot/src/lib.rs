@@ -37,6 +37,7 @@ mod head;
 mod heads;
 mod id;
 mod index;
+mod leaf;
 mod log;
 mod node;
 mod nodes;

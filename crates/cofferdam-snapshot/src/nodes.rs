@@ -10,7 +10,8 @@ use bytes::Bytes;
 
 use crate::{
     id::TreeId,
-    node::{Entry, Node},
+    leaf::ReadLeaf,
+    node::{Node, Page},
 };
 
 /// About the most bytes that they take.
@@ -20,11 +21,37 @@ const MAX_BYTES: usize = 16 << 20;
 #[derive(Default)]
 pub(crate) struct Nodes(Mutex<VecDeque<Kept>>);
 
+/// A directory, or a page of one, as it is kept.
+#[derive(Debug, Clone)]
+pub(crate) enum ReadNode {
+    Leaf(Arc<ReadLeaf>),
+    Branch(Arc<Vec<Page>>),
+}
+
+impl ReadNode {
+    /// Takes a node; `None` if it is no directory.
+    pub(crate) fn new(node: Node) -> Option<Self> {
+        match node {
+            Node::Leaf(entries) => Some(Self::Leaf(Arc::new(ReadLeaf::new(entries)))),
+            Node::Branch(pages) => Some(Self::Branch(Arc::new(pages))),
+            Node::Extents(_) => None,
+        }
+    }
+
+    /// About the bytes that it takes in memory.
+    fn memory(&self) -> usize {
+        match self {
+            Self::Leaf(leaf) => leaf.memory(),
+            Self::Branch(pages) => pages.len() * 128,
+        }
+    }
+}
+
 struct Kept {
     id: TreeId,
     /// What the node was read from. A node of the same id in another frame may say that things lie elsewhere.
     frame: Bytes,
-    node: Arc<Node>,
+    node: ReadNode,
     bytes: usize,
 }
 
@@ -39,19 +66,19 @@ impl Nodes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn find(&self, id: &TreeId, frame: &Bytes) -> Option<Arc<Node>> {
+    pub(crate) fn find(&self, id: &TreeId, frame: &Bytes) -> Option<ReadNode> {
         let mut kept = self.kept();
         let at = kept.iter().position(|known| known.id == *id && known.frame == *frame)?;
         let found = kept.remove(at)?;
-        let node = Arc::clone(&found.node);
+        let node = found.node.clone();
         kept.push_front(found);
         Some(node)
     }
 
-    pub(crate) fn keep(&self, id: TreeId, frame: Bytes, node: Arc<Node>) {
+    pub(crate) fn keep(&self, id: TreeId, frame: &Bytes, node: ReadNode) {
         // Copied, for it may be a slice of something larger.
-        let frame = Bytes::copy_from_slice(&frame);
-        let bytes = frame.len() + size(&node);
+        let frame = Bytes::copy_from_slice(frame);
+        let bytes = frame.len() + node.memory();
         let mut kept = self.kept();
         kept.push_front(Kept { id, frame, node, bytes });
         let mut sum = 0;
@@ -59,14 +86,5 @@ impl Nodes {
             sum += known.bytes;
             sum <= MAX_BYTES
         });
-    }
-}
-
-/// About the bytes that a node takes in memory.
-fn size(node: &Node) -> usize {
-    match node {
-        Node::Leaf(entries) => entries.iter().map(Entry::memory).sum(),
-        Node::Branch(pages) => pages.len() * 128,
-        Node::Extents(extents) => size_of_val(&extents[..]),
     }
 }
