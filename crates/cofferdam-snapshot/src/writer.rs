@@ -21,7 +21,7 @@ use crate::{
     head::IndexRefs,
     id::TreeId,
     index::Index,
-    node::{Entry, EntryKind, Metadata, Stored, Totals},
+    node::{Entry, EntryKind, MAX_INLINE_FILE, Metadata, Stored, Totals},
     packer::Packer,
     path::{Name, TreePath},
     reader::{MAX_DEPTH, MAX_DIRECTORY_ENTRIES, PartOfDirectory, Reader},
@@ -293,7 +293,7 @@ impl<'a> Writer<'a> {
         }
         let same = base_node == expected.previous && !base.nodes.is_empty();
         let previous = match (expected.previous, &self.previous) {
-            (Some(node), Some(reader)) if !same && !entries.is_empty() => {
+            (Some(node), Some(reader)) if !same && entries.iter().any(has_a_past) => {
                 reader.part_of_directory(node, Some(&names), path).await?
             }
             _ => PartOfDirectory::default(),
@@ -326,6 +326,16 @@ fn rest(totals: &Totals, base: &PartOfDirectory, names: &[&Name]) -> Option<Tota
 
 fn is_directory(entry: &SourceEntry) -> bool {
     entry.kind == SourceKind::Directory
+}
+
+/// Returns whether what the snapshot before has of an entry is of use: the content of a file that lies in its directory is not, if it
+/// is read anew.
+fn has_a_past(entry: &SourceEntry) -> bool {
+    match &entry.kind {
+        SourceKind::Directory => true,
+        SourceKind::SymbolicLink { .. } => false,
+        SourceKind::File { size, unchanged, .. } => *unchanged || *size > MAX_INLINE_FILE as u64,
+    }
 }
 
 fn directory_node(entry: &Entry) -> Option<(Stored<TreeId>, Totals)> {
