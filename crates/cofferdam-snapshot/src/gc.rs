@@ -47,11 +47,19 @@ pub struct GcOptions {
     pub keep: HashSet<SnapshotId>,
     /// Lineages that are dropped as a whole, whatever their age, but for what is pinned or in `keep`.
     pub drop: HashSet<Lineage>,
+    /// Whether only to tell what would be done. Default no.
+    pub dry_run: bool,
 }
 
 impl Default for GcOptions {
     fn default() -> Self {
-        Self { keep_last: 10, keep_younger: None, keep: HashSet::new(), drop: HashSet::new() }
+        Self {
+            keep_last: 10,
+            keep_younger: None,
+            keep: HashSet::new(),
+            drop: HashSet::new(),
+            dry_run: false,
+        }
     }
 }
 
@@ -67,6 +75,8 @@ pub struct GcReport {
     pub needed: u64,
     /// Packs that were condemned in this pass.
     pub condemned: u64,
+    /// Bytes of the packs that were condemned in this pass.
+    pub condemned_bytes: u64,
     /// Packs whose marks were taken off, because a snapshot needs them.
     pub pardoned: u64,
     /// Packs that were deleted.
@@ -163,8 +173,11 @@ impl SnapshotStore {
             .map(|(name, ..)| format!("{MARKS}/{name}"))
             .collect();
         report.pardoned = pardoned.len() as u64;
-        storage.delete_all(pardoned).await?;
-        storage.delete_all(gone.iter().map(|head| head::object(&head.snapshot)).collect()).await?;
+        if !options.dry_run {
+            storage.delete_all(pardoned).await?;
+            let heads = gone.iter().map(|head| head::object(&head.snapshot)).collect();
+            storage.delete_all(heads).await?;
+        }
 
         let mut latest: HashMap<PackName, Timestamp> = HashMap::new();
         for (_, pack, time) in marks.iter().filter(|(_, pack, _)| !named.contains(pack)) {
@@ -192,10 +205,14 @@ impl SnapshotStore {
                 Some(_) => {}
                 None if named.contains(&pack) || age(pack.begun()) > self.env.grace => {
                     report.condemned += 1;
+                    report.condemned_bytes += listed.size;
                     new_marks.push(mark(&pack, now));
                 }
                 None => {}
             }
+        }
+        if options.dry_run {
+            return Ok(report);
         }
         storage.put_all(new_marks).await?;
         storage.delete_all(doomed.iter().map(pack_object).collect()).await?;

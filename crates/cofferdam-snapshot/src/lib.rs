@@ -48,6 +48,7 @@ mod stat_cache;
 mod storage;
 mod store;
 mod target;
+mod usage;
 mod verify;
 mod windows;
 mod wire;
@@ -74,6 +75,7 @@ pub use source::{
 pub use storage::StorageRetry;
 pub use store::{Parent, SnapshotOptions, SnapshotStore, StoreOptions};
 pub use target::{RestorePlan, Target, TargetEntry, TargetError};
+pub use usage::Usage;
 pub use verify::{Problem, VerifyReport};
 
 /// The example in the README is a test.
