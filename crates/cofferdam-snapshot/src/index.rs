@@ -20,6 +20,7 @@ use crate::{
     frame::FrameKey,
     head::{IndexRefs, MAX_RECENT_PACKS, SegmentRef, seal, unseal},
     id::PackName,
+    moved::{MAX_STEPS, Moved},
     node::Place,
     pack::{Contents, PackRef, read_footer},
     store::Env,
@@ -84,6 +85,10 @@ pub(crate) struct Index {
     confirmed: HashMap<PackName, bool>,
     /// Packs that something was found in.
     used: HashSet<PackName>,
+    /// Packs that are about to be deleted.
+    condemned: HashSet<PackName>,
+    /// Where frames went of packs that are not there.
+    moved: HashMap<PackName, Option<Arc<Moved>>>,
 }
 
 /// The half of an id by which it is looked for.
@@ -100,23 +105,16 @@ impl Index {
         refs: &IndexRefs,
         condemned: &HashSet<PackName>,
     ) -> Result<Self, SnapshotError> {
-        let mut index = Self::default();
+        let mut index = Self { condemned: condemned.clone(), ..Self::default() };
         let recent = refs.recent.iter().rev().filter(|pack| !condemned.contains(&pack.name));
         let recent: Vec<PackRef> = recent.copied().collect();
-        let footers: Vec<(PackRef, Option<Arc<Contents>>)> = stream::iter(recent)
-            .map(|pack| async move {
-                let contents = match env.footers.find(&pack.name) {
-                    Some(contents) => Some(contents),
-                    None => tolerate(footer(env, &pack).await)?.flatten(),
-                };
-                Ok::<_, SnapshotError>((pack, contents))
-            })
+        let known: Vec<(PackRef, Vec<u64>)> = stream::iter(recent)
+            .map(|pack| async move { Ok::<_, SnapshotError>((pack, prefixes(env, &pack).await?)) })
             .buffered(PARALLEL)
             .try_collect()
             .await?;
-        for (pack, contents) in footers {
-            let Some(contents) = contents else { continue };
-            index.add(pack, contents.keys().map(|(_, id)| prefix(id)));
+        for (pack, prefixes) in known {
+            index.add(pack, prefixes.into_iter());
         }
         for segment in refs.segments.iter().rev() {
             if index.by_prefix.len() >= MAX_IDS {
@@ -172,7 +170,7 @@ impl Index {
         let Some(number) = self.by_prefix.get(&prefix(&key.1)) else { return Ok(None) };
         let Some(pack) = self.packs.get(*number as usize).copied() else { return Ok(None) };
         if self.confirmed.get(&pack.name) == Some(&false) {
-            return Ok(None);
+            return self.find_moved(env, pack.name, key).await;
         }
         let contents = match env.footers.find(&pack.name) {
             Some(contents) => contents,
@@ -183,7 +181,7 @@ impl Index {
                 }
                 None => {
                     self.confirmed.insert(pack.name, false);
-                    return Ok(None);
+                    return self.find_moved(env, pack.name, key).await;
                 }
             },
         };
@@ -194,10 +192,45 @@ impl Index {
         };
         self.confirmed.insert(pack.name, there);
         if !there {
-            return Ok(None);
+            return self.find_moved(env, pack.name, key).await;
         }
         self.used.insert(pack.name);
         Ok(Some(place))
+    }
+
+    /// Returns where something went from a pack that is not there.
+    async fn find_moved(
+        &mut self,
+        env: &Env,
+        mut pack: PackName,
+        key: &FrameKey,
+    ) -> Result<Option<Place>, SnapshotError> {
+        for _ in 0..MAX_STEPS {
+            let moved = match self.moved.get(&pack) {
+                Some(known) => known.clone(),
+                None => {
+                    let read = tolerate(env.packs().moved(&pack).await)?.flatten();
+                    self.moved.insert(pack, read.clone());
+                    read
+                }
+            };
+            let Some(place) = moved.and_then(|moved| moved.place_of(key)) else { return Ok(None) };
+            let Place::Pack { pack: target, .. } = place else { return Ok(None) };
+            if self.condemned.contains(&target) {
+                return Ok(None);
+            }
+            let there = match self.confirmed.get(&target) {
+                Some(there) => *there,
+                None => env.storage.exists(&pack_object(&target)).await?,
+            };
+            self.confirmed.insert(target, there);
+            if there {
+                self.used.insert(target);
+                return Ok(Some(place));
+            }
+            pack = target;
+        }
+        Ok(None)
     }
 
     /// Returns the packs that something was found in.
@@ -218,6 +251,19 @@ fn tolerate<T>(result: Result<T, SnapshotError>) -> Result<Option<T>, SnapshotEr
     }
 }
 
+/// Returns what is in a pack, or what was moved out of it if it is gone; nothing if that is not known.
+async fn prefixes(env: &Env, pack: &PackRef) -> Result<Vec<u64>, SnapshotError> {
+    let contents = match env.footers.find(&pack.name) {
+        Some(contents) => Some(contents),
+        None => tolerate(footer(env, pack).await)?.flatten(),
+    };
+    if let Some(contents) = contents {
+        return Ok(contents.keys().map(|(_, id)| prefix(id)).collect());
+    }
+    let moved = tolerate(env.packs().moved(&pack.name).await)?.flatten();
+    Ok(moved.map(|moved| moved.keys().map(|(_, id)| prefix(id)).collect()).unwrap_or_default())
+}
+
 /// Returns what the next head names, with these packs added; many packs become a segment, which is put.
 pub(crate) async fn next_refs(
     env: &Env,
@@ -231,13 +277,12 @@ pub(crate) async fn next_refs(
     }
     let mut segment = Segment::default();
     for pack in std::mem::take(&mut next.recent) {
-        let contents = match env.footers.find(&pack.name) {
-            Some(contents) => Some(contents),
-            None => tolerate(footer(env, &pack).await)?.flatten(),
-        };
-        let Some(contents) = contents else { continue };
+        let prefixes = prefixes(env, &pack).await?;
+        if prefixes.is_empty() {
+            continue;
+        }
         let number = segment.number(pack);
-        segment.ids.extend(contents.keys().map(|(_, id)| (prefix(id), number)));
+        segment.ids.extend(prefixes.into_iter().map(|prefix| (prefix, number)));
     }
     while let Some(last) = next.segments.last() {
         let most = (segment.ids.len() as u64) * 2;

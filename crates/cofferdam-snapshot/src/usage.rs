@@ -1,6 +1,6 @@
 //! [`Usage`]: how much room a store takes.
 
-use crate::{error::SnapshotError, gc, id::PackName, store::SnapshotStore};
+use crate::{error::SnapshotError, gc, id::PackName, moved, store::SnapshotStore};
 
 /// How much room a store takes, without whatever its object store adds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,7 +32,7 @@ impl SnapshotStore {
                 usage.needed_bytes += listed.size;
             }
         }
-        for directory in ["heads", "indexes"] {
+        for directory in ["heads", "indexes", moved::DIRECTORY] {
             let bytes: u64 = storage.list(directory).await?.iter().map(|listed| listed.size).sum();
             usage.bytes += bytes;
             usage.needed_bytes += bytes;

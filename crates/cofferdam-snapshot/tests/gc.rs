@@ -30,6 +30,8 @@ const DAY: u64 = 24 * 3600 * 1000;
 fn keep(last: usize) -> GcOptions {
     let mut options = GcOptions::default();
     options.keep_last = last;
+    // So that much is repacked.
+    options.repack_below = 80;
     options.keep_younger = Some(Duration::ZERO);
     options
 }

@@ -10,4 +10,5 @@ mod docker;
 mod host;
 mod losses;
 mod processes;
+mod retention;
 mod secrets;
