@@ -31,6 +31,7 @@ pub mod error;
 pub mod event;
 pub mod harness;
 pub mod keeper;
+mod recall;
 pub mod request;
 pub mod resume;
 mod run;

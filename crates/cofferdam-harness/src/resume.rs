@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::{
     GivenDecision, Harness, OnChanged, OnUnknown, ResumeRequest, RunError, RunEvent, RunFailure,
     RunReport, RunRequest, RunState,
+    recall::Recall,
     run::Run,
     setup::Setup,
     state::{CallState, Next, Restored, workspace_notice},
@@ -153,12 +154,23 @@ impl Harness {
 
     /// Folds a run's records up to one.
     async fn state_until(&self, run: &RunId, last: Seq) -> Result<RunState, RunError> {
+        self.read(run, last, |_| {}).await
+    }
+
+    /// As [`Harness::state_until`], and shows each record.
+    async fn read(
+        &self,
+        run: &RunId,
+        last: Seq,
+        mut each: impl FnMut(&RecordBody) + Send,
+    ) -> Result<RunState, RunError> {
         let mut state = RunState::default();
         let mut records = self.parts().journal.read(run, Seq(1));
         while let Some(record) = records.try_next().await? {
             if record.seq > last {
                 break;
             }
+            each(&record.body);
             state.fold(record.seq, record.time, &record.body);
         }
         match state.begun() {
@@ -176,7 +188,8 @@ impl Harness {
         shared: &SharedState,
         resume: &ResumeRequest,
     ) -> Result<Option<(Vec<Item>, Fork)>, RunError> {
-        let mut state = self.state(run).await?;
+        let mut recall = Recall::new(&self.parts().tools);
+        let mut state = self.read(run, Seq(u64::MAX), |body| recall.fold(body)).await?;
         if let Next::Finished(outcome) = state.next() {
             return Err(RunError::Finished { run: run.clone(), outcome });
         }
@@ -198,6 +211,7 @@ impl Harness {
         let owner = self.parts().owner.clone();
         let mut entries = vec![RecordBody::RunResumed { owner, records }];
         if !resume.same_sandbox {
+            recall.lose();
             let sandbox = self.parts().keeper.as_ref().map_or(Value::Null, |k| k.sandbox());
             entries.push(RecordBody::SandboxReplaced {
                 state: sandbox,
