@@ -1,4 +1,5 @@
 //! The same in containers, where no host sees the workspace: snapshots are read by the guest.
+#![expect(clippy::disallowed_methods, reason = "a variable names the engine and its image")]
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use cofferdam::{
 use cofferdam_testkit::skip;
 use tempfile::tempdir;
 
-use crate::host::{agent, count, records, script, text};
+use crate::common::{agent, count, records, script, text};
 
 /// The image of the sandboxes; the engine that the environment names must have it.
 const IMAGE: &str = "COFFERDAM_DOCKER_IMAGE";
