@@ -8,7 +8,7 @@ use cofferdam::{
 };
 use tempfile::tempdir;
 
-use crate::host::{agent, eventually, script};
+use crate::common::{agent, eventually, script};
 
 /// Says that the directory was cleaned up very long ago.
 fn long_ago(state: &Path) {
