@@ -1,9 +1,6 @@
 //! Disks that are full, damaged, read-only, locked or of somebody else: each is told apart, and nothing is lost by it.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
 #![expect(clippy::disallowed_methods, reason = "small file systems are mounted, where one may")]
-
-mod kit;
 
 use std::{
     fs,
@@ -22,6 +19,8 @@ use cofferdam_testkit::{FixedClock, skip};
 use futures::StreamExt as _;
 use rusqlite::Connection;
 use tempfile::TempDir;
+
+use crate::kit;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
