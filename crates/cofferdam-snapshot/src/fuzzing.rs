@@ -4,6 +4,7 @@
 use crate::{
     head,
     index::Segment,
+    moved,
     node::{Draft, Node},
 };
 
@@ -22,4 +23,9 @@ pub fn head(body: &[u8]) {
 /// Decodes a segment of the index.
 pub fn segment(body: &[u8]) {
     let _ = Segment::decode(body);
+}
+
+/// Decodes what says where the frames of a pack went.
+pub fn moved(body: &[u8]) {
+    let _ = moved::decode_body(body);
 }

@@ -10,11 +10,11 @@ use crate::{
     head::{Head, object},
     id::{ChunkId, TreeId},
     leaf::ReadLeaf,
+    moved::Packs,
     node::{Entry, Extent, Node, Page, Place, Stored},
     nodes::{Nodes, ReadNode},
     pages::MAX_PAGE_ENTRIES,
     path::{Name, TreePath},
-    storage::Storage,
     windows::{Windows, pack_object},
     wire::Malformed,
 };
@@ -29,7 +29,7 @@ const NO_PAGE: &str = "it is no page of a directory";
 /// Reads one snapshot.
 #[derive(Debug, Clone)]
 pub(crate) struct Reader {
-    pub(crate) storage: Storage,
+    pub(crate) packs: Packs,
     pub(crate) codec: Codec,
     pub(crate) windows: Arc<Windows>,
     pub(crate) nodes: Arc<Nodes>,
@@ -134,7 +134,7 @@ impl Reader {
         let frame = match node.place {
             Place::Head => self.head.frames.get(&(FrameKind::Node, *node.id.as_bytes())).cloned(),
             Place::Pack { pack, offset, length } => {
-                self.windows.read(&self.storage, pack, offset, length).await?
+                self.windows.read(&self.packs, pack, offset, length).await?
             }
         };
         frame.ok_or_else(|| self.missing(&node.place, &holds_node(&node.id, path)))
