@@ -3,7 +3,7 @@
 //! The tree has 20 000 files of 200 bytes and 300 MiB that nothing compresses. Each ratio is of the minima of rounds that took
 //! turns, which a busy machine disturbs least. `cargo bench -p cofferdam-snapshot --bench trees`; with names of parts after
 //! `--` (`whole`, `memory`, `layers`, `scans`, `one-byte`), those alone. `TREES_BASES=20000,100000,1000000` names the sizes of the trees
-//! beneath the layers; the default leaves the largest out, which takes minutes to make.
+//! beneath the layers; the default leaves the largest out. `TREES_ROUNDS` has each of these measured more often, for a profile.
 #![expect(clippy::disallowed_methods, reason = "other programs are what it measures against")]
 
 #[path = "trees/kit.rs"]

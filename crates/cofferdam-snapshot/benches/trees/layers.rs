@@ -86,7 +86,8 @@ pub(crate) async fn run() -> Result<()> {
     Ok(())
 }
 
-/// What cannot be avoided: looking at everything in the upper directory, and waiting for the disk as often.
+/// What cannot be avoided: looking at everything in the upper directory, and waiting for the disk as often. That is twice, for
+/// what a new object holds and for its name, and no durable design can do with less.
 fn floor(upper: &Path, place: &Path, syncs: u64) -> Result<()> {
     let mut stack = vec![upper.to_owned()];
     while let Some(directory) = stack.pop() {
