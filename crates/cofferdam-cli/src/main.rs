@@ -10,6 +10,7 @@ mod display;
 mod evaluation;
 mod exit;
 mod job;
+mod keep;
 mod place;
 mod state;
 

@@ -126,6 +126,9 @@ impl Session {
         run: Option<RunId>,
         origin: Origin,
     ) -> Result<Self, AgentError> {
+        if let Some(state) = &setup.state {
+            state.clean_up_in_background(&setup.backend);
+        }
         let keeper = Arc::new(SnapshotKeeper::new(KeeperParts {
             workspaces: kept.workspaces,
             checkpoints: kept.checkpoints,

@@ -222,6 +222,15 @@ fn runs_are_shown_followed_and_forgotten() {
     assert_eq!(last["body"]["kind"], "run_finished");
     assert_eq!(tail.stdout.lines().count(), 2);
 
+    // What would be removed is told, and stays.
+    let planned = place.run(&["runs", "gc", "--dry-run", "--keep", "runs=0"]);
+    assert_eq!(planned.code, 0, "{planned:?}");
+    assert!(planned.stdout.starts_with(&format!("would forget {run}\n")), "{planned:?}");
+    assert!(planned.stdout.ends_with("nothing was changed\n"), "{planned:?}");
+    let kept = place.run(&["runs", "gc"]);
+    assert!(kept.stdout.contains(" 0 dropped; 0 packs marked, 0 deleted"), "{kept:?}");
+    assert_eq!(runs(&place).len(), 1);
+
     let forgotten = place.run(&["runs", "rm", &run]);
     assert_eq!(forgotten.code, 0, "{forgotten:?}");
     assert!(runs(&place).is_empty());
@@ -255,6 +264,7 @@ fn what_is_not_there_is_said() {
         (&["resume", "nothing"][..], "was not started by `cofferdam run`"),
         (&["resume", "../../x"], "made of letters and digits"),
         (&["runs", "show", "nothing"], "no run nothing is recorded here"),
+        (&["runs", "gc", "--keep", "everything"], "`all` stands alone"),
         (&["sandboxes", "reap", "nothing", "--backend", "linux"], "no sandbox nothing lives here"),
     ] {
         let done = place.run(arguments);
