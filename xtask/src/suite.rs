@@ -33,8 +33,7 @@ pub(crate) struct Suite {
 }
 
 const SUITES: &[Suite] = &[
-    sandbox_linux::CONFORMANCE,
-    sandbox_linux::ISOLATION,
+    sandbox_linux::SUITE,
     docker::SUITE,
     chaos::SUITE,
     crash::SUITE,
