@@ -14,6 +14,8 @@
 //!    └ kills the child (and with pid 1 its whole pid namespace), removes the cgroups, reports
 //! ```
 //!
+//! While nobody waits for it, it makes the network namespace of the next sandbox ([`network`]); then that is not cloned.
+//!
 //! A sandbox that lingers has a launcher to itself, its *supervisor* ([`linger`]), which outlives the host. It is started with
 //! `--linger`, watches no host, takes one request, with two descriptors more, and ends with its sandbox.
 //!
@@ -29,6 +31,7 @@ mod landlock;
 mod linger;
 mod live;
 mod maker;
+mod network;
 mod numbers;
 mod plan;
 mod report;

@@ -14,6 +14,7 @@ mod images;
 mod lifecycle;
 mod limits;
 mod linger;
+mod network;
 mod no_user_namespaces;
 mod ordinary_user;
 mod profiles;

@@ -1,29 +1,8 @@
-//! What a command has and sees in a sandbox: what programs need works, its neighbours and the host's network are not there.
+//! What a command has and sees in a sandbox: what programs need works, and its neighbours are not there.
 //!
 //! What it must not be able to do is tried by the escape suite: `cargo xtask suite security`.
 
-use std::{
-    io::Write,
-    net::TcpListener,
-    os::{
-        linux::net::SocketAddrExt,
-        unix::net::{SocketAddr, UnixListener},
-    },
-    thread,
-};
-
-use cofferdam_core::NetworkAccess;
-use cofferdam_sandbox::SandboxSpec;
-
-use crate::host::{run, sandbox, small, unique};
-
-/// Connects, and prints `OPEN` if the token comes over it.
-fn connect(token: &str, family: &str, address: &str) -> String {
-    format!(
-        "if perl -MSocket -e 'alarm 5; socket(S, {family}, SOCK_STREAM, 0) and connect(S, {address}) or exit 1; \
-         exit(<S> !~ /^{token}/)' >/dev/null 2>&1; then echo OPEN; else echo SHUT; fi"
-    )
-}
+use crate::host::{run, sandbox, small};
 
 #[tokio::test]
 async fn what_programs_need_works() {
@@ -70,34 +49,6 @@ async fn what_programs_need_works() {
         run(&*sealed, "rm -rf /workspace/* /workspace/.[a-z]*").await;
     }
     sealed.close().await.expect("closes");
-}
-
-#[tokio::test]
-async fn the_hosts_network_is_reached_only_if_it_was_opened() {
-    let token = format!("canary{}", unique());
-    let tcp = TcpListener::bind("127.0.0.1:0").expect("a listener");
-    let port = tcp.local_addr().expect("bound").port();
-    let name = SocketAddr::from_abstract_name(&token).expect("a name");
-    let local = UnixListener::bind_addr(&name).expect("a listener");
-    let (to_tcp, to_local) = (token.clone(), token.clone());
-    // These threads end with the test program.
-    thread::spawn(move || {
-        tcp.incoming().flatten().for_each(|mut it| drop(it.write_all(to_tcp.as_bytes())))
-    });
-    thread::spawn(move || {
-        local.incoming().flatten().for_each(|mut it| drop(it.write_all(to_local.as_bytes())))
-    });
-    let address = format!("sockaddr_in({port}, inet_aton(\"127.0.0.1\"))");
-    let script = connect(&token, "PF_INET", &address);
-    let address = format!("pack(\"Sa*\", AF_UNIX, \"\\0{token}\")");
-    let abstract_socket = connect(&token, "PF_UNIX", &address);
-    for (network, expect) in [(NetworkAccess::None, "SHUT"), (NetworkAccess::Host, "OPEN")] {
-        let sealed = sandbox(&SandboxSpec { network, ..small() }).await;
-        assert_eq!(run(&*sealed, &script).await.stdout.to_text().trim(), expect, "{network:?}");
-        // Not a part of the network that anybody means, so Landlock keeps it shut.
-        assert_eq!(run(&*sealed, &abstract_socket).await.stdout.to_text().trim(), "SHUT");
-        sealed.close().await.expect("closes");
-    }
 }
 
 #[tokio::test]

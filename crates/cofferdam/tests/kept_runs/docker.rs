@@ -1,4 +1,5 @@
 //! The same in containers, where no host sees the workspace: snapshots are read by the guest.
+#![expect(clippy::disallowed_methods, reason = "a variable names the engine and its image")]
 
 use std::sync::Arc;
 
@@ -6,7 +7,7 @@ use cofferdam::{sandbox::SandboxBackend as _, sandbox_docker::DockerBackend, sna
 use cofferdam_testkit::TestEngine;
 use tempfile::tempdir;
 
-use crate::host::{agent, count, records, script, text};
+use crate::common::{agent, count, records, script, text};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_that_is_removed_is_replaced() {
