@@ -215,7 +215,7 @@ impl SnapshotStore {
             let known = latest.entry(*pack).or_default();
             *known = (*time).max(*known);
         }
-        let mut new_marks = Vec::new();
+        let mut new = Vec::new();
         let mut doomed = Vec::new();
         for (pack, size) in &sizes {
             if needed.contains(pack) {
@@ -231,7 +231,7 @@ impl SnapshotStore {
                 None if named.contains(pack) || age(pack.begun()) > self.env.grace => {
                     report.condemned += 1;
                     report.condemned_bytes += size;
-                    new_marks.push(mark(pack, now));
+                    new.push(*pack);
                 }
                 None => {}
             }
@@ -241,7 +241,7 @@ impl SnapshotStore {
             report.repacked_bytes = sparse.iter().map(|it| it.needed_bytes).sum();
             return Ok(report);
         }
-        storage.put_all(new_marks).await?;
+        self.condemn(new.iter()).await?;
         storage.delete_all(doomed.iter().map(pack_object).collect()).await?;
         let done: HashSet<&PackName> = doomed.iter().collect();
         let old_marks = marks.iter().filter(|(_, pack, _)| done.contains(pack));
@@ -299,17 +299,19 @@ impl SnapshotStore {
             repacker.copy(one).await?;
         }
         let done: HashSet<PackName> = repacker.finish().await?.into_iter().collect();
-        let done = sparse.iter().filter(|one| done.contains(&one.pack));
-        let now = self.env.clock.now();
-        let mut marks = Vec::new();
-        for one in done {
+        for one in sparse.iter().filter(|one| done.contains(&one.pack)) {
             report.repacked += 1;
             report.repacked_bytes += one.needed_bytes;
             report.condemned += 1;
             report.condemned_bytes += one.size;
-            marks.push(mark(&one.pack, now));
         }
-        self.env.storage.put_all(marks).await
+        self.condemn(done.iter()).await
+    }
+
+    /// Marks packs. The time is that of now, not of the beginning of the pass: the grace begins when the marks can be seen.
+    async fn condemn(&self, packs: impl Iterator<Item = &PackName>) -> Result<(), SnapshotError> {
+        let now = self.env.clock.now();
+        self.env.storage.put_all(packs.map(|pack| mark(pack, now)).collect()).await
     }
 }
 
