@@ -108,7 +108,10 @@ where
 impl Thread {
     /// Starts a thread that does calls in transactions.
     pub(super) fn writing(tables: Tables) -> Result<Self, JournalError> {
-        Self::start("cofferdam-journal-write", tables, commit)
+        Self::start("cofferdam-journal-write", tables, |tables, calls| {
+            commit(tables, calls);
+            tables.shorten_log();
+        })
     }
 
     /// Starts a thread that does calls one by one, for those that write nothing.
