@@ -120,7 +120,7 @@ pub(crate) struct ResumeArguments {
     /// What tells the input apart: the run takes each key once, whenever it is given. Default: the words, and where the run stands.
     #[arg(long, value_name = "KEY", requires = "input")]
     pub(crate) input_key: Option<String>,
-    /// Take the run back to this checkpoint of it.
+    /// Take the run back to this checkpoint of it: the record that it is of, as `runs show` names it, or its whole name.
     #[arg(long, value_name = "CHECKPOINT")]
     pub(crate) back_to: Option<String>,
     /// If the agent file is not what it was, go on as a new run.

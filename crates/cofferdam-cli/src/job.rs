@@ -72,7 +72,7 @@ impl Job {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(Failure::usage(anyhow::anyhow!(
-                    "run {run} was not started by `cofferdam run`, or not with this state directory; resume it with the program that started it"
+                    "run {run} was not started by `cofferdam run` with this state directory; name another with `--state`, or resume it with the program that started it"
                 )));
             }
             Err(error) => {
@@ -165,7 +165,7 @@ mod tests {
         Job::remove(state.path(), &run).unwrap();
         Job::remove(state.path(), &run).unwrap();
         let error = Job::load(state.path(), &run).unwrap_err().error.to_string();
-        assert!(error.contains("was not started by `cofferdam run`"), "{error}");
+        assert!(error.contains("was not started by `cofferdam run` with this state"), "{error}");
     }
 
     #[test]

@@ -12,7 +12,9 @@ use cofferdam::{
     CleanedUp, StateError, SystemClock, backends,
     checkpoint::Retention,
     core::{Clock as _, RunId},
-    journal::{Journal, JournalError, RunFilter, RunStatus, RunSummary, Seq},
+    journal::{
+        Journal, JournalError, RecordBody, RunFilter, RunOutcome, RunStatus, RunSummary, Seq,
+    },
 };
 use futures::TryStreamExt as _;
 
@@ -54,7 +56,7 @@ async fn list(journal: &Arc<dyn Journal>, json: bool) -> Result<Exit, Failure> {
     loop {
         let page = journal.runs(&filter).await.map_err(failure)?;
         for run in &page {
-            let line = if json { to_json(run)? } else { summary(run) };
+            let line = if json { to_json(run)? } else { summary(journal, run).await? };
             print(&line)?;
         }
         any |= !page.is_empty();
@@ -76,7 +78,7 @@ async fn show(journal: &Arc<dyn Journal>, run: &RunId, json: bool) -> Result<Exi
         print(&to_json(&found)?)?;
         return Ok(Exit::Done);
     }
-    print(&summary(&found))?;
+    print(&summary(journal, &found).await?)?;
     if let Some(head) = found.head {
         print(&format!("head {head}"))?;
     }
@@ -237,7 +239,20 @@ pub(crate) fn failure(error: JournalError) -> Failure {
     Failure::new(exit, error)
 }
 
-fn summary(run: &RunSummary) -> String {
+/// Returns how a run ended, from its last record.
+async fn outcome(
+    journal: &Arc<dyn Journal>,
+    run: &RunSummary,
+) -> Result<Option<RunOutcome>, Failure> {
+    let mut last = journal.read(&run.run, run.records);
+    Ok(match last.try_next().await.map_err(failure)?.map(|record| record.body) {
+        Some(RecordBody::RunFinished { outcome, .. }) => Some(outcome),
+        _ => None,
+    })
+}
+
+/// Says in one line how far a run is, and what can be done about it.
+async fn summary(journal: &Arc<dyn Journal>, run: &RunSummary) -> Result<String, Failure> {
     let holder = match &run.holder {
         Some(holder) if holder.live => format!(", driven by {}", holder.owner),
         _ => String::new(),
@@ -247,12 +262,16 @@ fn summary(run: &RunSummary) -> String {
         RunStatus::Open if holder.is_empty() => "was cut off; `cofferdam resume` goes on with it",
         RunStatus::Open => "goes on",
         RunStatus::Paused => "waits for somebody",
-        RunStatus::Finished => "has ended",
+        RunStatus::Finished => match outcome(journal, run).await? {
+            Some(RunOutcome::Cancelled) => "was cancelled; `cofferdam resume` goes on with it",
+            Some(RunOutcome::Failed { .. }) => "has failed; `cofferdam resume` goes on with it",
+            _ => "has ended",
+        },
         _ => "is in a state that this release does not know",
     };
     let started = run.started.map(|time| format!(" {time}")).unwrap_or_default();
     let agent = run.agent.as_deref().unwrap_or("?");
-    format!("{}{started} {agent}: {status}, {} records{holder}", run.run, run.records)
+    Ok(format!("{}{started} {agent}: {status}, {} records{holder}", run.run, run.records))
 }
 
 fn to_json(value: &impl serde::Serialize) -> Result<String, Failure> {
@@ -260,6 +279,6 @@ fn to_json(value: &impl serde::Serialize) -> Result<String, Failure> {
 }
 
 fn print(line: &str) -> Result<(), Failure> {
-    writeln!(std::io::stdout().lock(), "{line}").context("cannot write to standard output")?;
+    writeln!(std::io::stdout().lock(), "{line}").context(crate::exit::NOT_WRITTEN)?;
     Ok(())
 }

@@ -145,9 +145,6 @@ fn describe(sandbox: &ListedSandbox, now: Timestamp) -> String {
 }
 
 fn write(text: &str) -> Result<(), Failure> {
-    std::io::stdout()
-        .lock()
-        .write_all(text.as_bytes())
-        .context("cannot write to standard output")?;
+    std::io::stdout().lock().write_all(text.as_bytes()).context(crate::exit::NOT_WRITTEN)?;
     Ok(())
 }
