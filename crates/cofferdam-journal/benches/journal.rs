@@ -3,21 +3,25 @@
 //! Rounds of the case and of its floor take turns, so that both meet the same disk. `median_ms` and `min_ms` are of one round;
 //! `ratio` compares the medians.
 //!
-//! - One after the other: the floor is a table with a number and a text, one insert a transaction, with the same settings.
+//! - One after the other: the floor is the same rows in the same kind of table, made and hashed in the same way, one insert a
+//!   transaction, with the same durability; without leases, expected numbers and a view of what others do.
+//! - The same again: the floor does its inserts on a thread of its own, as whatever does not block an async caller must.
 //! - Eight at a time, by one writer, and eight runs at a time: the floor is the same number of appends one after the other.
 //! - Reading a long run: the floor is the same rows read and counted by SQLite alone.
 
 use std::{
     path::Path,
-    sync::Arc,
+    sync::{Arc, mpsc},
+    thread,
     time::{Duration, Instant},
 };
 
 use cofferdam_core::{Clock, RunId, Timestamp};
 use cofferdam_journal::{
-    Entry, Journal, JournalError, JournalWriter, Lease, RecordBody, Seq, SqliteJournal,
+    Entry, FORMAT_VERSION, Journal, JournalError, JournalWriter, Lease, RecordBody, RecordHash,
+    Seq, SqliteJournal,
 };
-use futures::{TryStreamExt as _, executor::block_on, future::join_all};
+use futures::{TryStreamExt as _, channel::oneshot, executor::block_on, future::join_all};
 use rusqlite::Connection;
 
 type Failure = Box<dyn std::error::Error>;
@@ -42,7 +46,7 @@ fn main() -> Result<(), Failure> {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let path = directory.path().join("runs.db");
     let journal: Arc<dyn Journal> = Arc::new(SqliteJournal::open(&path, Arc::new(Standing))?);
-    let sqlite = sqlite_alone(&directory.path().join("alone.db"))?;
+    let mut alone = Alone::open(&directory.path().join("alone.db"))?;
 
     let mut run = Run::begin(&journal, "one")?;
     case(
@@ -50,7 +54,23 @@ fn main() -> Result<(), Failure> {
         "SQLite alone",
         Some(1.0 / 0.9),
         || Ok(run.one_by_one(APPENDS)?),
-        || one_by_one_alone(&sqlite),
+        || (0..APPENDS).try_for_each(|_| alone.append()),
+    )?;
+
+    let mut run = Run::begin(&journal, "one again")?;
+    let asked = asked(Alone::open(&directory.path().join("asked.db"))?);
+    case(
+        "journal: 64 durable appends of 2 KiB, for who must not block",
+        "SQLite alone, on a thread of its own",
+        Some(1.0 / 0.9),
+        || Ok(run.one_by_one(APPENDS)?),
+        || {
+            (0..APPENDS).try_for_each(|_| {
+                let (tell, told) = oneshot::channel();
+                asked.send(tell)?;
+                Ok(block_on(told)??)
+            })
+        },
     )?;
 
     let mut run = Run::begin(&journal, "sequential")?;
@@ -150,25 +170,50 @@ impl Run {
     }
 }
 
-fn sqlite_alone(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open(path)?;
-    connection.execute_batch(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-         CREATE TABLE records (run TEXT NOT NULL, seq INTEGER NOT NULL, body TEXT NOT NULL, \
-         UNIQUE (run, seq)) STRICT;",
-    )?;
-    Ok(connection)
+/// A table of records, written by SQLite alone.
+struct Alone {
+    connection: Connection,
+    run: RunId,
+    last: Seq,
+    hash: RecordHash,
 }
 
-fn one_by_one_alone(connection: &Connection) -> Result<(), Failure> {
-    let body = "x".repeat(BODY_BYTES);
-    let last = "SELECT coalesce(max(seq), 0) FROM records";
-    let last: i64 = connection.query_row(last, [], |row| row.get(0))?;
-    let mut insert = connection.prepare_cached("INSERT INTO records VALUES ('one', ?1, ?2)")?;
-    for seq in 1..=i64::try_from(APPENDS)? {
-        insert.execute((last + seq, &body))?;
+impl Alone {
+    fn open(path: &Path) -> Result<Self, Failure> {
+        let connection = Connection::open(path)?;
+        connection.execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+             CREATE TABLE records (run TEXT NOT NULL, seq INTEGER NOT NULL, time INTEGER NOT NULL, \
+             format INTEGER NOT NULL, body TEXT NOT NULL, hash TEXT NOT NULL, UNIQUE (run, seq)) STRICT;",
+        )?;
+        let run = RunId::new("one");
+        let hash = RecordHash::of_run(&run);
+        Ok(Self { connection, run, last: Seq(0), hash })
     }
-    Ok(())
+
+    fn append(&mut self) -> Result<(), Failure> {
+        let entry = entry();
+        let text = entry.text(&self.run)?;
+        let seq = Seq(self.last.0 + 1);
+        let hash = RecordHash::of_record(self.hash, FORMAT_VERSION, seq, entry.time, &text);
+        let insert = "INSERT INTO records VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let row = (self.run.as_str(), seq.0, entry.time.0, FORMAT_VERSION, text, hash.to_string());
+        self.connection.prepare_cached(insert)?.execute(row)?;
+        (self.last, self.hash) = (seq, hash);
+        Ok(())
+    }
+}
+
+/// Appends on a thread of its own, once for each who asks, until nobody can any more.
+fn asked(mut alone: Alone) -> mpsc::Sender<oneshot::Sender<Result<(), String>>> {
+    let (queue, asking) = mpsc::channel::<oneshot::Sender<_>>();
+    thread::spawn(move || {
+        for tell in asking {
+            // Who asked waits for it.
+            let _ = tell.send(alone.append().map_err(|error| error.to_string()));
+        }
+    });
+    queue
 }
 
 /// Measures rounds of a case and of its floor in turn, and prints a line.

@@ -25,6 +25,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes to which the log is cut when it starts anew.
 const LOG_BYTES: u32 = 16 << 20;
 
+/// Bytes of a page, as SQLite makes them.
+const PAGE_BYTES: u32 = 4096;
+
 /// Prepared statements that a connection keeps; there are fewer than these.
 const STATEMENTS: usize = 32;
 
@@ -127,6 +130,8 @@ pub(super) fn connect(location: &Location) -> Result<Connection, JournalError> {
         connection.pragma_update(None, "cell_size_check", true)?;
         connection.pragma_update(None, "secure_delete", true)?;
         connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
+        // The bound. Long before it the thread that writes moves the log into the database, while nobody waits.
+        connection.pragma_update(None, "wal_autocheckpoint", LOG_BYTES / PAGE_BYTES)?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         Ok(connection)
     };

@@ -2,7 +2,12 @@
 //!
 //! An operation looks first and writes last, so a refusal has changed nothing, and others in its transaction go on.
 
-use std::{cell::RefCell, collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashSet,
+    sync::Arc,
+    time::Duration,
+};
 
 use cofferdam_core::{Clock, RunId, Timestamp};
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
@@ -20,6 +25,12 @@ use crate::{
 /// Runs that a listing looks at in one query.
 const LISTED_AT_ONCE: usize = 256;
 
+/// Bytes of log after which it is moved into the database.
+const LONG_LOG_BYTES: usize = 4 << 20;
+
+/// Bytes that a record adds to the log beside its own: what is around it in its table and in the index.
+const BYTES_PER_RECORD: usize = 16 << 10;
+
 /// One connection, and what operations need beside it.
 #[derive(Debug)]
 pub(super) struct Tables {
@@ -28,6 +39,8 @@ pub(super) struct Tables {
     clock: Arc<dyn Clock>,
     holds: Holds,
     ends: RefCell<Ends>,
+    /// How long the log is about, as far as this connection has made it longer.
+    log_bytes: Cell<usize>,
 }
 
 /// An entry in the form in which it is stored.
@@ -71,7 +84,14 @@ impl Tables {
         clock: Arc<dyn Clock>,
         holds: Holds,
     ) -> Self {
-        Self { connection, location, clock, holds, ends: RefCell::default() }
+        Self {
+            connection,
+            location,
+            clock,
+            holds,
+            ends: RefCell::default(),
+            log_bytes: Cell::new(0),
+        }
     }
 
     pub(super) fn statement(&self, sql: &str) -> rusqlite::Result<CachedStatement<'_>> {
@@ -81,6 +101,14 @@ impl Tables {
     /// Forgets what this connection knows without looking, because a transaction was rolled back.
     pub(super) fn forget(&self) {
         self.ends.borrow_mut().forget_all();
+    }
+
+    /// Moves the log into the database if it is long. Nobody waits for it, and what cannot be moved now stays where it is.
+    pub(super) fn shorten_log(&self) {
+        if self.log_bytes.get() >= LONG_LOG_BYTES {
+            self.log_bytes.set(0);
+            let _ = self.connection.execute_batch("PRAGMA wal_checkpoint(PASSIVE)");
+        }
     }
 
     /// Removes what holders that are gone have left beside the database.
@@ -207,6 +235,7 @@ impl Tables {
         text: &str,
         hash: RecordHash,
     ) -> rusqlite::Result<()> {
+        self.log_bytes.set(self.log_bytes.get() + BYTES_PER_RECORD + text.len());
         self.statement(
             "INSERT INTO records (run, seq, time, format, body, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?

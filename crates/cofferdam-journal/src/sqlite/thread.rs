@@ -108,7 +108,10 @@ where
 impl Thread {
     /// Starts a thread that does calls in transactions.
     pub(super) fn writing(tables: Tables) -> Result<Self, JournalError> {
-        Self::start("cofferdam-journal-write", tables, commit)
+        Self::start("cofferdam-journal-write", tables, |tables, calls| {
+            commit(tables, calls);
+            tables.shorten_log();
+        })
     }
 
     /// Starts a thread that does calls one by one, for those that write nothing.
@@ -174,9 +177,12 @@ fn run(tables: Tables, queue: &Receiver<Message>, serve: fn(&Tables, Vec<Box<dyn
     let several = thread::available_parallelism().is_ok_and(|processors| processors.get() > 1);
     let look_out = if several { LOOK_OUT } else { Duration::ZERO };
     let mut awake_until = Instant::now();
+    let mut together = 1;
     let mut closing = None;
     while closing.is_none() {
         let Some(first) = receive(queue, awake_until) else { return };
+        // Those who shared the last commit ask again at about the same time, and are to share the next.
+        let begun = Instant::now();
         let (mut calls, mut bytes) = (Vec::new(), 0);
         let mut message = Some(first);
         while let Some(next) = message {
@@ -192,8 +198,11 @@ fn run(tables: Tables, queue: &Receiver<Message>, serve: fn(&Tables, Vec<Box<dyn
                 Message::Call(_) => {}
             }
             let full = calls.len() == MAX_CALLS || bytes >= MAX_BYTES;
-            message = if full { None } else { queue.try_recv().ok() };
+            let is_waited_for = together > 1 && calls.len() < together;
+            let until = if is_waited_for { begun + look_out } else { begun };
+            message = if full { None } else { look_out_for(queue, until).ok() };
         }
+        together = calls.len();
         if !calls.is_empty() {
             serve(&tables, calls);
             awake_until = Instant::now() + look_out;
@@ -208,15 +217,21 @@ fn run(tables: Tables, queue: &Receiver<Message>, serve: fn(&Tables, Vec<Box<dyn
 
 /// Waits for a message, until then without sleeping; `None` if there will be none.
 fn receive(queue: &Receiver<Message>, awake_until: Instant) -> Option<Message> {
-    while Instant::now() < awake_until {
+    match look_out_for(queue, awake_until) {
+        Err(TryRecvError::Empty) => queue.recv().ok(),
+        message => message.ok(),
+    }
+}
+
+/// Takes the next message if there is one, or if one comes until then.
+fn look_out_for(queue: &Receiver<Message>, until: Instant) -> Result<Message, TryRecvError> {
+    loop {
         match queue.try_recv() {
-            Ok(message) => return Some(message),
-            Err(TryRecvError::Disconnected) => return None,
             // Giving way instead would cost a whole turn of whoever else wants this processor.
-            Err(TryRecvError::Empty) => hint::spin_loop(),
+            Err(TryRecvError::Empty) if Instant::now() < until => hint::spin_loop(),
+            message => return message,
         }
     }
-    queue.recv().ok()
 }
 
 /// Does all in one transaction; if that fails because of one of them, each in its own.

@@ -1,11 +1,15 @@
 //! The conformance suite on the stores of this crate.
 
+use std::time::Duration;
+
 use cofferdam_journal::conformance::{self, Options, Subject};
 
 use crate::kit::{Memory, Sqlite};
 
 async fn check(subject: &dyn Subject, skipped: usize) {
-    let report = conformance::run(subject, &Options::default()).await;
+    // Two cases write the longest record there may be, which takes long without optimisation and beside other tests.
+    let options = Options { case_timeout: Duration::from_secs(120), ..Options::default() };
+    let report = conformance::run(subject, &options).await;
     report.assert_passed();
     assert_eq!(report.skipped().count(), skipped, "{report}");
 }

@@ -485,6 +485,21 @@ async fn a_program_that_keeps_it_locked() {
 }
 
 #[tokio::test]
+async fn its_log_has_a_bound() {
+    let directory = kit::directory();
+    let path = directory.path().join("runs.db");
+    let journal = open(&path).unwrap();
+    let lease = journal.lease(&run(), "x", MINUTE).await.unwrap();
+    let mut last = Seq(0);
+    for turn in 0..64 {
+        last = journal.append(&lease, last, vec![entry(turn, 1 << 20)]).await.unwrap();
+        let log = fs::metadata(directory.path().join("runs.db-wal")).unwrap().len();
+        // It is moved into the database after 4 MiB, and is as long as the one that was written meanwhile.
+        assert!(log < 8 << 20, "{log} bytes of log after record {last}");
+    }
+}
+
+#[tokio::test]
 async fn a_closed_journal_says_so() {
     let directory = kit::directory();
     let journal = open(&directory.path().join("runs.db")).unwrap();
