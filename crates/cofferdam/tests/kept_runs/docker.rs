@@ -1,5 +1,4 @@
 //! The same in containers, where no host sees the workspace: snapshots are read by the guest.
-#![expect(clippy::disallowed_methods, reason = "a variable names the engine and its image")]
 
 use std::sync::Arc;
 
