@@ -14,6 +14,8 @@
 //!    └ kills the child (and with pid 1 its whole pid namespace), removes the cgroups, reports
 //! ```
 //!
+//! Where there are no namespaces, a sandbox has a *keeper* in the place of its pid namespace ([`confined`]).
+//!
 //! A sandbox that lingers has a launcher to itself, its *supervisor* ([`linger`]), which outlives the host. It is started with
 //! `--linger`, watches no host, takes one request, with two descriptors more, and ends with its sandbox.
 //!
@@ -23,6 +25,7 @@
 #![allow(unsafe_code, reason = "a launcher is system calls; all of them are in `sys`")]
 
 mod child;
+mod confined;
 mod decode;
 mod home;
 mod landlock;

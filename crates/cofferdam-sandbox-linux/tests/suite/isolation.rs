@@ -5,17 +5,17 @@
 //! and is printed as such rather than counted.
 
 use cofferdam_core::NetworkAccess;
-use cofferdam_sandbox::SandboxSpec;
+use cofferdam_sandbox::{Sandbox, SandboxSpec};
 
 use crate::host::{Targets, run, sandbox, small};
 
 /// Prints `OPEN` if a command succeeds.
-fn attempt(command: &str) -> String {
+pub(crate) fn attempt(command: &str) -> String {
     format!("if ( {command} ) >/dev/null 2>&1; then echo OPEN; else echo SHUT; fi")
 }
 
 /// A system call by number with Perl; it works if it does not return -1.
-fn call(number: libc::c_long, arguments: &str) -> String {
+pub(crate) fn call(number: libc::c_long, arguments: &str) -> String {
     // Through an array, since Perl does not hand constants to system calls.
     attempt(&format!("perl -e 'my @a = ({arguments}); exit(syscall({number}, @a) == -1)'"))
 }
@@ -213,21 +213,39 @@ fn attempts() -> Vec<(&'static str, String)> {
     list
 }
 
-#[tokio::test]
-async fn no_attempt_to_get_out_works() {
-    let targets = Targets::new();
-    let sealed = sandbox(&small()).await;
+/// What came of attempts to get out of a sandbox.
+pub(crate) struct Tried {
+    /// Those that worked inside.
+    pub(crate) open: Vec<&'static str>,
+    /// How many work outside, and so show something.
+    pub(crate) proven: usize,
+    pub(crate) unproven: Vec<&'static str>,
+}
+
+/// Makes all attempts to get out.
+pub(crate) async fn try_all(sealed: &dyn Sandbox, targets: &Targets) -> Tried {
+    try_these(sealed, targets, attempts()).await
+}
+
+/// Makes these attempts, each a name and a script, outside and inside.
+pub(crate) async fn try_these(
+    sealed: &dyn Sandbox,
+    targets: &Targets,
+    attempts: Vec<(&'static str, String)>,
+) -> Tried {
     let mut open = Vec::new();
     let mut unproven = Vec::new();
     let mut proven = 0;
-    for (name, script) in attempts() {
+    for (name, script) in attempts {
         let script = targets.fill(&script);
         let outside = targets.run_outside(&script);
         targets.was_made("made");
         // Each in a directory of its own, so that none finds what another left.
-        let inside =
-            run(&*sealed, &format!("mkdir -p /tmp/a && cd $(mktemp -d -p /tmp/a) && {script}"))
-                .await;
+        let inside = run(
+            sealed,
+            &format!("t=${{TMPDIR:-/tmp}}/a; mkdir -p $t && cd $(mktemp -d -p $t) && {script}"),
+        )
+        .await;
         if inside.stdout.to_text().contains("OPEN") || targets.was_made("made") {
             open.push(name);
         }
@@ -237,6 +255,14 @@ async fn no_attempt_to_get_out_works() {
             unproven.push(name);
         }
     }
+    Tried { open, proven, unproven }
+}
+
+#[tokio::test]
+async fn no_attempt_to_get_out_works() {
+    let targets = Targets::new();
+    let sealed = sandbox(&small()).await;
+    let Tried { open, proven, unproven } = try_all(&*sealed, &targets).await;
     println!(
         "uid {}: {proven} attempts work outside and were denied inside; not proven here: {unproven:#?}",
         rustix::process::geteuid().as_raw()

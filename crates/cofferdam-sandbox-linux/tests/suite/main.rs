@@ -8,6 +8,7 @@
 )]
 
 mod as_ordinary_user;
+mod confined;
 mod container;
 mod host;
 mod images;
