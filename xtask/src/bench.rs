@@ -7,6 +7,7 @@ mod agents_sdk;
 mod case;
 mod peers;
 
+use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
@@ -16,7 +17,7 @@ use crate::command::{cargo_in, run_reading};
 use crate::context::Context;
 use crate::report::Report;
 use crate::table;
-use case::Case;
+use case::{Case, Line};
 
 /// A name, and where its cases come from.
 struct Bench {
@@ -59,7 +60,7 @@ pub(crate) fn run(context: &Context, arguments: Arguments) -> Result<bool> {
     {
         println!("\n=== bench {}", bench.name);
         let result = match bench.source {
-            Source::Package(package) => run_package(context, package),
+            Source::Package(package) => run_package(context, &mut report, package),
             Source::Peers(run) => run(context, &mut report),
         };
         match result {
@@ -80,14 +81,27 @@ pub(crate) fn run(context: &Context, arguments: Arguments) -> Result<bool> {
     Ok(report.print(true))
 }
 
-fn run_package(context: &Context, package: &str) -> Result<Vec<Case>> {
+fn run_package(context: &Context, report: &mut Report, package: &str) -> Result<Vec<Case>> {
     let mut command = cargo_in(&context.workspace.root);
     // Not the library's own unit tests, which libtest would run again under `bench`.
     command.args(["bench", "--all-features", "-p", package, "--benches"]);
+    if let Some(codex) = peers::codex() {
+        command.env("CODEX", codex);
+    }
+    let cases = read_cases(&mut command, report)?;
+    if cases.is_empty() {
+        bail!("printed no case");
+    }
+    Ok(cases)
+}
+
+/// Runs a program that prints cases; those that it skipped go to the report.
+fn read_cases(command: &mut Command, report: &mut Report) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     let mut wrong = None;
-    let status = run_reading(&mut command, |line| match Case::parse(line) {
-        Some(Ok(case)) => cases.push(case),
+    let status = run_reading(command, |line| match Line::parse(line) {
+        Some(Ok(Line::Case(case))) => cases.push(case),
+        Some(Ok(Line::Skip(skip))) => report.skips.push(skip),
         Some(Err(error)) => wrong = Some(error.context(format!("in the line {line}"))),
         None => {}
     })?;
@@ -96,9 +110,6 @@ fn run_package(context: &Context, package: &str) -> Result<Vec<Case>> {
     }
     if !status.success() {
         bail!("ended with {status}");
-    }
-    if cases.is_empty() {
-        bail!("printed no case");
     }
     Ok(cases)
 }

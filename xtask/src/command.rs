@@ -86,12 +86,12 @@ fn is_executable(file: &Path) -> bool {
 #[derive(Debug)]
 pub(crate) struct Server {
     child: Child,
-    /// The port on loopback that it named on its first line.
-    pub(crate) port: u16,
+    /// What it said on its first line.
+    pub(crate) told: serde_json::Value,
 }
 
 impl Server {
-    /// Starts a server that prints `{"port": N}` on its first line once it listens.
+    /// Starts a server that prints a line of JSON once it serves.
     ///
     /// Its standard input stays open as long as this value, so a server that ends with it does not outlive a killed xtask.
     pub(crate) fn start(command: &mut Command) -> Result<Self> {
@@ -102,19 +102,26 @@ impl Server {
             .spawn()
             .with_context(|| format!("could not start {}", shown(command)))?;
         // From here on dropping `server` stops the child, also when its first line is not what it should be.
-        let mut server = Self { child, port: 0 };
+        let mut server = Self { child, told: serde_json::Value::Null };
         let mut line = String::new();
         if let Some(stdout) = server.child.stdout.as_mut() {
             BufReader::new(stdout).read_line(&mut line)?;
         }
-        let first: serde_json::Value = serde_json::from_str(&line).with_context(|| {
-            format!("{} printed {line:?} where its port was expected", shown(command))
+        server.told = serde_json::from_str(&line).with_context(|| {
+            format!("{} printed {line:?} where a line of JSON was expected", shown(command))
         })?;
-        server.port = first["port"]
-            .as_u64()
-            .and_then(|port| u16::try_from(port).ok())
-            .with_context(|| format!("{} named no port in {line:?}", shown(command)))?;
         Ok(server)
+    }
+
+    /// The port on loopback that it named.
+    pub(crate) fn port(&self) -> Result<u16> {
+        let port = self.told["port"].as_u64().and_then(|port| u16::try_from(port).ok());
+        port.with_context(|| format!("a server named no port in {}", self.told))
+    }
+
+    /// Ends it by the end of its standard input, and waits until it has put away what it had.
+    pub(crate) fn end(mut self) -> Result<ExitStatus> {
+        Ok(self.child.wait()?)
     }
 }
 
@@ -165,8 +172,16 @@ mod tests {
     #[test]
     fn a_server_must_name_its_port() {
         let server = Server::start(&mut sh("echo '{\"port\": 4711}'; exec sleep 60")).unwrap();
-        assert_eq!(server.port, 4711);
+        assert_eq!(server.port().unwrap(), 4711);
         let error = Server::start(&mut sh("echo listening")).unwrap_err();
-        assert!(format!("{error:#}").contains("where its port was expected"), "{error:#}");
+        assert!(format!("{error:#}").contains("where a line of JSON was expected"), "{error:#}");
+        let nameless = Server::start(&mut sh("echo '{}'; exec sleep 60")).unwrap();
+        assert_eq!(nameless.port().unwrap_err().to_string(), "a server named no port in {}");
+    }
+
+    #[test]
+    fn a_server_that_is_ended_puts_its_things_away() {
+        let server = Server::start(&mut sh("echo 1; cat; exit 3")).unwrap();
+        assert_eq!(server.end().unwrap().code(), Some(3));
     }
 }

@@ -1,9 +1,11 @@
 //! Where the workspace is and what it holds.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::Result;
 
+use crate::command::cargo_in;
 use crate::metadata::Workspace;
 
 /// What every task gets.
@@ -12,6 +14,8 @@ pub(crate) struct Context {
     pub(crate) workspace: Workspace,
     /// For suites that play random rounds.
     pub(crate) rounds: Rounds,
+    /// Whether the tests of the whole workspace have been built, and its programs with them.
+    pub(crate) built: bool,
 }
 
 /// How many rounds are played, and from which seed; `None` leaves it to the suite.
@@ -24,7 +28,7 @@ pub(crate) struct Rounds {
 impl Context {
     /// Asks cargo.
     pub(crate) fn load() -> Result<Self> {
-        Ok(Self { workspace: Workspace::load()?, rounds: Rounds::default() })
+        Ok(Self { workspace: Workspace::load()?, rounds: Rounds::default(), built: false })
     }
 
     /// A path inside the repository.
@@ -35,6 +39,19 @@ impl Context {
     /// A path inside cargo's target directory.
     pub(crate) fn target(&self, relative: &str) -> PathBuf {
         self.workspace.target.join(relative)
+    }
+
+    /// A program of a package that has integration tests, whose build makes its programs too. Where that was for the whole
+    /// workspace, this is its program: a build of the package alone has other features, down to the deepest dependencies.
+    pub(crate) fn program(&self, package: &str, name: &str) -> Command {
+        if !self.built {
+            let mut command = cargo_in(&self.workspace.root);
+            command.args(["run", "--quiet", "-p", package, "--bin", name, "--"]);
+            return command;
+        }
+        let mut command = Command::new(self.target("debug").join(name));
+        command.current_dir(&self.workspace.root);
+        command
     }
 
     /// The Python that `cargo xtask setup` made, where it made one.

@@ -113,6 +113,13 @@ pub(crate) struct ResumeArguments {
     /// Why, for the record; the model is told where a call is refused.
     #[arg(long, default_value = "")]
     pub(crate) reason: String,
+    /// Tell the model something more; `-` reads it from standard input. A run that the model had finished goes on with it. The
+    /// same words again, because nobody knows whether they were taken, are taken once.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(crate) input: Option<String>,
+    /// What tells the input apart: the run takes each key once, whenever it is given. Default: the words, and where the run stands.
+    #[arg(long, value_name = "KEY", requires = "input")]
+    pub(crate) input_key: Option<String>,
     /// Take the run back to this checkpoint of it.
     #[arg(long, value_name = "CHECKPOINT")]
     pub(crate) back_to: Option<String>,

@@ -51,6 +51,8 @@ pub struct Peers {
     pub docker_host: Option<String>,
     /// An image to run; it may be empty, as the program is static.
     pub docker_image: Option<String>,
+    /// Why there is no engine or no image.
+    pub docker_missing: Option<String>,
     /// A Python with the Agents SDK, and the adapter script.
     pub agents_sdk: Option<(PathBuf, PathBuf)>,
 }
@@ -122,15 +124,20 @@ fn bubblewrap(peers: &Peers) -> Launch {
 fn docker_backend(peers: &Peers) -> Launch {
     match (&peers.docker_host, &peers.docker_image) {
         (Some(host), Some(image)) => Launch::Backend(format!("docker,{host},{image}")),
-        _ => Launch::Missing("no container engine answers; name one in DOCKER_HOST".to_owned()),
+        _ => no_docker(peers),
     }
+}
+
+fn no_docker(peers: &Peers) -> Launch {
+    let why = peers.docker_missing.as_deref().unwrap_or("none was named");
+    Launch::Missing(format!("no container engine: {why}; name one in DOCKER_HOST"))
 }
 
 fn docker(peers: &Peers, hardened: bool) -> Launch {
     let (Some(program), Some(host), Some(image)) =
         (&peers.docker, &peers.docker_host, &peers.docker_image)
     else {
-        return Launch::Missing("no Docker engine answers".to_owned());
+        return no_docker(peers);
     };
     let mut prefix = vec![shown(program), "--host".to_owned(), host.clone()];
     prefix.extend(words("run --rm -i -v {ws}:/workspace -w /workspace"));

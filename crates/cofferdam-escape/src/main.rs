@@ -28,7 +28,7 @@ use cofferdam_escape::{
 
 const USAGE: &str = "\
 usage: cofferdam-escape [--table FILE [--update]] [--only TEXT]… [--race SECONDS] [--show] [--json FILE]
-                        [--bubblewrap FILE] [--codex FILE] [--docker FILE --docker-host URL]
+                        [--bubblewrap FILE] [--codex FILE] [--docker FILE --docker-host URL] [--docker-missing WHY]
                         [--agents-sdk-python FILE --agents-sdk-script FILE]
        cofferdam-escape worker BACKEND TARGETS ID…
        cofferdam-escape hold BACKEND TARGETS WORD";
@@ -103,6 +103,7 @@ impl Options {
                         "--codex" => options.peers.codex = path(),
                         "--docker" => options.peers.docker = path(),
                         "--docker-host" => options.peers.docker_host = Some(value.clone()),
+                        "--docker-missing" => options.peers.docker_missing = Some(value.clone()),
                         "--agents-sdk-python" => python = path(),
                         "--agents-sdk-script" => script = path(),
                         other => bail!("{other}?\n{USAGE}"),
@@ -120,7 +121,9 @@ fn run(options: &Options) -> Result<bool> {
     let image = Image::make(&peers);
     match &image {
         Ok(image) => peers.docker_image = Some(image.name().to_owned()),
-        Err(error) => println!("note: Docker is left out: {error:#}"),
+        Err(error) => {
+            peers.docker_missing.get_or_insert_with(|| format!("{error:#}"));
+        }
     }
     let socket = peers.docker_host.as_deref().and_then(|host| host.strip_prefix("unix://"));
     let user = fs::metadata("/proc/self")?.uid();

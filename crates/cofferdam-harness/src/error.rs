@@ -86,6 +86,14 @@ pub enum RunError {
         /// What it waits for.
         reason: PauseReason,
     },
+    /// The run waits for something else than input, which was not taken: do what it waits for, in the same request or before.
+    #[error(
+        "the run takes no input while it waits for {waits_for}; do that first, or together with it"
+    )]
+    InputRefused {
+        /// What it waits for.
+        waits_for: PauseReason,
+    },
     /// There is no such run: look at its name and at the journal.
     #[error("there is no run {run} in this journal")]
     NoSuchRun {

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use cofferdam_core::{Clock, Entropy, RunId};
-use cofferdam_journal::{Fork, Journal, JournalError, JournalWriter, Seq};
+use cofferdam_journal::{Fork, Journal, JournalError, JournalWriter, Lease, Seq};
 use cofferdam_tool::ToolSet;
 
 use crate::{
-    RunError, RunFailure, RunReport, RunRequest, Stacks, WorkspaceKeeper,
+    Hold, RunError, RunFailure, RunReport, RunRequest, Stacks, WorkspaceKeeper,
     run::Run,
     tap::{SharedState, Tap},
 };
@@ -108,7 +108,22 @@ impl Harness {
     ) -> Result<Arc<JournalWriter>, JournalError> {
         let parts = &self.parts;
         let lease = parts.journal.lease(id, &parts.owner, request.options.lease).await?;
-        let tap = Tap::new(Arc::clone(&parts.journal), id.clone(), state.clone());
-        Ok(Arc::new(JournalWriter::new(Arc::new(tap), Arc::clone(&parts.clock), lease)))
+        Ok(self.writer(lease, state))
+    }
+
+    /// As [`Harness::open`], under the lease of somebody who holds the run.
+    pub(crate) async fn open_held(
+        &self,
+        hold: &Hold,
+        request: &RunRequest,
+        state: &SharedState,
+    ) -> Result<Arc<JournalWriter>, JournalError> {
+        Ok(self.writer(hold.lease(request.options.lease).await?, state))
+    }
+
+    fn writer(&self, lease: Lease, state: &SharedState) -> Arc<JournalWriter> {
+        let parts = &self.parts;
+        let tap = Tap::new(Arc::clone(&parts.journal), lease.run.clone(), state.clone());
+        Arc::new(JournalWriter::new(Arc::new(tap), Arc::clone(&parts.clock), lease))
     }
 }

@@ -30,7 +30,9 @@
 pub mod error;
 pub mod event;
 pub mod harness;
+pub mod hold;
 pub mod keeper;
+mod recall;
 pub mod request;
 pub mod resume;
 mod run;
@@ -42,10 +44,11 @@ mod tap;
 pub use error::{Difference, RunError, RunFailure};
 pub use event::{NoObserver, RunDelta, RunEvent, RunObserver, RunStream, StreamItem};
 pub use harness::{Harness, HarnessParts};
+pub use hold::Hold;
 pub use keeper::{CheckpointPoint, CheckpointTaken, KeeperError, Recovered, WorkspaceKeeper};
 pub use request::{
-    CheckpointTrigger, Checkpoints, GivenDecision, OnChanged, OnUnknown, ResumeRequest, RunOptions,
-    RunReport, RunRequest,
+    CheckpointTrigger, Checkpoints, GivenDecision, GivenInput, OnChanged, OnUnknown, ResumeRequest,
+    RunOptions, RunReport, RunRequest,
 };
 pub use stacks::{ModelStack, RunScope, Spent, Stacks, ToolStack};
 pub use state::RunState;

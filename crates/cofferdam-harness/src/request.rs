@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use cofferdam_core::{Item, RunId, StepId, Usage};
+use cofferdam_core::{Item, Message, Role, RunId, StepId, Usage};
 use cofferdam_journal::Decision;
 use cofferdam_model::ModelSettings;
 use serde::Serialize;
@@ -71,6 +71,8 @@ pub struct ResumeRequest {
     pub checkpoint: Option<String>,
     /// What somebody decided, if the run waits for that.
     pub decision: Option<GivenDecision>,
+    /// One more message for the model, which it reads with its next request. A run that the model had finished goes on with it.
+    pub input: Option<GivenInput>,
     /// What to do if the agent is not what it was. Default [`OnChanged::Refuse`].
     pub on_changed: OnChanged,
 }
@@ -84,8 +86,26 @@ impl ResumeRequest {
             same_sandbox: true,
             checkpoint: None,
             decision: None,
+            input: None,
             on_changed: OnChanged::default(),
         }
+    }
+}
+
+/// More for the model to read, from outside of the run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GivenInput {
+    /// What it reads, usually one message of the user.
+    pub items: Vec<Item>,
+    /// What tells a repeat apart: a run takes each key once. `None`: the same items at the same stop of the run are a repeat, so
+    /// that whoever cannot know whether they were taken gives them again; after the run's next stop they are new.
+    pub key: Option<String>,
+}
+
+impl GivenInput {
+    /// Makes one message of the user.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self { items: vec![Item::Message(Message::text(Role::User, text))], key: None }
     }
 }
 

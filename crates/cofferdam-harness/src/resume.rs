@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use cofferdam_core::{Item, RunId, StepId};
 use cofferdam_journal::{
-    ApprovalVerdict, Decision, Fork, JournalWriter, PauseReason, RecordBody, Seq,
+    ApprovalVerdict, Decision, Fork, JournalWriter, PauseReason, RecordBody, RunOutcome, Seq,
+    content_hash,
 };
 use cofferdam_tool::ApprovalState;
 use futures::TryStreamExt;
 use serde_json::Value;
 
 use crate::{
-    GivenDecision, Harness, OnChanged, OnUnknown, ResumeRequest, RunError, RunEvent, RunFailure,
-    RunReport, RunRequest, RunState,
+    GivenDecision, Harness, Hold, OnChanged, OnUnknown, ResumeRequest, RunError, RunEvent,
+    RunFailure, RunReport, RunRequest, RunState,
+    recall::Recall,
     run::Run,
     setup::Setup,
     state::{CallState, Next, Restored, workspace_notice},
@@ -41,6 +43,7 @@ impl Harness {
     /// - [`RunError::NoSuchRun`], [`RunError::Finished`]: there is nothing to go on with;
     /// - [`RunError::Changed`]: the agent is not what it was, and [`OnChanged::Refuse`] was said;
     /// - [`RunError::Paused`]: what the run waits for is not there yet; nothing was written then;
+    /// - [`RunError::InputRefused`]: the same, of a request with input, which was not taken;
     /// - [`RunError::NotAwaited`]: it does not wait for the decision that was given;
     /// - [`RunError::Journal`]: somebody else drives the run;
     /// - whatever ends a fresh run.
@@ -59,6 +62,40 @@ impl Harness {
         let shared = SharedState::default();
         let writer = self.open(run, &resume.request, &shared).await;
         let writer = writer.map_err(RunError::Journal).map_err(failed)?;
+        self.go_on(run, writer, shared, resume).await
+    }
+
+    /// As [`Harness::resume`], with a run that this process holds already. Nobody can have driven it since.
+    ///
+    /// # Errors
+    ///
+    /// As [`Harness::resume`]. The run is not held any more then.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Harness::resume`].
+    pub async fn resume_held(
+        &self,
+        hold: Hold,
+        resume: ResumeRequest,
+    ) -> Result<RunReport, Box<RunFailure>> {
+        let run = hold.run().clone();
+        let shared = SharedState::default();
+        let writer = self.open_held(&hold, &resume.request, &shared).await;
+        let failed = |error| Box::new(RunFailure::before(run.clone(), error));
+        let writer = writer.map_err(RunError::Journal).map_err(failed)?;
+        drop(hold);
+        self.go_on(&run, writer, shared, resume).await
+    }
+
+    async fn go_on(
+        &self,
+        run: &RunId,
+        writer: Arc<JournalWriter>,
+        shared: SharedState,
+        resume: ResumeRequest,
+    ) -> Result<RunReport, Box<RunFailure>> {
+        let failed = |error| Box::new(RunFailure::before(run.clone(), error));
         let prepared = self.take_over(run, &writer, &shared, &resume).await;
         match prepared {
             Ok(None) => {
@@ -100,26 +137,55 @@ impl Harness {
         self.state_until(run, Seq(1)).await?;
         let shared = SharedState::default();
         let writer = self.open(run, &RunRequest::new("", ""), &shared).await?;
-        let answered = async {
-            let state = self.state(run).await?;
-            match state.approval(step) {
-                ApprovalState::Asked => {}
-                ApprovalState::Unasked => {
-                    let reason = format!("nobody was asked about step {step}");
-                    return Err(RunError::NotAwaited { reason });
-                }
-                given => {
-                    let reason = format!("step {step} was answered already: {given:?}");
-                    return Err(RunError::NotAwaited { reason });
-                }
-            }
-            let (by, reason) = (by.into(), reason.into());
-            writer.append(RecordBody::ApprovalGiven { step, verdict, by, reason }).await?;
-            Ok(())
-        }
-        .await;
+        let answer = Answer { step, verdict, by: by.into(), reason: reason.into() };
+        let answered = self.record_answer(run, &writer, answer).await;
         let released = writer.release().await;
         answered.and(released.map_err(RunError::Journal))
+    }
+
+    /// As [`Harness::answer`], for a run that this process holds, and goes on to hold.
+    ///
+    /// # Errors
+    ///
+    /// As [`Harness::answer`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Harness::answer`].
+    pub async fn answer_held(
+        &self,
+        hold: &Hold,
+        step: StepId,
+        verdict: ApprovalVerdict,
+        by: impl Into<String>,
+        reason: impl Into<String>,
+    ) -> Result<(), RunError> {
+        let shared = SharedState::default();
+        let writer = self.open_held(hold, &RunRequest::new("", ""), &shared).await?;
+        let answer = Answer { step, verdict, by: by.into(), reason: reason.into() };
+        self.record_answer(hold.run(), &writer, answer).await
+    }
+
+    async fn record_answer(
+        &self,
+        run: &RunId,
+        writer: &JournalWriter,
+        answer: Answer,
+    ) -> Result<(), RunError> {
+        let Answer { step, verdict, by, reason } = answer;
+        match self.state(run).await?.approval(step) {
+            ApprovalState::Asked => {}
+            ApprovalState::Unasked => {
+                let reason = format!("nobody was asked about step {step}");
+                return Err(RunError::NotAwaited { reason });
+            }
+            given => {
+                let reason = format!("step {step} was answered already: {given:?}");
+                return Err(RunError::NotAwaited { reason });
+            }
+        }
+        writer.append(RecordBody::ApprovalGiven { step, verdict, by, reason }).await?;
+        Ok(())
     }
 
     /// Begins a new run that goes on from a place in another, which is left as it is: `at` its end, or an earlier record, such
@@ -153,12 +219,23 @@ impl Harness {
 
     /// Folds a run's records up to one.
     async fn state_until(&self, run: &RunId, last: Seq) -> Result<RunState, RunError> {
+        self.read(run, last, |_| {}).await
+    }
+
+    /// As [`Harness::state_until`], and shows each record.
+    async fn read(
+        &self,
+        run: &RunId,
+        last: Seq,
+        mut each: impl FnMut(&RecordBody) + Send,
+    ) -> Result<RunState, RunError> {
         let mut state = RunState::default();
         let mut records = self.parts().journal.read(run, Seq(1));
         while let Some(record) = records.try_next().await? {
             if record.seq > last {
                 break;
             }
+            each(&record.body);
             state.fold(record.seq, record.time, &record.body);
         }
         match state.begun() {
@@ -176,9 +253,15 @@ impl Harness {
         shared: &SharedState,
         resume: &ResumeRequest,
     ) -> Result<Option<(Vec<Item>, Fork)>, RunError> {
-        let mut state = self.state(run).await?;
-        if let Next::Finished(outcome) = state.next() {
-            return Err(RunError::Finished { run: run.clone(), outcome });
+        let mut recall = Recall::new(&self.parts().tools);
+        let mut state = self.read(run, Seq(u64::MAX), |body| recall.fold(body)).await?;
+        let input = new_input(&state, resume);
+        match state.next() {
+            Next::Finished(RunOutcome::Completed) if input.is_some() => {}
+            Next::Finished(outcome) => {
+                return Err(RunError::Finished { run: run.clone(), outcome });
+            }
+            _ => {}
         }
         let begun = state.begun().ok_or_else(|| RunError::NoSuchRun { run: run.clone() })?;
         let agent = begun.agent.clone();
@@ -188,16 +271,26 @@ impl Harness {
         if !differences.is_empty() {
             return match resume.on_changed {
                 OnChanged::Refuse => Err(RunError::Changed { differences }),
-                OnChanged::Fork => Ok(Some(fork_of(run, state, resume)?)),
+                OnChanged::Fork => {
+                    let (mut items, fork) = fork_of(run, state, resume)?;
+                    if let Some(RecordBody::InputGiven { items: more, .. }) = input {
+                        items.extend(more);
+                    }
+                    Ok(Some((items, fork)))
+                }
             };
         }
         if let Some(still) = still_waits(&state, resume) {
-            return Err(RunError::Paused { reason: still.clone() });
+            return Err(match input {
+                Some(_) => RunError::InputRefused { waits_for: still.clone() },
+                None => RunError::Paused { reason: still.clone() },
+            });
         }
         let records = state.seq();
         let owner = self.parts().owner.clone();
         let mut entries = vec![RecordBody::RunResumed { owner, records }];
         if !resume.same_sandbox {
+            recall.lose();
             let sandbox = self.parts().keeper.as_ref().map_or(Value::Null, |k| k.sandbox());
             entries.push(RecordBody::SandboxReplaced {
                 state: sandbox,
@@ -214,9 +307,11 @@ impl Harness {
                 reason: given.reason.clone(),
             });
             if given.decision == Decision::AcceptWorkspace {
-                entries.push(RecordBody::InputGiven { items: vec![workspace_notice()] });
+                let items = vec![workspace_notice()];
+                entries.push(RecordBody::InputGiven { items, key: None });
             }
         }
+        entries.extend(input);
         let turns = state.turns();
         shared.with(|shared| std::mem::swap(shared, &mut state));
         writer.append_all(entries).await?;
@@ -224,6 +319,26 @@ impl Harness {
         resume.request.observer.event(event).await;
         Ok(None)
     }
+}
+
+/// Somebody's answer to a call that waits for approval.
+struct Answer {
+    step: StepId,
+    verdict: ApprovalVerdict,
+    by: String,
+    reason: String,
+}
+
+/// The input of a request as a record, unless the run was given it before.
+fn new_input(state: &RunState, resume: &ResumeRequest) -> Option<RecordBody> {
+    let given = resume.input.as_ref()?;
+    let key = given.key.clone().unwrap_or_else(|| {
+        // Items are made of strings, numbers and JSON values, none of which can fail to serialise.
+        let items = serde_json::to_string(&given.items).unwrap_or_default();
+        content_hash(format!("{}\n{items}", state.stopped()).as_bytes())
+    });
+    (!state.has_heard(&key))
+        .then(|| RecordBody::InputGiven { items: given.items.clone(), key: Some(key) })
 }
 
 /// What a paused run still waits for, if this request does not bring it.

@@ -8,7 +8,11 @@
 //!
 //! Memory is that of the conversation, and some bytes a turn.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use cofferdam_core::{Item, Message, Role, StepId, Timestamp, ToolOutput, Usage};
 use cofferdam_journal::{
@@ -41,6 +45,8 @@ pub struct RunState {
     decisions: BTreeMap<Option<StepId>, GivenDecision>,
     /// Everything that was said from outside, so that a rewound run hears it again.
     inputs: Vec<(Seq, Vec<Arc<Item>>)>,
+    /// The keys of what was said from outside.
+    keys: BTreeSet<String>,
     /// What was said from outside while calls ran.
     unheard: Vec<Arc<Item>>,
     checkpoints: Vec<CheckpointTaken>,
@@ -50,6 +56,7 @@ pub struct RunState {
     losses: u32,
     pause: Option<PauseReason>,
     outcome: Option<RunOutcome>,
+    stopped: Seq,
     active_ms: u64,
     last_time: Timestamp,
 }
@@ -206,8 +213,14 @@ impl RunState {
                 };
                 self.decisions.insert(*step, given);
             }
-            RecordBody::InputGiven { items } => self.hear(seq, items),
-            RecordBody::RunPaused { reason } => self.pause = Some(reason.clone()),
+            RecordBody::InputGiven { items, key } => {
+                self.keys.extend(key.clone());
+                self.hear(seq, items);
+            }
+            RecordBody::RunPaused { reason } => {
+                self.pause = Some(reason.clone());
+                self.stopped = seq;
+            }
             RecordBody::CheckpointTaken {
                 checkpoint,
                 at,
@@ -228,7 +241,10 @@ impl RunState {
                 });
             }
             RecordBody::RunRewound { to, .. } => self.rewind(seq, *to),
-            RecordBody::RunFinished { outcome, .. } => self.outcome = Some(outcome.clone()),
+            RecordBody::RunFinished { outcome, .. } => {
+                self.outcome = Some(outcome.clone());
+                self.stopped = seq;
+            }
             // `SandboxStarted` is for readers; what is not known here cannot be acted on.
             _ => {}
         }
@@ -394,6 +410,18 @@ impl RunState {
     #[must_use]
     pub fn pause(&self) -> Option<&PauseReason> {
         self.pause.as_ref()
+    }
+
+    /// The record with which the run last ended or was paused, resumed since or not; 0 if it never was.
+    #[must_use]
+    pub fn stopped(&self) -> Seq {
+        self.stopped
+    }
+
+    /// Whether the run was given input with this key.
+    #[must_use]
+    pub fn has_heard(&self, key: &str) -> bool {
+        self.keys.contains(key)
     }
 
     /// The last answer of the model, if it called no tool.

@@ -3,44 +3,20 @@
 
 mod common;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
-};
+use std::sync::{Arc, atomic::Ordering};
 
-use async_trait::async_trait;
 use cofferdam_core::{RunId, StepId};
 use cofferdam_harness::{Harness, ResumeRequest, RunError, RunRequest};
 use cofferdam_journal::{ApprovalVerdict, Journal, MemoryJournal, PauseReason};
-use cofferdam_layers::{Approval, Approver};
+use cofferdam_layers::Approval;
 use cofferdam_policy::{Rule, RulePolicy};
 use cofferdam_testkit::FixedClock;
-use cofferdam_tool::ToolRequest;
 use common::{
-    Process,
+    Process, Somebody,
     crash::{CrashJournal, CrashPoint},
     outline, outputs, records, script,
     world::{Moment, World},
 };
-
-/// Counts how often it is asked, and says the same each time.
-#[derive(Debug)]
-struct Somebody {
-    answer: Approval,
-    asked: AtomicU32,
-}
-
-#[async_trait]
-impl Approver for Somebody {
-    fn name(&self) -> &str {
-        "somebody"
-    }
-
-    async fn approve(&self, _: &ToolRequest, _: &[String]) -> Approval {
-        self.asked.fetch_add(1, Ordering::SeqCst);
-        self.answer.clone()
-    }
-}
 
 const TURNS: &str = "
   - items: [{call: read, arguments: {}}, {call: act, arguments: {text: a}}, {call: read, arguments: {}}]
@@ -58,7 +34,7 @@ impl Bench {
         Self {
             world: World::default(),
             journal: Arc::new(MemoryJournal::new(Arc::new(FixedClock::at(0)))),
-            somebody: Arc::new(Somebody { answer, asked: AtomicU32::new(0) }),
+            somebody: Arc::new(Somebody::new(answer)),
         }
     }
 

@@ -173,6 +173,9 @@ pub enum RecordBody {
     InputGiven {
         /// The items.
         items: Vec<Item>,
+        /// What tells a repeat apart, where somebody gave them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<String>,
     },
     /// The run stands still until somebody acts; nothing of it lives meanwhile.
     RunPaused {

@@ -23,14 +23,13 @@ use cofferdam_sandbox::{
     TreeEntryKind, TreeEvent, WriteOptions,
 };
 use cofferdam_sandbox_docker::DockerBackend;
+use cofferdam_testkit::engine::{TestEngine, find, host_command};
 use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
-#[expect(dead_code, reason = "the tests use more of it")]
 #[path = "../tests/suite/engine.rs"]
 mod engine;
-
-use engine::{TestEngine, find, host_command};
+use engine::TestEngineExt as _;
 
 const SMALL_FILES: usize = 200;
 const TREE_FILES: usize = 2000;

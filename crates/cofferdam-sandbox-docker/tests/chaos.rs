@@ -20,7 +20,7 @@ use std::{
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -28,9 +28,11 @@ use bollard::query_parameters::{ListContainersOptions, ListNetworksOptions, List
 use cofferdam_core::SandboxLimits;
 use cofferdam_sandbox::{RootFilesystem, SandboxBackend, SandboxSpec};
 use cofferdam_sandbox_docker::{DockerBackend, DockerEndpoint};
-use cofferdam_testkit::chaos::{self, Process, Subject, Victim};
-
-use engine::TestEngine;
+use cofferdam_testkit::{
+    TestEngine,
+    chaos::{self, Process, Subject, Victim},
+};
+use engine::TestEngineExt as _;
 
 /// Tells the harness the directory of the engine.
 const DIRECTORY: &str = "COFFERDAM_CHAOS_ENGINE";
@@ -50,21 +52,12 @@ impl Docker {
     /// Returns the engine of this test program, or the one that the harness was told; `None`, and a skip that says why, if
     /// there can be none.
     fn get(test: &str, victims: &'static [Victim], rounds: u64) -> Option<Self> {
-        static ENGINE: OnceLock<Result<TestEngine, String>> = OnceLock::new();
         if let Some(told) = env::var_os(DIRECTORY) {
             return Some(Self { directory: told.into(), engine: None, victims, rounds });
         }
-        match ENGINE.get_or_init(|| TestEngine::start(&[])) {
-            Ok(engine) => {
-                let DockerEndpoint::Unix(socket) = engine.endpoint() else { return None };
-                let directory = socket.parent()?.to_owned();
-                Some(Self { directory, engine: Some(engine), victims, rounds })
-            }
-            Err(reason) => {
-                cofferdam_testkit::skip(test, reason);
-                None
-            }
-        }
+        let engine = TestEngine::get(test)?;
+        let directory = engine.socket().parent()?.to_owned();
+        Some(Self { directory, engine: Some(engine), victims, rounds })
     }
 
     fn engine_dies(&self) -> bool {

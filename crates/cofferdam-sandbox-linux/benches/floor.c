@@ -5,10 +5,11 @@
  * `pivot_root`, Landlock, a system call filter, `execve` of `true`, and taking all of it down again. It has no plan, no
  * guest, no protocol and no report, so nothing that does the same work can be faster.
  *
- *     floor ROUNDS [CGROUP-DIRECTORY]
+ *     floor [CGROUP-DIRECTORY]
  *
- * prints the time of each round in nanoseconds, one a line. The cgroup is made below a directory of a version 2 hierarchy
- * and left out if none is given.
+ * does one round for each line of its standard input, so that others can take turns with it, and prints the time of the
+ * round in nanoseconds on a line. The cgroup is made below a directory of a version 2 hierarchy and left out if none is
+ * given.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -29,8 +30,6 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-#define WARM_UP 5
 
 static char base[64];
 
@@ -151,8 +150,7 @@ static void round_trip(const char *group_directory, const char *user_map, const 
 
 int main(int count, char **words) {
     static const char *const places[] = {"place", "lower", "lower/usr", "lower/proc"};
-    int rounds = count > 1 ? atoi(words[1]) : 0;
-    char user_map[64], group_map[64], command[128];
+    char user_map[64], group_map[64], command[128], line[16];
     snprintf(user_map, sizeof user_map, "0 %d 1", getuid());
     snprintf(group_map, sizeof group_map, "0 %d 1", getgid());
     snprintf(base, sizeof base, "/tmp/cofferdam-floor.%d", getpid());
@@ -160,12 +158,13 @@ int main(int count, char **words) {
     for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) must(mkdir(at(places[i]), 0755), places[i]);
     must(symlink("usr/lib", at("lower/lib")), "link");
     must(symlink("usr/lib64", at("lower/lib64")), "link");
-    for (int i = -WARM_UP; i < rounds; i++) {
+    while (fgets(line, sizeof line, stdin)) {
         struct timespec from, to;
         clock_gettime(CLOCK_MONOTONIC, &from);
-        round_trip(count > 2 ? words[2] : NULL, user_map, group_map);
+        round_trip(count > 1 ? words[1] : NULL, user_map, group_map);
         clock_gettime(CLOCK_MONOTONIC, &to);
-        if (i >= 0) printf("%lld\n", (to.tv_sec - from.tv_sec) * 1000000000LL + to.tv_nsec - from.tv_nsec);
+        printf("%lld\n", (to.tv_sec - from.tv_sec) * 1000000000LL + to.tv_nsec - from.tv_nsec);
+        fflush(stdout);
     }
     snprintf(command, sizeof command, "rm -rf %s", base);
     return system(command) != 0;

@@ -20,6 +20,8 @@
 //! | ignores signals | nothing changes: it is killed as a tree, which cannot be ignored |
 //! | is cancelled, or its call is dropped | it is killed with all its descendants, unless it is a session already |
 //! | outlives the harness, in a sandbox that lingers | the next one joins it by the name of its call, and hears its real end |
+//! | is a session, and outlives the harness so | the next one joins it at its first use, where the model stopped reading |
+//! | is a session, and its sandbox is lost | `write_stdin` says that it ended with its sandbox |
 //! | is the 65th session | the session used longest ago is ended for it; ended ones go first |
 //!
 //! # Examples
@@ -40,6 +42,7 @@
 
 mod call;
 mod commands;
+mod earlier;
 pub mod files;
 mod ids;
 pub mod options;

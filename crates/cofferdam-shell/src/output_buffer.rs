@@ -66,6 +66,11 @@ impl OutputBuffer {
         self.omitted_bytes = self.omitted_bytes.saturating_add(bytes);
     }
 
+    /// Returns how many bytes nobody has taken yet, those that fell out included.
+    pub(crate) fn waiting_bytes(&self) -> u64 {
+        self.omitted_bytes + (self.head.len() + self.tail.len()) as u64
+    }
+
     fn trim_tail(&mut self) {
         let excess = self.tail.len().saturating_sub(self.limits.tail_bytes);
         self.tail.drain(..excess);

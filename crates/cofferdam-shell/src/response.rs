@@ -6,7 +6,7 @@ use cofferdam_core::ToolOutput;
 use cofferdam_sandbox::{ExitStatus, exec::ExceededLimit};
 use serde_json::{Value, json};
 
-use crate::truncate::approximate_tokens;
+use crate::{earlier::SessionFacts, truncate::approximate_tokens};
 
 /// The outcome of one call on a command.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub(crate) struct CommandResponse {
     pub(crate) exit: Option<ExitStatus>,
     /// The session that holds what still runs.
     pub(crate) session_id: Option<u32>,
+    /// How another process finds the session, where one can.
+    pub(crate) session: Option<SessionFacts>,
     pub(crate) original_bytes: u64,
     /// The output, within its budget.
     pub(crate) output: String,
@@ -57,14 +59,18 @@ impl CommandResponse {
 
     fn structured(&self) -> Value {
         let path = self.whole_output.as_ref().and_then(|whole| whole.as_ref().ok());
-        json!({
+        let mut facts = json!({
             "chunk_id": self.chunk_id,
             "wall_time_seconds": self.wall_time.as_secs_f64(),
             "exit_code": self.exit.map(ExitStatus::shell_code),
             "session_id": self.session_id,
             "original_token_count": approximate_tokens(self.original_bytes),
             "output_file": path,
-        })
+        });
+        if let Some(session) = &self.session {
+            facts["session"] = json!(session);
+        }
+        facts
     }
 }
 

@@ -5,8 +5,8 @@ use std::{
     time::Duration,
 };
 
-use cofferdam_core::StepId;
-use cofferdam_sandbox::{ExecEvent, ExitStatus, ProcessControl, SandboxError};
+use cofferdam_core::{SandboxId, StepId};
+use cofferdam_sandbox::{ExecEvent, ExitStatus, OutputPosition, ProcessControl, SandboxError};
 use cofferdam_tool::{ToolContext, ToolProgress};
 use futures::StreamExt;
 use tokio::{
@@ -34,6 +34,7 @@ const END_GRACE: Duration = Duration::from_millis(50);
 pub(crate) struct Session {
     control: Arc<dyn ProcessControl>,
     name: Option<String>,
+    sandbox: SandboxId,
     has_terminal: bool,
     shared: Arc<Shared>,
     /// Ending the task drops the process, which kills its tree.
@@ -51,6 +52,12 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     buffer: OutputBuffer,
+    /// All output that has come, what was there before this process came included.
+    received: OutputPosition,
+    /// The output of it that was taken.
+    taken: OutputPosition,
+    /// The last output that came was standard error.
+    is_stderr_last: bool,
     exit: Option<ExitStatus>,
     /// A call has said that the command ended and its background processes live on: later ones wait for those.
     is_exit_told: bool,
@@ -77,12 +84,31 @@ pub(crate) enum Waited {
 
 impl Session {
     /// Takes over a command and reads it from now on.
-    pub(crate) fn start(command: Command, has_terminal: bool, options: &ShellOptions) -> Self {
+    pub(crate) fn start(
+        command: Command,
+        sandbox: SandboxId,
+        has_terminal: bool,
+        options: &ShellOptions,
+    ) -> Self {
+        Self::resume(command, sandbox, has_terminal, OutputPosition::default(), options)
+    }
+
+    /// As [`Session::start`], with a command whose output up to a position was taken before and does not come again.
+    pub(crate) fn resume(
+        command: Command,
+        sandbox: SandboxId,
+        has_terminal: bool,
+        taken: OutputPosition,
+        options: &ShellOptions,
+    ) -> Self {
         let idle = BufferLimits::halves_of(options.max_session_bytes);
         let attached = BufferLimits::halves_of(options.max_call_bytes);
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 buffer: OutputBuffer::new(idle),
+                received: taken,
+                taken,
+                is_stderr_last: false,
                 exit: None,
                 is_exit_told: false,
                 ended: false,
@@ -93,7 +119,7 @@ impl Session {
         });
         let (control, name) = (command.control(), command.name().map(str::to_owned));
         let reader = tokio::spawn(read(command, Arc::clone(&shared))).abort_handle();
-        Self { control, name, has_terminal, shared, reader, idle, attached }
+        Self { control, name, sandbox, has_terminal, shared, reader, idle, attached }
     }
 
     pub(crate) fn control(&self) -> &dyn ProcessControl {
@@ -103,6 +129,11 @@ impl Session {
     /// The name by which the sandbox finds the command again.
     pub(crate) fn name(&self) -> Option<&str> {
         self.name.as_deref()
+    }
+
+    /// The sandbox that it runs in.
+    pub(crate) fn sandbox(&self) -> &SandboxId {
+        &self.sandbox
     }
 
     pub(crate) fn has_terminal(&self) -> bool {
@@ -166,7 +197,19 @@ impl Session {
     pub(crate) fn take_output(&self) -> OutputText {
         let mut state = self.shared.lock();
         let at_end = state.ended;
-        state.buffer.take(at_end)
+        let taken = state.buffer.take(at_end);
+        // The first bytes of a character stay: whoever reads on begins with them.
+        let kept = state.buffer.waiting_bytes();
+        state.taken = state.received;
+        let stream =
+            if state.is_stderr_last { &mut state.taken.stderr } else { &mut state.taken.stdout };
+        *stream = stream.saturating_sub(kept);
+        taken
+    }
+
+    /// Returns up to where the output was taken.
+    pub(crate) fn taken(&self) -> OutputPosition {
+        self.shared.lock().taken
     }
 }
 
@@ -194,9 +237,10 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn output(&self, bytes: &[u8]) {
+    fn output(&self, bytes: &[u8], is_stderr: bool) {
         let watcher = {
             let mut state = self.lock();
+            state.receive(bytes.len() as u64, is_stderr);
             state.buffer.push(bytes);
             state.watcher.clone()
         };
@@ -207,6 +251,13 @@ impl Shared {
 }
 
 impl State {
+    fn receive(&mut self, bytes: u64, is_stderr: bool) {
+        self.is_stderr_last = is_stderr;
+        let received = &mut self.received;
+        let stream = if is_stderr { &mut received.stderr } else { &mut received.stdout };
+        *stream = stream.saturating_add(bytes);
+    }
+
     /// The failure is told once; a later call hears that the session is over.
     fn take_failure(&mut self) -> SandboxError {
         self.failure.take().unwrap_or_else(|| SandboxError::Protocol {
@@ -218,9 +269,13 @@ impl State {
 async fn read(mut command: Command, shared: Arc<Shared>) {
     while let Some(event) = command.next().await {
         match event {
-            Ok(ExecEvent::Stdout(bytes) | ExecEvent::Stderr(bytes)) => shared.output(&bytes),
+            Ok(ExecEvent::Stdout(bytes)) => shared.output(&bytes, false),
+            Ok(ExecEvent::Stderr(bytes)) => shared.output(&bytes, true),
             Ok(ExecEvent::OutputLost { stdout, stderr }) => {
-                shared.lock().buffer.lose(stdout.saturating_add(stderr));
+                let mut state = shared.lock();
+                state.receive(stdout, false);
+                state.receive(stderr, true);
+                state.buffer.lose(stdout.saturating_add(stderr));
             }
             Ok(ExecEvent::Exited(status)) => {
                 shared.lock().exit = Some(status);

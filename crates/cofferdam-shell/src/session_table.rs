@@ -38,9 +38,27 @@ impl SessionTable {
         }
     }
 
-    /// Adds a session and returns its id.
-    pub(crate) fn insert(&self, session: Arc<Session>, ids: &IdSource) -> u32 {
+    /// Adds a session and returns its id, which is none of those that are `known` otherwise.
+    pub(crate) fn insert(
+        &self,
+        session: Arc<Session>,
+        ids: &IdSource,
+        known: impl Fn(u32) -> bool,
+    ) -> u32 {
         let mut entries = self.lock();
+        let id = std::iter::repeat_with(|| ids.session_id())
+            .find(|id| !entries.by_id.contains_key(id) && !known(*id))
+            .unwrap_or_default();
+        self.put(&mut entries, id, session);
+        id
+    }
+
+    /// Adds a session that has an id.
+    pub(crate) fn insert_as(&self, id: u32, session: Arc<Session>) {
+        self.put(&mut self.lock(), id, session);
+    }
+
+    fn put(&self, entries: &mut Entries, id: u32, session: Arc<Session>) {
         while entries.by_id.len() >= self.max_sessions {
             let Some(id) = entries.least_needed(self.protected_sessions.min(self.max_sessions - 1))
             else {
@@ -49,13 +67,9 @@ impl SessionTable {
             // The last handle kills what still runs, so a call that waits for it at this moment is answered first.
             entries.by_id.remove(&id);
         }
-        let id = std::iter::repeat_with(|| ids.session_id())
-            .find(|id| !entries.by_id.contains_key(id))
-            .unwrap_or_default();
         entries.uses += 1;
         let last_use = entries.uses;
         entries.by_id.insert(id, Entry { session, last_use });
-        id
     }
 
     /// Returns a session and notes that it was used.
@@ -70,6 +84,11 @@ impl SessionTable {
 
     pub(crate) fn remove(&self, id: u32) {
         self.lock().by_id.remove(&id);
+    }
+
+    /// Returns true if the session is here.
+    pub(crate) fn has(&self, id: u32) -> bool {
+        self.lock().by_id.contains_key(&id)
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -3,16 +3,18 @@
 
 use std::{sync::Arc, time::Duration};
 
-use cofferdam_core::{EffectClass, Effects};
+use cofferdam_core::{EffectClass, Effects, ToolOutput};
 use cofferdam_sandbox::{
     ExecRequest, ExitStatus, OutputPosition, Sandbox, SandboxError, TerminalSize,
 };
-use cofferdam_tool::{ToolContext, ToolError};
+use cofferdam_tool::{Recalled, ToolContext, ToolError};
+use serde::Deserialize as _;
 use tokio::time::Instant;
 
 use crate::{
     call::{tool_error, workspace_path},
     commands::{Command, Names, command_name},
+    earlier::{EarlierSessions, SessionFacts, Whereabouts},
     ids::IdSource,
     options::ShellOptions,
     output_files::OutputFiles,
@@ -37,6 +39,7 @@ pub struct Terminal {
     pub(crate) sandbox: Arc<dyn Sandbox>,
     pub(crate) options: ShellOptions,
     sessions: SessionTable,
+    earlier: EarlierSessions,
     ids: IdSource,
     files: OutputFiles,
     names: Names,
@@ -47,6 +50,7 @@ impl Terminal {
     pub fn new(sandbox: Arc<dyn Sandbox>, options: ShellOptions) -> Arc<Self> {
         Arc::new(Self {
             sessions: SessionTable::new(options.max_sessions, options.protected_sessions),
+            earlier: EarlierSessions::default(),
             ids: IdSource::new(options.seed),
             files: OutputFiles::new(&options),
             names: Names::default(),
@@ -168,8 +172,78 @@ impl Terminal {
         }
     }
 
-    fn session(&self, id: u32) -> Option<Arc<Session>> {
-        self.sessions.get(id)
+    /// Takes in what a result said of a session, or that the sandbox of all of them is gone.
+    fn recall(&self, recalled: &Recalled<'_>) {
+        match recalled {
+            Recalled::Result { output, .. } => self.recall_result(output),
+            Recalled::SandboxLost => self.earlier.lose_all(),
+            _ => {}
+        }
+    }
+
+    fn recall_result(&self, output: &ToolOutput) {
+        let Some(facts) = output.structured.get("session") else { return };
+        let Ok(facts) = SessionFacts::deserialize(facts) else { return };
+        // What is heard here is known better.
+        if facts.ended || self.sessions.has(facts.id) {
+            self.earlier.remove(facts.id);
+        } else {
+            self.earlier.note(facts.id, Whereabouts::In(self.sandbox.id().clone(), facts));
+        }
+    }
+
+    /// Finds a session; one of an earlier process is joined.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the command of an earlier process may be killed.
+    async fn session(&self, tool: &str, id: u32) -> Result<Found, ToolError> {
+        if let Some(session) = self.sessions.get(id) {
+            if session.sandbox() == self.sandbox.id() {
+                return Ok(Found::Here(session));
+            }
+            self.lose(id);
+        }
+        let facts = match self.earlier.get(id) {
+            None => return Ok(Found::Nowhere),
+            Some(Whereabouts::In(sandbox, facts)) if &sandbox == self.sandbox.id() => facts,
+            Some(_) => return Ok(Found::LostWithSandbox),
+        };
+        let Some(sessions) = self.sandbox.sessions() else { return Ok(Found::Nowhere) };
+        let from = facts.told();
+        match sessions.attach(&facts.command, from).await {
+            Ok(process) => {
+                let command = Command::new(process, Some(facts.command));
+                let sandbox = self.sandbox.id().clone();
+                let session =
+                    Session::resume(command, sandbox, facts.terminal, from, &self.options);
+                let session = Arc::new(session);
+                self.sessions.insert_as(id, Arc::clone(&session));
+                self.earlier.remove(id);
+                Ok(Found::Here(session))
+            }
+            Err(SandboxError::UnknownCommand { .. }) => {
+                self.earlier.remove(id);
+                Ok(Found::Nowhere)
+            }
+            Err(error) => Err(tool_error(tool, error)),
+        }
+    }
+
+    /// Says how a call ends by a failure of the sandbox, which ends its session too.
+    fn failed(&self, tool: &str, session: Option<u32>, error: SandboxError) -> ToolError {
+        match session {
+            Some(id) if error.is_loss() => self.lose(id),
+            Some(id) => self.sessions.remove(id),
+            None => {}
+        }
+        tool_error(tool, error)
+    }
+
+    /// Notes that a session ended with its sandbox.
+    fn lose(&self, id: u32) {
+        self.sessions.remove(id);
+        self.earlier.note(id, Whereabouts::LostWithSandbox);
     }
 
     /// Waits for a command and describes what it did meanwhile.
@@ -185,16 +259,16 @@ impl Terminal {
                 Waited::Background(exit) => (Some(exit), true),
                 Waited::Running => (None, true),
                 Waited::Cancelled => return Err(ToolError::Cancelled),
-                Waited::Failed(error) => {
-                    known_id.inspect(|id| self.sessions.remove(*id));
-                    return Err(tool_error(tool, error));
-                }
+                Waited::Failed(error) => return Err(self.failed(tool, known_id, error)),
             };
         let wall_time = started.elapsed();
         let output = session.take_output();
         let session_id = match (still_runs, known_id) {
             (true, Some(id)) => Some(id),
-            (true, None) => Some(self.sessions.insert(Arc::clone(session), &self.ids)),
+            (true, None) => {
+                let known = |id| self.earlier.get(id).is_some();
+                Some(self.sessions.insert(Arc::clone(session), &self.ids, known))
+            }
             (false, id) => {
                 if let Some(id) = id {
                     self.sessions.remove(id);
@@ -203,6 +277,16 @@ impl Terminal {
                 None
             }
         };
+        let told = session.taken();
+        let facts = session_id.or(known_id).zip(session.name());
+        let facts = facts.map(|(id, command)| SessionFacts {
+            id,
+            command: command.to_owned(),
+            terminal: session.has_terminal(),
+            stdout: told.stdout,
+            stderr: told.stderr,
+            ended: session_id.is_none(),
+        });
         let budget = max_output_tokens
             .unwrap_or(self.options.default_output_tokens)
             .min(self.options.max_output_tokens);
@@ -214,6 +298,7 @@ impl Terminal {
             wall_time,
             exit,
             session_id,
+            session: facts,
             original_bytes: output.original_bytes,
             output: text,
             whole_output,
@@ -232,6 +317,16 @@ struct CommandLine<'a> {
     has_terminal: bool,
     /// Its place among the commands of its call.
     place: usize,
+}
+
+/// Where a session is.
+enum Found {
+    /// It is heard here.
+    Here(Arc<Session>),
+    /// It ended with its sandbox.
+    LostWithSandbox,
+    /// There is no such session, or it has ended.
+    Nowhere,
 }
 
 /// What became of a command that an earlier harness may have started.

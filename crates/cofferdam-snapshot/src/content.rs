@@ -12,9 +12,9 @@ use tokio::task::JoinHandle;
 use crate::{
     chunk::{Chunker, Piece},
     error::SnapshotError,
-    frame::{Codec, Compressor, FrameKey, FrameKind},
+    frame::{Codec, FrameKey, FrameKind},
     id::ChunkId,
-    index::{Index, prefix},
+    index::{Index, Known, prefix},
     node::{
         Extent, FileContent, MAX_ENTRY_EXTENTS, MAX_INLINE_FILE, MAX_NODE_EXTENTS, Node, Place,
         Stored,
@@ -77,11 +77,12 @@ pub(crate) struct ContentWriter {
     /// In the order of the content, so that what lies together in the tree lies together in a pack.
     jobs: VecDeque<JoinHandle<(usize, JobResult)>>,
     waiting_bytes: usize,
-    /// Halves of ids that may be there; only a guess.
+    /// What the index knows.
+    indexed: Arc<Known>,
+    /// Halves of further ids that may be there; only a guess.
     seen: Arc<Mutex<HashSet<u64>>>,
     /// What was met in this snapshot: written, or named by an earlier one.
     known: HashMap<FrameKey, Place>,
-    compressor: Compressor,
     done: Vec<Written>,
 }
 
@@ -96,11 +97,16 @@ impl ContentWriter {
             job_bytes: 0,
             jobs: VecDeque::new(),
             waiting_bytes: 0,
+            indexed: Arc::default(),
             seen: Arc::default(),
             known: HashMap::new(),
-            compressor: Compressor::new(),
             done: Vec::new(),
         }
+    }
+
+    /// Says what the index knows.
+    pub(crate) fn expect_indexed(&mut self, known: Arc<Known>) {
+        self.indexed = known;
     }
 
     /// Says that content with such ids may be there.
@@ -210,8 +216,9 @@ impl ContentWriter {
         let parts = std::mem::take(&mut self.job);
         let bytes = std::mem::take(&mut self.job_bytes);
         self.waiting_bytes += bytes;
-        let (codec, seen) = (self.env.codec.clone(), Arc::clone(&self.seen));
-        let job = move || (bytes, hash(&codec, &seen, parts));
+        let codec = self.env.codec.clone();
+        let (indexed, seen) = (Arc::clone(&self.indexed), Arc::clone(&self.seen));
+        let job = move || (bytes, hash(&codec, &indexed, &seen, parts));
         self.jobs.push_back(tokio::task::spawn_blocking(job));
     }
 
@@ -273,7 +280,7 @@ impl ContentWriter {
                         None => self
                             .env
                             .codec
-                            .frame(&mut self.compressor, key.0, &key.1, &part.content)
+                            .frame(key.0, &key.1, &part.content)
                             .map_err(|error| worker(error.to_string()))?,
                     };
                     packer.stored.new_chunks += 1;
@@ -296,13 +303,12 @@ impl ContentWriter {
 }
 
 /// Hashes, and compresses what is probably new.
-fn hash(codec: &Codec, seen: &Mutex<HashSet<u64>>, parts: Vec<Part>) -> JobResult {
-    let mut compressor = Compressor::new();
+fn hash(codec: &Codec, indexed: &Known, seen: &Mutex<HashSet<u64>>, parts: Vec<Part>) -> JobResult {
     parts
         .into_iter()
         .map(|part| {
             let id = codec.chunk_id(&part.content);
-            let new = {
+            let new = !indexed.may_hold(id.as_bytes()) && {
                 let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
                 if seen.len() > MAX_KNOWN * 4 {
                     seen.clear();
@@ -311,7 +317,7 @@ fn hash(codec: &Codec, seen: &Mutex<HashSet<u64>>, parts: Vec<Part>) -> JobResul
             };
             let frame = if new {
                 let id = id.as_bytes();
-                Some(codec.frame(&mut compressor, FrameKind::Chunk, id, &part.content)?)
+                Some(codec.frame(FrameKind::Chunk, id, &part.content)?)
             } else {
                 None
             };

@@ -7,6 +7,7 @@ use std::{fmt, sync::Arc};
 
 use crate::{
     chunk::MAX_CHUNK,
+    contexts::Contexts,
     crypt::{Keys, OVERHEAD},
     id::{ChunkId, TreeId},
     node::{MAX_NODE_BYTES, Node, NodeBytes},
@@ -51,7 +52,6 @@ pub(crate) type FrameKey = (FrameKind, [u8; 32]);
 
 const RAW: u8 = 0;
 const ZSTD: u8 = 1;
-const LEVEL: i32 = 1;
 /// The most bytes that a frame has.
 pub(crate) const MAX_FRAME: usize = MAX_NODE_BYTES * 2 + 64 + OVERHEAD;
 
@@ -59,27 +59,12 @@ pub(crate) const MAX_FRAME: usize = MAX_NODE_BYTES * 2 + 64 + OVERHEAD;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Codec {
     keys: Option<Arc<Keys>>,
-}
-
-/// Compresses, with buffers that are used again.
-pub(crate) struct Compressor(Option<zstd::bulk::Compressor<'static>>);
-
-impl Compressor {
-    pub(crate) fn new() -> Self {
-        // Without one, content is stored raw.
-        Self(zstd::bulk::Compressor::new(LEVEL).ok())
-    }
-
-    /// Returns the compressed form if it is at least 3 % smaller.
-    fn compress(&mut self, content: &[u8]) -> Option<Vec<u8>> {
-        let compressed = self.0.as_mut()?.compress(content).ok()?;
-        (compressed.len() < content.len() - content.len() * 3 / 100).then_some(compressed)
-    }
+    contexts: Arc<Contexts>,
 }
 
 impl Codec {
     pub(crate) fn new(keys: Option<Keys>) -> Self {
-        Self { keys: keys.map(Arc::new) }
+        Self { keys: keys.map(Arc::new), contexts: Arc::default() }
     }
 
     pub(crate) fn keys(&self) -> Option<&Keys> {
@@ -101,24 +86,18 @@ impl Codec {
         TreeId::from_bytes(self.hash(canonical))
     }
 
-    pub(crate) fn node_frame(
-        &self,
-        compressor: &mut Compressor,
-        id: &TreeId,
-        node: &NodeBytes,
-    ) -> Result<Vec<u8>, Malformed> {
-        self.frame(compressor, FrameKind::Node, id.as_bytes(), &node.join())
+    pub(crate) fn node_frame(&self, id: &TreeId, node: &NodeBytes) -> Result<Vec<u8>, Malformed> {
+        self.frame(FrameKind::Node, id.as_bytes(), &node.join())
     }
 
     /// Makes a frame.
     pub(crate) fn frame(
         &self,
-        compressor: &mut Compressor,
         kind: FrameKind,
         id: &[u8; 32],
         content: &[u8],
     ) -> Result<Vec<u8>, Malformed> {
-        let compressed = compressor.compress(content);
+        let compressed = self.contexts.compress(content);
         let (encoding, body) = match &compressed {
             Some(compressed) => (ZSTD, &compressed[..]),
             None => (RAW, content),
@@ -179,8 +158,10 @@ impl Codec {
         };
         let content = match encoding {
             RAW => body.to_vec(),
-            ZSTD => zstd::bulk::decompress(body, length)
-                .map_err(|_| Malformed("it cannot be decompressed"))?,
+            ZSTD => self
+                .contexts
+                .decompress(body, length)
+                .ok_or(Malformed("it cannot be decompressed"))?,
             _ => return Err(Malformed("its encoding is unknown")),
         };
         if content.len() == length { Ok(content) } else { Err(Malformed("its length is wrong")) }
@@ -215,9 +196,7 @@ mod tests {
         for codec in codecs() {
             for content in [&b"x".repeat(5000)[..], &blake3::hash(b"noise").as_bytes()[..], b"y"] {
                 let id = codec.chunk_id(content);
-                let frame = codec
-                    .frame(&mut Compressor::new(), FrameKind::Chunk, id.as_bytes(), content)
-                    .unwrap();
+                let frame = codec.frame(FrameKind::Chunk, id.as_bytes(), content).unwrap();
                 assert_eq!(codec.open_chunk(&id, &frame).unwrap(), content);
                 let other = codec.chunk_id(b"other");
                 assert!(codec.open_chunk(&other, &frame).is_err());

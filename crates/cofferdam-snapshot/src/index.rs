@@ -2,7 +2,8 @@
 //!
 //! Nothing is *read* through it: whoever names a chunk or node also says where it lies. So it may be incomplete, stale or
 //! lost, and costs room then and nothing else; it holds half an id, and the footer of the pack has the last word. Its size
-//! in memory is bounded: what is too old for the bound is not found, and stored again.
+//! in memory is bounded: what is too old for the bound is not found, and stored again. What was read of it stays in memory
+//! ([`Hints`]), so that a snapshot of a few files does not pay for an index of many.
 //!
 //! A head names the packs of late, whose footers are read, and *segments*, which are objects under `indexes/`. When the
 //! packs of late are many they become a segment, which takes in the segments before it that are not much larger: their
@@ -29,39 +30,66 @@ use crate::{
 
 const MAGIC: &[u8; 8] = b"cfdindx\x01";
 const VERSION: u32 = 1;
-/// The most ids that are known at a time, 12 bytes each and the room of a table.
+/// The most ids that are known at a time, 16 bytes each.
 const MAX_IDS: usize = 1 << 20;
 /// The most segments that a head names; the oldest are forgotten.
 pub(crate) const MAX_SEGMENTS: usize = 24;
-/// Footers that are kept in memory.
+/// Footers that are kept in memory. More than a head names.
 const KEPT_FOOTERS: usize = 24;
 const PARALLEL: usize = 8;
 
-/// Footers that were read lately, of whatever snapshot.
+/// What was read lately of the index, of whatever snapshot. No pack and no segment ever changes.
 #[derive(Debug, Default)]
-pub(crate) struct Footers(Mutex<VecDeque<(PackName, Arc<Contents>)>>);
+pub(crate) struct Hints {
+    footers: Mutex<VecDeque<Footer>>,
+    segments: Mutex<VecDeque<(PackName, Arc<Segment>)>>,
+}
 
-impl Footers {
-    fn find(&self, pack: &PackName) -> Option<Arc<Contents>> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = kept.iter().position(|(known, _)| known == pack)?;
+/// What is in one pack.
+#[derive(Debug, Clone)]
+pub(crate) struct Footer {
+    pack: PackName,
+    pub(crate) contents: Arc<Contents>,
+    /// Halves of the ids in it, in order.
+    prefixes: Arc<[u64]>,
+}
+
+impl Hints {
+    fn footer(&self, pack: &PackName) -> Option<Footer> {
+        let mut kept = self.footers.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = kept.iter().position(|footer| footer.pack == *pack)?;
+        let found = kept.remove(at)?;
+        kept.push_front(found.clone());
+        Some(found)
+    }
+
+    fn keep_footer(&self, footer: Footer) {
+        let mut kept = self.footers.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push_front(footer);
+        kept.truncate(KEPT_FOOTERS);
+    }
+
+    fn segment(&self, name: &PackName) -> Option<Arc<Segment>> {
+        let mut kept = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = kept.iter().position(|(known, _)| known == name)?;
         let found = kept.remove(at)?;
         kept.push_front(found.clone());
         Some(found.1)
     }
 
-    fn keep(&self, pack: PackName, contents: Arc<Contents>) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.push_front((pack, contents));
-        kept.truncate(KEPT_FOOTERS);
+    fn keep_segment(&self, name: PackName, segment: Arc<Segment>) {
+        let mut kept = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push_front((name, segment));
+        let mut ids = 0;
+        kept.retain(|(_, segment)| {
+            ids += segment.ids.len();
+            ids <= MAX_IDS
+        });
     }
 }
 
 /// Reads a pack's footer; `None` if the pack is not there.
-pub(crate) async fn footer(
-    env: &Env,
-    pack: &PackRef,
-) -> Result<Option<Arc<Contents>>, SnapshotError> {
+pub(crate) async fn footer(env: &Env, pack: &PackRef) -> Result<Option<Footer>, SnapshotError> {
     let object = pack_object(&pack.name);
     let range = u64::from(pack.footer)..u64::from(pack.size);
     let Some(end) = env.storage.get_range(&object, range).await? else { return Ok(None) };
@@ -70,17 +98,63 @@ pub(crate) async fn footer(
         holds: "the list of what is in it".to_owned(),
         reason: reason.to_owned(),
     })?;
-    let contents = Arc::new(contents);
-    env.footers.keep(pack.name, Arc::clone(&contents));
-    Ok(Some(contents))
+    let mut prefixes: Vec<u64> = contents.keys().map(|(_, id)| prefix(id)).collect();
+    prefixes.sort_unstable();
+    let footer =
+        Footer { pack: pack.name, contents: Arc::new(contents), prefixes: prefixes.into() };
+    env.hints.keep_footer(footer.clone());
+    Ok(Some(footer))
+}
+
+/// Returns a pack's footer, read if it is not kept; `None` if it cannot be used.
+async fn usable_footer(env: &Env, pack: &PackRef) -> Result<Option<Footer>, SnapshotError> {
+    match env.hints.footer(&pack.name) {
+        Some(footer) => Ok(Some(footer)),
+        None => Ok(tolerate(footer(env, pack).await)?.flatten()),
+    }
+}
+
+/// What heads name: packs of late and segments, newest first. Threads that hash share it.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    layers: Vec<Layer>,
+    condemned: HashSet<PackName>,
+}
+
+#[derive(Debug)]
+enum Layer {
+    Pack(PackRef, Arc<[u64]>),
+    Segment(Arc<Segment>),
+}
+
+impl Known {
+    /// Returns whether something may be there. It is only a guess.
+    pub(crate) fn may_hold(&self, id: &[u8; 32]) -> bool {
+        self.packs(prefix(id)).next().is_some()
+    }
+
+    /// Returns the packs that something may be in.
+    fn packs(&self, prefix: u64) -> impl Iterator<Item = PackRef> {
+        let found = self.layers.iter().flat_map(move |layer| {
+            let (one, several) = match layer {
+                Layer::Pack(pack, prefixes) => {
+                    (prefixes.binary_search(&prefix).is_ok().then_some(*pack), None)
+                }
+                Layer::Segment(segment) => (None, Some(segment.packs(prefix))),
+            };
+            one.into_iter().chain(several.into_iter().flatten())
+        });
+        found.filter(|pack| !self.condemned.contains(&pack.name))
+    }
 }
 
 /// What is known to be there.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    packs: Vec<PackRef>,
-    by_prefix: HashMap<u64, u32>,
-    /// Packs that were seen to be there since this index was loaded; false if they were not.
+    known: Arc<Known>,
+    /// Packs that were put since this index was loaded.
+    put: HashMap<u64, PackRef>,
+    /// Packs that were seen to be there since then; false if they were not.
     confirmed: HashMap<PackName, bool>,
     /// Packs that something was found in.
     used: HashSet<PackName>,
@@ -94,73 +168,55 @@ pub(crate) fn prefix(id: &[u8; 32]) -> u64 {
 }
 
 impl Index {
-    /// Loads what a head names, newest first, without the packs that are about to be deleted.
+    /// Loads what a head names, newest first, without the packs that are about to be deleted. What was loaded before is kept:
+    /// the next snapshot pays for what is new.
     pub(crate) async fn load(
         env: &Env,
         refs: &IndexRefs,
-        condemned: &HashSet<PackName>,
+        condemned: HashSet<PackName>,
     ) -> Result<Self, SnapshotError> {
-        let mut index = Self::default();
         let recent = refs.recent.iter().rev().filter(|pack| !condemned.contains(&pack.name));
         let recent: Vec<PackRef> = recent.copied().collect();
-        let footers: Vec<(PackRef, Option<Arc<Contents>>)> = stream::iter(recent)
+        let footers: Vec<(PackRef, Option<Arc<[u64]>>)> = stream::iter(recent)
             .map(|pack| async move {
-                let contents = match env.footers.find(&pack.name) {
-                    Some(contents) => Some(contents),
-                    None => tolerate(footer(env, &pack).await)?.flatten(),
-                };
-                Ok::<_, SnapshotError>((pack, contents))
+                let footer = usable_footer(env, &pack).await?;
+                Ok::<_, SnapshotError>((pack, footer.map(|footer| footer.prefixes)))
             })
             .buffered(PARALLEL)
             .try_collect()
             .await?;
-        for (pack, contents) in footers {
-            let Some(contents) = contents else { continue };
-            index.add(pack, contents.keys().map(|(_, id)| prefix(id)));
+        let (mut layers, mut ids) = (Vec::new(), 0);
+        for (pack, prefixes) in footers {
+            let Some(prefixes) = prefixes.filter(|_| ids < MAX_IDS) else { continue };
+            ids += prefixes.len();
+            layers.push(Layer::Pack(pack, prefixes));
+        }
+        if layers.len() > MAX_RECENT_PACKS {
+            // Those of several lineages: to look through each, for every chunk, would take longer than this.
+            layers = vec![Layer::Segment(Arc::new(Segment::of(&layers)))];
         }
         for segment in refs.segments.iter().rev() {
-            if index.by_prefix.len() >= MAX_IDS {
+            if ids >= MAX_IDS {
                 break;
             }
-            let Some(segment) = tolerate(Segment::load(env, segment).await)?.flatten() else {
-                continue;
-            };
-            let numbers: Vec<Option<u32>> = segment
-                .packs
-                .iter()
-                .map(|pack| (!condemned.contains(&pack.name)).then(|| index.number(*pack)))
-                .collect();
-            for (prefix, pack) in segment.ids {
-                let number = numbers.get(pack as usize).copied().flatten();
-                if let Some(number) = number.filter(|_| index.by_prefix.len() < MAX_IDS) {
-                    index.by_prefix.entry(prefix).or_insert(number);
-                }
-            }
+            let Some(segment) = Segment::usable(env, segment).await? else { continue };
+            ids += segment.ids.len();
+            layers.push(Layer::Segment(segment));
         }
-        Ok(index)
+        Ok(Self { known: Arc::new(Known { layers, condemned }), ..Self::default() })
     }
 
-    fn number(&mut self, pack: PackRef) -> u32 {
-        self.packs.push(pack);
-        u32::try_from(self.packs.len() - 1).unwrap_or(u32::MAX)
-    }
-
-    fn add(&mut self, pack: PackRef, prefixes: impl Iterator<Item = u64>) {
-        let number = self.number(pack);
-        for prefix in prefixes.take(MAX_IDS - self.by_prefix.len().min(MAX_IDS)) {
-            self.by_prefix.entry(prefix).or_insert(number);
-        }
+    /// Returns what was loaded.
+    pub(crate) fn known(&self) -> Arc<Known> {
+        Arc::clone(&self.known)
     }
 
     /// Adds a pack that was just put.
     pub(crate) fn put(&mut self, pack: PackRef, keys: &[FrameKey]) {
         self.confirmed.insert(pack.name, true);
-        self.add(pack, keys.iter().map(|(_, id)| prefix(id)));
-    }
-
-    /// Returns what can be looked for.
-    pub(crate) fn prefixes(&self) -> impl Iterator<Item = u64> {
-        self.by_prefix.keys().copied()
+        for (_, id) in keys.iter().take(MAX_IDS - self.put.len().min(MAX_IDS)) {
+            self.put.entry(prefix(id)).or_insert(pack);
+        }
     }
 
     /// Returns where something lies, if that is known and still so.
@@ -169,17 +225,33 @@ impl Index {
         env: &Env,
         key: &FrameKey,
     ) -> Result<Option<Place>, SnapshotError> {
-        let Some(number) = self.by_prefix.get(&prefix(&key.1)) else { return Ok(None) };
-        let Some(pack) = self.packs.get(*number as usize).copied() else { return Ok(None) };
+        let prefix = prefix(&key.1);
+        let known = self.known();
+        let put = self.put.get(&prefix).copied();
+        for pack in known.packs(prefix).chain(put) {
+            if let Some(place) = self.find_in(env, &pack, key).await? {
+                return Ok(Some(place));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns where something lies in a pack, if it does and the pack is there.
+    async fn find_in(
+        &mut self,
+        env: &Env,
+        pack: &PackRef,
+        key: &FrameKey,
+    ) -> Result<Option<Place>, SnapshotError> {
         if self.confirmed.get(&pack.name) == Some(&false) {
             return Ok(None);
         }
-        let contents = match env.footers.find(&pack.name) {
-            Some(contents) => contents,
-            None => match tolerate(footer(env, &pack).await)?.flatten() {
-                Some(contents) => {
+        let contents = match env.hints.footer(&pack.name) {
+            Some(footer) => footer.contents,
+            None => match tolerate(footer(env, pack).await)?.flatten() {
+                Some(footer) => {
                     self.confirmed.insert(pack.name, true);
-                    contents
+                    footer.contents
                 }
                 None => {
                     self.confirmed.insert(pack.name, false);
@@ -231,21 +303,16 @@ pub(crate) async fn next_refs(
     }
     let mut segment = Segment::default();
     for pack in std::mem::take(&mut next.recent) {
-        let contents = match env.footers.find(&pack.name) {
-            Some(contents) => Some(contents),
-            None => tolerate(footer(env, &pack).await)?.flatten(),
-        };
-        let Some(contents) = contents else { continue };
-        let number = segment.number(pack);
-        segment.ids.extend(contents.keys().map(|(_, id)| (prefix(id), number)));
+        let Some(footer) = usable_footer(env, &pack).await? else { continue };
+        segment.add(pack, &footer.prefixes);
     }
     while let Some(last) = next.segments.last() {
         let most = (segment.ids.len() as u64) * 2;
         if last.ids > most || last.ids + segment.ids.len() as u64 > MAX_IDS as u64 {
             break;
         }
-        if let Some(older) = tolerate(Segment::load(env, last).await)?.flatten() {
-            segment.merge(older);
+        if let Some(older) = Segment::usable(env, last).await? {
+            segment.merge(&older);
         }
         next.segments.pop();
     }
@@ -267,20 +334,40 @@ pub(crate) fn object(name: &PackName) -> String {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Segment {
     packs: Vec<PackRef>,
-    /// Halves of ids and the numbers of their packs, in order when encoded.
+    /// Halves of ids and the numbers of their packs, in order when it is encoded or looked into.
     ids: Vec<(u64, u32)>,
 }
 
 impl Segment {
-    fn number(&mut self, pack: PackRef) -> u32 {
-        self.packs.push(pack);
-        u32::try_from(self.packs.len() - 1).unwrap_or(u32::MAX)
+    /// Makes one of layers that are packs.
+    fn of(layers: &[Layer]) -> Self {
+        let mut segment = Self::default();
+        for layer in layers {
+            if let Layer::Pack(pack, prefixes) = layer {
+                segment.add(*pack, prefixes);
+            }
+        }
+        segment.ids.sort_unstable();
+        segment
     }
 
-    fn merge(&mut self, older: Self) {
+    fn add(&mut self, pack: PackRef, prefixes: &[u64]) {
+        let number = u32::try_from(self.packs.len()).unwrap_or(u32::MAX);
+        self.packs.push(pack);
+        self.ids.extend(prefixes.iter().map(|prefix| (*prefix, number)));
+    }
+
+    fn merge(&mut self, older: &Self) {
         let first = u32::try_from(self.packs.len()).unwrap_or(u32::MAX);
-        self.packs.extend(older.packs);
-        self.ids.extend(older.ids.into_iter().map(|(id, pack)| (id, first.saturating_add(pack))));
+        self.packs.extend_from_slice(&older.packs);
+        self.ids.extend(older.ids.iter().map(|(id, pack)| (*id, first.saturating_add(*pack))));
+    }
+
+    /// Returns the packs that something may be in.
+    fn packs(&self, prefix: u64) -> impl Iterator<Item = PackRef> {
+        let first = self.ids.partition_point(|(id, _)| *id < prefix);
+        let same = self.ids[first..].iter().take_while(move |(id, _)| *id == prefix);
+        same.filter_map(|(_, pack)| self.packs.get(*pack as usize).copied())
     }
 
     fn encode(mut self, env: &Env, name: &PackName) -> Result<bytes::Bytes, SnapshotError> {
@@ -294,6 +381,19 @@ impl Segment {
             body.number(u64::from(*pack));
         }
         seal(&env.codec, MAGIC, VERSION, &object(name), &body.into_bytes())
+    }
+
+    /// Returns a segment, read if it is not kept; `None` if it cannot be used.
+    async fn usable(env: &Env, segment: &SegmentRef) -> Result<Option<Arc<Self>>, SnapshotError> {
+        if let Some(kept) = env.hints.segment(&segment.name) {
+            return Ok(Some(kept));
+        }
+        let Some(read) = tolerate(Self::load(env, segment).await)?.flatten() else {
+            return Ok(None);
+        };
+        let read = Arc::new(read);
+        env.hints.keep_segment(segment.name, Arc::clone(&read));
+        Ok(Some(read))
     }
 
     /// Returns a segment; `None` if it is not there.
@@ -314,10 +414,13 @@ impl Segment {
         let packs = (0..body.count(PackRef::LEAST_BYTES)?)
             .map(|_| PackRef::decode(&mut body))
             .collect::<Result<Vec<_>, _>>()?;
-        let ids = (0..body.count(9)?)
+        let mut ids = (0..body.count(9)?)
             .map(|_| Ok((u64::from_le_bytes(body.array()?), body.number_u32()?)))
             .collect::<Result<Vec<_>, Malformed>>()?;
         body.end()?;
+        if !ids.is_sorted() {
+            ids.sort_unstable();
+        }
         if ids.iter().any(|(_, pack)| *pack as usize >= packs.len()) {
             return Err(Malformed("an id is in no pack"));
         }

@@ -31,12 +31,6 @@ pub(crate) const MAX_INLINE_FILE: usize = 256;
 pub(crate) const MAX_ENTRY_EXTENTS: usize = 64;
 /// Pieces in one such node.
 pub(crate) const MAX_NODE_EXTENTS: usize = 8192;
-/// A directory with more entries is cut into pages.
-const MAX_LEAF_ENTRIES: usize = 512;
-/// A directory that takes more bytes is cut into pages.
-const MAX_LEAF_BYTES: usize = 256 << 10;
-/// The most entries of a page.
-const MAX_PAGE_ENTRIES: usize = 1024;
 /// The most bytes of the canonical form of a node.
 pub(crate) const MAX_NODE_BYTES: usize = 16 << 20;
 /// The longest target of a symbolic link, as Linux has it.
@@ -96,6 +90,22 @@ impl Totals {
             }
             EntryKind::SymbolicLink { .. } => self.symbolic_links += 1,
         }
+    }
+
+    /// Returns what is left without a part; `None` if that cannot be told, because a sum went beyond all numbers.
+    pub(crate) fn without(&self, part: &Self) -> Option<Self> {
+        (self.bytes < u64::MAX).then_some(())?;
+        Some(Self {
+            files: self.files.checked_sub(part.files)?,
+            directories: self.directories.checked_sub(part.directories)?,
+            symbolic_links: self.symbolic_links.checked_sub(part.symbolic_links)?,
+            bytes: self.bytes.checked_sub(part.bytes)?,
+        })
+    }
+
+    /// Returns how many names there are.
+    pub(crate) fn names(&self) -> u64 {
+        self.files.saturating_add(self.directories).saturating_add(self.symbolic_links)
     }
 }
 
@@ -288,45 +298,6 @@ impl Node {
             }
         }
     }
-}
-
-/// Cuts the entries of a directory into pages; one page if it is not large.
-///
-/// Where a page begins depends on the names alone, so that a change leaves most pages as they were.
-pub(crate) fn pages(entries: Vec<Entry>) -> Vec<Vec<Entry>> {
-    let total: usize = entries.iter().map(estimate).sum();
-    if entries.len() <= MAX_LEAF_ENTRIES && total <= MAX_LEAF_BYTES {
-        return vec![entries];
-    }
-    let mut pages = Vec::new();
-    let mut page = Vec::new();
-    let mut bytes = 0;
-    for entry in entries {
-        let begins = blake3::hash(entry.name.as_bytes()).as_bytes()[0] == 0;
-        let full = page.len() >= MAX_PAGE_ENTRIES || bytes >= MAX_LEAF_BYTES;
-        if (begins || full) && !page.is_empty() {
-            pages.push(std::mem::take(&mut page));
-            bytes = 0;
-        }
-        bytes += estimate(&entry);
-        page.push(entry);
-    }
-    pages.push(page);
-    pages
-}
-
-/// About how many bytes an entry takes, by what is canonical of it.
-fn estimate(entry: &Entry) -> usize {
-    let xattrs: usize =
-        entry.metadata.xattrs.iter().map(|xattr| xattr.name.len() + xattr.value.len()).sum();
-    let kind = match &entry.kind {
-        EntryKind::File { content: FileContent::Inline(bytes), .. } => bytes.len(),
-        EntryKind::File { content: FileContent::Extents(extents), .. } => extents.len() * 36,
-        EntryKind::File { content: FileContent::Lists(lists), .. } => lists.len() * 38,
-        EntryKind::Directory { .. } => 48,
-        EntryKind::SymbolicLink { target } => target.len(),
-    };
-    24 + entry.name.as_bytes().len() + xattrs + kind
 }
 
 #[derive(Default)]

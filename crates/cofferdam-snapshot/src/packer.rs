@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     error::SnapshotError,
-    frame::{Compressor, FrameKey, FrameKind},
+    frame::{FrameKey, FrameKind},
     head::MAX_INLINE_BYTES,
     id::{PackName, TreeId},
     index::Index,
@@ -20,16 +20,22 @@ use crate::{
     wire::Malformed,
 };
 
+/// Frames of earlier heads that a head carries on. With more of them, all goes to a pack: each head would store them anew.
+const MAX_CARRIED_BYTES: usize = 128 << 10;
+
 /// Packs that are put at the same time.
 const PARALLEL_PUTS: usize = 2;
 
 /// Takes new frames.
 pub(crate) struct Packer {
     env: Env,
-    compressor: Compressor,
     /// Frames of the heads that are built upon, and new ones while they are few.
     pub(crate) head_frames: HashMap<FrameKey, Bytes>,
+    /// The new ones among them, and what they name that is in the head too.
+    new: HashMap<FrameKey, Vec<FrameKey>>,
     new_bytes: usize,
+    /// The most of them, in bytes.
+    max_new_bytes: usize,
     /// From then on everything new goes to packs.
     spilled: bool,
     /// Where frames went that were in a head.
@@ -43,12 +49,14 @@ pub(crate) struct Packer {
 }
 
 impl Packer {
-    pub(crate) fn new(env: Env, head_frames: HashMap<FrameKey, Bytes>) -> Self {
+    pub(crate) fn new(env: Env, is_first: bool, head_frames: HashMap<FrameKey, Bytes>) -> Self {
         Self {
             env,
-            compressor: Compressor::new(),
             head_frames,
+            new: HashMap::new(),
             new_bytes: 0,
+            // All of a first snapshot is carried on by the next.
+            max_new_bytes: if is_first { MAX_CARRIED_BYTES } else { MAX_INLINE_BYTES },
             spilled: false,
             moved: HashMap::new(),
             chunks: None,
@@ -70,13 +78,23 @@ impl Packer {
 
     /// Takes a new frame.
     pub(crate) fn append(&mut self, key: FrameKey, frame: Vec<u8>) -> Place {
-        if !self.spilled && self.new_bytes + frame.len() <= MAX_INLINE_BYTES {
+        if !self.spilled && self.new_bytes + frame.len() <= self.max_new_bytes {
             self.new_bytes += frame.len();
             self.head_frames.insert(key, frame.into());
+            self.new.insert(key, Vec::new());
             return Place::Head;
         }
         self.spilled = true;
         self.pack(key, &frame)
+    }
+
+    /// Takes a new node.
+    pub(crate) fn append_node(&mut self, key: FrameKey, frame: Vec<u8>, node: &mut Node) -> Place {
+        let place = self.append(key, frame);
+        if place == Place::Head {
+            self.new.insert(key, names_in_head(node));
+        }
+        place
     }
 
     fn pack(&mut self, key: FrameKey, frame: &[u8]) -> Place {
@@ -133,7 +151,7 @@ impl Packer {
                 let codec = self.env.codec.clone();
                 let mut node = codec.open_node(&id, &frame).map_err(corrupt)?;
                 self.settle(&mut node)?;
-                codec.node_frame(&mut self.compressor, &id, &node.encode()).map_err(corrupt)?.into()
+                codec.node_frame(&id, &node.encode()).map_err(corrupt)?.into()
             }
         };
         let place = self.pack(key, &frame);
@@ -143,11 +161,11 @@ impl Packer {
 
     /// Makes the frame of a node.
     pub(crate) fn node_frame(
-        &mut self,
+        &self,
         id: &TreeId,
         node: &NodeBytes,
     ) -> Result<Vec<u8>, SnapshotError> {
-        let framed = self.env.codec.node_frame(&mut self.compressor, id, node);
+        let framed = self.env.codec.node_frame(id, node);
         framed.map_err(|Malformed(reason)| SnapshotError::Worker { reason: reason.to_owned() })
     }
 
@@ -194,7 +212,10 @@ impl Packer {
         if place == Place::Head {
             if !self.spilled {
                 live = self.live(key)?;
-                self.spilled = live.values().map(Bytes::len).sum::<usize>() > MAX_INLINE_BYTES;
+                let all: usize = live.values().map(Bytes::len).sum();
+                let new = live.iter().filter(|(key, _)| self.new.contains_key(key));
+                let carried = all - new.map(|(_, frame)| frame.len()).sum::<usize>();
+                self.spilled = carried > MAX_CARRIED_BYTES || all > MAX_INLINE_BYTES;
             }
             if self.spilled {
                 place = self.settled(key)?;
@@ -226,17 +247,25 @@ impl Packer {
             };
             let missing = Malformed("it is not in the head");
             let frame = self.head_frames.get(&key).ok_or_else(|| corrupt(missing))?;
-            if key.0 == FrameKind::Node {
+            if let Some(names) = self.new.get(&key) {
+                open.extend(names);
+            } else if key.0 == FrameKind::Node {
                 let id = TreeId::from_bytes(key.1);
                 let mut node = self.env.codec.open_node(&id, frame).map_err(corrupt)?;
-                node.references(|kind, id, place| {
-                    if *place == Place::Head {
-                        open.push((kind, *id));
-                    }
-                });
+                open.extend(names_in_head(&mut node));
             }
             live.insert(key, frame.clone());
         }
         Ok(live)
     }
+}
+
+fn names_in_head(node: &mut Node) -> Vec<FrameKey> {
+    let mut names = Vec::new();
+    node.references(|kind, id, place| {
+        if *place == Place::Head {
+            names.push((kind, *id));
+        }
+    });
+    names
 }

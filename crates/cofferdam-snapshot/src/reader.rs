@@ -9,8 +9,8 @@ use crate::{
     frame::{Codec, FrameKind},
     head::{Head, object},
     id::{ChunkId, TreeId},
-    node::{Entry, Extent, Node, Place, Stored},
-    path::TreePath,
+    node::{Entry, Extent, Node, Page, Place, Stored},
+    path::{Name, TreePath},
     storage::Storage,
     windows::{Windows, pack_object},
     wire::Malformed,
@@ -30,12 +30,23 @@ pub(crate) struct Reader {
     pub(crate) head: Arc<Head>,
 }
 
-/// A directory, joined of its pages.
+/// A directory, joined of its pages, or of some of them.
 #[derive(Debug, Default)]
 pub(crate) struct ReadDirectory {
+    /// What is in the pages that were read, in order.
     pub(crate) entries: Vec<Entry>,
     /// Its node, and its pages if it has some.
     pub(crate) nodes: Vec<Stored<TreeId>>,
+    /// The pages that were not read, in order.
+    pub(crate) unread: Vec<UnreadPage>,
+}
+
+/// A page of a directory that was not read.
+#[derive(Debug, Clone)]
+pub(crate) struct UnreadPage {
+    pub(crate) page: Page,
+    /// What the page after it begins with, if there is one.
+    pub(crate) next: Option<Name>,
 }
 
 impl Reader {
@@ -63,31 +74,79 @@ impl Reader {
         node: Stored<TreeId>,
         path: &TreePath,
     ) -> Result<ReadDirectory, SnapshotError> {
-        let wrong = |node: &Stored<TreeId>, reason| {
-            self.corrupt(&node.place, holds_node(&node.id, path), Malformed(reason))
-        };
+        self.part_of_directory(node, None, path).await
+    }
+
+    /// Returns what is in a directory, without the pages in which none of these names would be, which are in order.
+    pub(crate) async fn part_of_directory(
+        &self,
+        node: Stored<TreeId>,
+        names: Option<&[&Name]>,
+        path: &TreePath,
+    ) -> Result<ReadDirectory, SnapshotError> {
+        let mut read = ReadDirectory { nodes: vec![node], ..ReadDirectory::default() };
         let pages = match self.node(node, path).await? {
-            Node::Leaf(entries) => return Ok(ReadDirectory { entries, nodes: vec![node] }),
-            Node::Branch(pages) => pages,
-            Node::Extents(_) => return Err(wrong(&node, "it is no directory")),
-        };
-        let mut read = ReadDirectory { entries: Vec::new(), nodes: vec![node] };
-        for page in pages {
-            read.nodes.push(page.node);
-            let Node::Leaf(entries) = self.node(page.node, path).await? else {
-                return Err(wrong(&page.node, "it is no page of a directory"));
-            };
-            let follows =
-                read.entries.last().zip(entries.first()).is_none_or(|(a, b)| a.name < b.name);
-            if !follows || entries.first().is_none_or(|first| first.name != page.first) {
-                return Err(wrong(&page.node, "the pages of a directory do not fit together"));
+            Node::Leaf(entries) => {
+                read.entries = entries;
+                return Ok(read);
             }
-            read.entries.extend(entries);
+            Node::Branch(pages) => pages,
+            Node::Extents(_) => return Err(self.wrong_page(&node, path, "it is no directory")),
+        };
+        let mut names_left = names;
+        let mut pages = pages.into_iter().peekable();
+        while let Some(page) = pages.next() {
+            let next = pages.peek().map(|next| &next.first);
+            read.nodes.push(page.node);
+            // A name before the first page would be in it.
+            let here = names_left.map(|names| {
+                let (here, later) = names.split_at(
+                    next.map_or(names.len(), |next| names.partition_point(|name| *name < next)),
+                );
+                names_left = Some(later);
+                here
+            });
+            let page = UnreadPage { page, next: next.cloned() };
+            if here.is_some_and(<[_]>::is_empty) {
+                read.unread.push(page);
+                continue;
+            }
+            read.entries.extend(self.page(&page, path).await?);
             if read.entries.len() > MAX_DIRECTORY_ENTRIES {
-                return Err(wrong(&page.node, "a directory has too many entries"));
+                let reason = "a directory has too many entries";
+                return Err(self.wrong_page(&page.page.node, path, reason));
             }
         }
         Ok(read)
+    }
+
+    /// Returns what is in a page of a directory.
+    pub(crate) async fn page(
+        &self,
+        UnreadPage { page, next }: &UnreadPage,
+        path: &TreePath,
+    ) -> Result<Vec<Entry>, SnapshotError> {
+        let Node::Leaf(entries) = self.node(page.node, path).await? else {
+            return Err(self.wrong_page(&page.node, path, "it is no page of a directory"));
+        };
+        let ends = match (entries.last(), next) {
+            (Some(last), Some(next)) => last.name < *next,
+            _ => true,
+        };
+        if !ends || entries.first().is_none_or(|first| first.name != page.first) {
+            let reason = "the pages of a directory do not fit together";
+            return Err(self.wrong_page(&page.node, path, reason));
+        }
+        Ok(entries)
+    }
+
+    fn wrong_page(
+        &self,
+        node: &Stored<TreeId>,
+        path: &TreePath,
+        reason: &'static str,
+    ) -> SnapshotError {
+        self.corrupt(&node.place, holds_node(&node.id, path), Malformed(reason))
     }
 
     /// Returns the pieces in a node, which cover so many bytes.

@@ -1,6 +1,11 @@
 //! [`SnapshotStore`]: the front of the crate.
 
-use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use cofferdam_core::{Clock, Entropy, Timestamp};
@@ -14,8 +19,9 @@ use crate::{
     frame::Codec,
     gc,
     head::{self, Head, IndexRefs, MAX_NOTE_BYTES, ReadHead},
+    heads::{Heads, KeptHead},
     id::{Lineage, PackName, SnapshotId},
-    index::{Footers, next_refs},
+    index::{Hints, next_refs},
     log::LogEntry,
     node::Totals,
     reader::Reader,
@@ -105,7 +111,8 @@ pub(crate) struct Env {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) grace: Duration,
     pub(crate) windows: Arc<Windows>,
-    pub(crate) footers: Arc<Footers>,
+    pub(crate) hints: Arc<Hints>,
+    pub(crate) heads: Arc<Heads>,
 }
 
 /// Snapshots of trees, kept as objects below a prefix.
@@ -155,8 +162,9 @@ impl SnapshotStore {
             }
         };
         let grace = decode_config(&codec, &bytes)?;
-        let (windows, footers) = (Arc::default(), Arc::default());
-        Ok(Self { env: Env { storage, codec, clock, entropy, grace, windows, footers } })
+        let windows = Arc::default();
+        let (hints, heads) = (Arc::default(), Arc::default());
+        Ok(Self { env: Env { storage, codec, clock, entropy, grace, windows, hints, heads } })
     }
 
     /// Takes a snapshot.
@@ -179,6 +187,20 @@ impl SnapshotStore {
         source: &dyn Source,
         options: SnapshotOptions,
     ) -> Result<Receipt, SnapshotError> {
+        let taken = self.take(lineage, source, options).await;
+        if taken.is_err() {
+            // Something may not be as it is remembered.
+            self.env.heads.clear();
+        }
+        taken
+    }
+
+    async fn take(
+        &self,
+        lineage: &Lineage,
+        source: &dyn Source,
+        options: SnapshotOptions,
+    ) -> Result<Receipt, SnapshotError> {
         let began = Instant::now();
         if options.note.len() > MAX_NOTE_BYTES {
             return Err(SnapshotError::TooLarge {
@@ -187,8 +209,15 @@ impl SnapshotStore {
             });
         }
         let started = self.env.clock.now();
-        let (snapshot, parent) = self.place(lineage, &options.parent).await?;
-        let previous = parent.as_ref().map(|parent| self.reader(parent.head.clone()));
+        // Where there is a snapshot before, its index is looked into, without what is condemned by now.
+        let (place, condemned) = futures::join!(self.place(lineage, &options.parent), async {
+            match self.env.heads.newest(lineage) {
+                Some(_) => Some(gc::condemned(&self.env.storage).await),
+                None => None,
+            }
+        });
+        let (snapshot, parent) = place?;
+        let previous = parent.as_ref().map(|parent| self.reader(Arc::clone(&parent.head)));
         let known = previous.as_ref().map(|reader| Previous {
             snapshot: reader.head.snapshot.clone(),
             tree: reader.head.tree.id,
@@ -201,7 +230,7 @@ impl SnapshotStore {
                 Some(previous) if previous.head.snapshot == *base => Some(previous.clone()),
                 _ => {
                     needed.push(base.clone());
-                    Some(self.reader(self.head(base).await?.head))
+                    Some(self.reader(self.kept_head(base).await?.head))
                 }
             },
         };
@@ -210,10 +239,12 @@ impl SnapshotStore {
             (None, Some(base)) => base.head.index.clone(),
             (None, None) => self.hints(lineage).await?,
         };
-        let condemned = match refs == IndexRefs::default() {
-            true => HashSet::new(),
-            false => gc::condemned(&self.env.storage).await?.into_keys().collect(),
+        let condemned = match condemned {
+            Some(condemned) => condemned?,
+            None if refs == IndexRefs::default() => HashMap::new(),
+            None => gc::condemned(&self.env.storage).await?,
         };
+        let condemned = condemned.into_keys().collect();
         let hints = (refs.clone(), condemned);
         let mut writer = Writer::new(self.env.clone(), source, previous, base, hints);
         let root = writer.write(walk).await?;
@@ -237,6 +268,7 @@ impl SnapshotStore {
             index,
             frames: frames.into_iter().collect(),
         };
+        let head = Arc::new(head);
         let bytes = self.commit(&head, &needed, writer.index.used(), started).await?;
         source.committed(&snapshot, &tree).await;
         let mut stored = writer.packer.stored;
@@ -245,7 +277,7 @@ impl SnapshotStore {
         Ok(Receipt {
             snapshot,
             tree,
-            parent: head.parent.map(|(parent, _)| parent),
+            parent: head.parent.as_ref().map(|(parent, _)| parent.clone()),
             created: head.created,
             totals: head.totals,
             stored,
@@ -298,8 +330,9 @@ impl SnapshotStore {
             parent: Some((from.clone(), parent.hash)),
             attempt: self.attempt(),
             created: self.env.clock.now(),
-            ..parent.head
+            ..Head::clone(&parent.head)
         };
+        let head = Arc::new(head);
         self.commit(&head, std::slice::from_ref(from), &HashSet::new(), started).await?;
         Ok(snapshot)
     }
@@ -370,12 +403,23 @@ impl SnapshotStore {
         Head::decode(&self.env.codec, snapshot, &bytes)
     }
 
-    pub(crate) fn reader(&self, head: Head) -> Reader {
+    /// Returns a head that somebody has seen before; that it is still there is looked at before anything builds upon it.
+    async fn kept_head(&self, snapshot: &SnapshotId) -> Result<KeptHead, SnapshotError> {
+        if let Some(kept) = self.env.heads.find(snapshot) {
+            return Ok(kept);
+        }
+        let ReadHead { head, hash } = self.head(snapshot).await?;
+        let read = KeptHead { head: Arc::new(head), hash };
+        self.env.heads.keep(read.clone());
+        Ok(read)
+    }
+
+    pub(crate) fn reader(&self, head: impl Into<Arc<Head>>) -> Reader {
         Reader {
             storage: self.env.storage.clone(),
             codec: self.env.codec.clone(),
             windows: Arc::clone(&self.env.windows),
-            head: Arc::new(head),
+            head: head.into(),
         }
     }
 
@@ -390,8 +434,11 @@ impl SnapshotStore {
         &self,
         lineage: &Lineage,
         parent: &Parent,
-    ) -> Result<(SnapshotId, Option<ReadHead>), SnapshotError> {
-        let newest = self.newest(lineage).await?;
+    ) -> Result<(SnapshotId, Option<KeptHead>), SnapshotError> {
+        let newest = match self.env.heads.newest(lineage) {
+            Some(kept) if self.is_newest(&kept).await? => Some(kept),
+            _ => self.newest(lineage).await?,
+        };
         let next = newest.as_ref().map_or(1, |newest| newest.seq.saturating_add(1));
         let snapshot = SnapshotId::new(lineage.clone(), next);
         let parent = match parent {
@@ -418,10 +465,19 @@ impl SnapshotStore {
             }
         };
         let parent = match parent {
-            Some(parent) => Some(self.head(&parent).await?),
+            Some(parent) => Some(self.kept_head(&parent).await?),
             None => None,
         };
         Ok((snapshot, parent))
+    }
+
+    /// Returns whether a snapshot is there and the next of its lineage is not: numbers follow each other up to the newest.
+    async fn is_newest(&self, snapshot: &SnapshotId) -> Result<bool, SnapshotError> {
+        let next = SnapshotId::new(snapshot.lineage.clone(), snapshot.seq.saturating_add(1));
+        let (this, next) = (head::object(snapshot), head::object(&next));
+        let storage = &self.env.storage;
+        let (this, next) = futures::try_join!(storage.exists(&this), storage.exists(&next))?;
+        Ok(this && !next)
     }
 
     /// Puts a head, after a last look at what it builds upon. Returns its size in bytes.
@@ -431,30 +487,44 @@ impl SnapshotStore {
     /// head is seen before it is deleted.
     async fn commit(
         &self,
-        head: &Head,
+        head: &Arc<Head>,
         needed: &[SnapshotId],
         reused: &HashSet<PackName>,
         started: Timestamp,
     ) -> Result<u64, SnapshotError> {
         let bytes: Bytes = head.encode(&self.env.codec)?;
         let overtaken = |what: String| SnapshotError::Overtaken { what };
-        for parent in needed {
-            if !self.env.storage.exists(&head::object(parent)).await? {
-                return Err(overtaken(format!("the snapshot {parent}")));
+        let gone = async {
+            let there = needed.iter().map(|parent| async move {
+                let there = self.env.storage.exists(&head::object(parent)).await?;
+                Ok::<_, SnapshotError>((!there).then_some(parent))
+            });
+            let gone = futures::future::try_join_all(there).await?;
+            Ok::<_, SnapshotError>(gone.into_iter().flatten().next())
+        };
+        let condemned = async {
+            match reused.is_empty() {
+                true => Ok(HashMap::new()),
+                false => gc::condemned(&self.env.storage).await,
             }
+        };
+        let (gone, condemned) = futures::try_join!(gone, condemned)?;
+        if let Some(parent) = gone {
+            return Err(overtaken(format!("the snapshot {parent}")));
         }
-        if !reused.is_empty() {
-            let condemned = gc::condemned(&self.env.storage).await?;
-            if let Some(pack) = reused.iter().find(|pack| condemned.contains_key(*pack)) {
-                return Err(overtaken(format!("the pack {pack}")));
-            }
+        if let Some(pack) = reused.iter().find(|pack| condemned.contains_key(*pack)) {
+            return Err(overtaken(format!("the pack {pack}")));
         }
         let took = self.env.clock.now().as_millis().saturating_sub(started.as_millis());
         if u128::from(took) > self.env.grace.as_millis() / 2 {
             return Err(overtaken("what took longer to store than half the grace".to_owned()));
         }
         match self.env.storage.create(&head::object(&head.snapshot), bytes.clone()).await? {
-            Created::Ours => Ok(bytes.len() as u64),
+            Created::Ours => {
+                let hash = *blake3::hash(&bytes).as_bytes();
+                self.env.heads.keep(KeptHead { head: Arc::clone(head), hash });
+                Ok(bytes.len() as u64)
+            }
             Created::Taken => Err(SnapshotError::Conflict { snapshot: head.snapshot.clone() }),
         }
     }

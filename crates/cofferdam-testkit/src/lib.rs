@@ -1,6 +1,7 @@
 //! Doubles and helpers that the tests of all crates share; never a dependency of shipped code.
 //!
 //! - [`chaos`]: kills parts of a backend at random moments, and looks at what is left.
+//! - [`mod@engine`]: [`TestEngine`], a container engine of the tests' own.
 //! - [`faulty_backend`]: [`FaultyBackend`], any sandbox backend with one planted defect.
 //! - [`faulty_store`]: [`FaultyStore`], an object store that fails as storage fails.
 //! - [`fixed`]: [`FixedClock`] and [`CountingEntropy`], so that ids and times are the same in each run of a test.
@@ -14,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod chaos;
+pub mod engine;
 pub mod faulty_backend;
 pub mod faulty_store;
 mod file_tree;
@@ -28,6 +30,7 @@ pub mod skip;
 pub mod tools;
 mod tree_stream;
 
+pub use engine::TestEngine;
 pub use faulty_backend::{Defect, FaultyBackend};
 pub use faulty_store::{FaultPlan, FaultyStore};
 pub use fixed::{CountingEntropy, FixedClock};

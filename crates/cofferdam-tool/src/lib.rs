@@ -39,5 +39,5 @@ pub mod tool;
 pub mod tool_set;
 
 pub use error::ToolError;
-pub use tool::{ApprovalState, ProbeOutcome, Tool, ToolContext, ToolInput, ToolProgress};
+pub use tool::{ApprovalState, ProbeOutcome, Recalled, Tool, ToolContext, ToolInput, ToolProgress};
 pub use tool_set::{ToolRequest, ToolSet, ToolSetError};

@@ -101,6 +101,28 @@ pub trait Tool: Debug + Send + Sync + 'static {
     async fn settled(&self, context: &ToolContext) {
         let _ = context;
     }
+
+    /// Called before a run is gone on with, with what its journal says, in the order of the records: each result that a call
+    /// of this tool had, and each loss of the sandbox. So a tool with a memory of its own (an open session, a handle that the
+    /// model was given) has it again in another process. It may be told the same more than once. The default does nothing.
+    fn recall(&self, recalled: &Recalled<'_>) {
+        let _ = recalled;
+    }
+}
+
+/// What a run that is gone on with had come to.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum Recalled<'a> {
+    /// A call had this result.
+    Result {
+        /// The place of the call.
+        step: StepId,
+        /// What the model was told.
+        output: &'a ToolOutput,
+    },
+    /// The sandbox that all calls before this ran in is gone. All tools are told.
+    SandboxLost,
 }
 
 /// What became of a call that was intended and has no result.

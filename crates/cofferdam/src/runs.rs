@@ -2,7 +2,7 @@
 
 use cofferdam_checkpoint::{CheckpointId, RunRecords};
 use cofferdam_core::RunId;
-use cofferdam_harness::{GivenDecision, OnChanged, RunReport};
+use cofferdam_harness::{GivenDecision, GivenInput, OnChanged, RunReport};
 use cofferdam_journal::{JournalError, RunFilter, RunSummary};
 
 use crate::{Agent, AgentError, Session};
@@ -15,6 +15,8 @@ pub struct ResumeOptions {
     pub checkpoint: Option<CheckpointId>,
     /// What somebody decided, if the run waits for that.
     pub decision: Option<GivenDecision>,
+    /// One more message for the model; a run that the model had finished goes on with it.
+    pub input: Option<GivenInput>,
     /// What to do if the agent is not what it was. Default: refuse, and say what differs.
     pub on_changed: OnChanged,
 }
@@ -38,15 +40,17 @@ impl Agent {
         run: &RunId,
         options: ResumeOptions,
     ) -> Result<RunReport, AgentError> {
-        let ResumeOptions { checkpoint, decision, on_changed } = options;
+        let ResumeOptions { checkpoint, decision, input, on_changed } = options;
         let session = self.reopen(run, checkpoint).await?;
         let mut request = session.resume_request();
-        (request.decision, request.on_changed) = (decision, on_changed);
+        (request.decision, request.input, request.on_changed) = (decision, input, on_changed);
         let result = session.resume(request).await;
         session.end(result).await
     }
 
     /// Makes a session for going on with a run: see [`Agent::resume`]. With a checkpoint, the workspace is taken back to it.
+    ///
+    /// The session holds the run: until it is resumed in it, or the session is dropped or closed, nobody else can drive the run.
     ///
     /// # Errors
     ///

@@ -3,7 +3,6 @@
 use std::{
     path::Path,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use cofferdam_apply_patch::tool::ApplyPatchTool;
@@ -12,7 +11,7 @@ use cofferdam_checkpoint::{
 };
 use cofferdam_core::{Clock as _, Entropy as _, NetworkAccess, RunId, StepId};
 use cofferdam_harness::{
-    Harness, HarnessParts, ResumeRequest, RunReport, RunRequest, WorkspaceKeeper,
+    Harness, HarnessParts, Hold, ResumeRequest, RunReport, RunRequest, WorkspaceKeeper,
 };
 use cofferdam_journal::ApprovalVerdict;
 use cofferdam_manifest::{OutputSpec, ToolName};
@@ -27,9 +26,6 @@ use crate::{
     keeping::{Kept, fill},
 };
 
-/// How long a run is held while its sandbox is looked for.
-const REOPEN_LEASE: Duration = Duration::from_secs(120);
-
 /// A live sandbox with a filled workspace, and the harness that works in it.
 ///
 /// Dropping it closes the sandbox in the background, unless the sandbox lingers, as those of kept runs do where the backend can;
@@ -43,6 +39,8 @@ pub struct Session {
     harness: Harness,
     /// The name of the first run in it, until that has begun.
     first_run: Mutex<Option<RunId>>,
+    /// The run that it was reopened for, from then until it is driven.
+    held: tokio::sync::Mutex<Option<Hold>>,
     origin: Origin,
 }
 
@@ -91,8 +89,9 @@ impl Session {
         if records.state.begun().is_none() {
             return Err(AgentError::NoSuchRun { run: run.clone() });
         }
-        // Whoever drives the run would lose its sandbox to this.
-        let lease = setup.journal.lease(run, &owner(), REOPEN_LEASE).await?;
+        // Whoever drives the run would lose its sandbox to this; and nobody may come until the run is driven here.
+        let (journal, clock) = (Arc::clone(&setup.journal), Arc::new(SystemClock));
+        let hold = Hold::take(journal, clock, run, &owner(), setup.options.lease).await?;
         // What was written until the lease was granted counts too.
         let records = RunRecords::read(&*setup.journal, run).await?;
         let found = match back_to {
@@ -110,16 +109,9 @@ impl Session {
         };
         let Reopened { workspace, same_sandbox, checkpoint } = found;
         let origin = Origin::Run { run: run.clone(), same_sandbox, checkpoint: checkpoint.clone() };
-        let session = Self::keep(
-            Arc::clone(&setup),
-            kept,
-            workspace,
-            checkpoint,
-            materialized,
-            None,
-            origin,
-        )?;
-        setup.journal.release(&lease).await?;
+        let mut session =
+            Self::keep(setup, kept, workspace, checkpoint, materialized, None, origin)?;
+        session.held = tokio::sync::Mutex::new(Some(hold));
         Ok(session)
     }
 
@@ -172,7 +164,8 @@ impl Session {
             keeper: keeper.clone().map(|keeper| keeper as Arc<dyn WorkspaceKeeper>),
         });
         let first_run = Mutex::new(run);
-        Ok(Self { setup, sandbox, materialized, keeper, harness, first_run, origin })
+        let held = tokio::sync::Mutex::default();
+        Ok(Self { setup, sandbox, materialized, keeper, harness, first_run, held, origin })
     }
 
     /// Returns the sandbox: whichever is in the place, if a lost one was replaced.
@@ -243,7 +236,7 @@ impl Session {
         Ok(self.harness.run_as(run, request).await?)
     }
 
-    /// Goes on with the run that this session was reopened for.
+    /// Goes on with the run that this session was reopened for. Nobody else has had the run since it was reopened.
     ///
     /// # Errors
     ///
@@ -254,7 +247,11 @@ impl Session {
     /// As [`Harness::resume`].
     pub async fn resume(&self, request: ResumeRequest) -> Result<RunReport, AgentError> {
         match &self.origin {
-            Origin::Run { run, .. } => Ok(self.harness.resume(run, request).await?),
+            Origin::Run { run, .. } => Ok(match self.held.lock().await.take() {
+                Some(hold) => self.harness.resume_held(hold, request).await?,
+                // It was driven here before.
+                None => self.harness.resume(run, request).await?,
+            }),
             _ => Err(AgentError::NothingToResume),
         }
     }
@@ -296,7 +293,10 @@ impl Session {
     ) -> Result<(), AgentError> {
         match &self.origin {
             Origin::Run { run, .. } => {
-                let answered = self.harness.answer(run, step, verdict, by, reason).await;
+                let answered = match &*self.held.lock().await {
+                    Some(hold) => self.harness.answer_held(hold, step, verdict, by, reason).await,
+                    None => self.harness.answer(run, step, verdict, by, reason).await,
+                };
                 answered.map_err(|error| AgentError::Answer(error.into()))
             }
             _ => Err(AgentError::NothingToResume),
@@ -325,10 +325,15 @@ impl Session {
     /// [`AgentError::Keeper`] if the last snapshot is not what it should be, and the sandbox is left then; or if the sandbox of a kept
     /// run cannot be closed. [`AgentError::Sandbox`] without a keeper. Calling again retries.
     pub async fn close(&self) -> Result<(), AgentError> {
-        match &self.keeper {
-            Some(keeper) => Ok(keeper.close().await?),
-            None => Ok(self.sandbox.close().await?),
+        let closed = match &self.keeper {
+            Some(keeper) => keeper.close().await.map_err(AgentError::from),
+            None => self.sandbox.close().await.map_err(AgentError::from),
+        };
+        if let Some(hold) = self.held.lock().await.take() {
+            // It ends by itself where it cannot be given back.
+            let _ = hold.release().await;
         }
+        closed
     }
 
     /// Leaves the sandbox to whoever goes on with the run. It ends by itself if nobody comes: after ten minutes where sandboxes

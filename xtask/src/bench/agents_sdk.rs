@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
-use super::case::Case;
-use crate::command::{run_reading, succeeds};
+use super::{case::Case, read_cases};
+use crate::command::succeeds;
 use crate::context::Context;
 use crate::report::Report;
 
@@ -22,17 +22,6 @@ pub(crate) fn files(context: &Context, report: &mut Report) -> Result<Vec<Case>>
         );
         return Ok(Vec::new());
     };
-    let mut cases = Vec::new();
-    let mut wrong = None;
     let script = context.path("xtask/suites/agents_sdk_files.py");
-    let status = run_reading(Command::new(python).arg(script), |line| match Case::parse(line) {
-        Some(Ok(case)) => cases.push(case),
-        Some(Err(error)) => wrong = Some(error),
-        None => {}
-    })?;
-    if let Some(error) = wrong {
-        return Err(error);
-    }
-    ensure!(status.success(), "the script ended with {status}");
-    Ok(cases)
+    read_cases(Command::new(python).arg(script), report)
 }

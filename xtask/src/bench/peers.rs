@@ -47,7 +47,7 @@ pub(crate) fn start(_context: &Context, report: &mut Report) -> Result<Vec<Case>
 }
 
 /// The program that `CODEX` names, else the one on the path.
-fn codex() -> Option<PathBuf> {
+pub(crate) fn codex() -> Option<PathBuf> {
     std::env::var_os("CODEX").map(PathBuf::from).or_else(|| find_program("codex"))
 }
 

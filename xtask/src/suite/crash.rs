@@ -7,7 +7,6 @@ use anyhow::Result;
 
 use super::Suite;
 use super::script::run_script;
-use crate::command::cargo_in;
 use crate::context::Context;
 use crate::report::Report;
 
@@ -26,8 +25,7 @@ fn run(context: &Context, report: &mut Report) -> Result<()> {
         report.skip("suite crash", "its processes are killed as Linux kills them");
         return Ok(());
     }
-    let mut command = cargo_in(&context.workspace.root);
-    command.args(["run", "--quiet", "-p", PACKAGE, "--bin", PACKAGE, "--"]);
+    let mut command = context.program(PACKAGE, PACKAGE);
     for (option, number) in [("--crashes", context.rounds.number), ("--seed", context.rounds.seed)]
     {
         command.args(

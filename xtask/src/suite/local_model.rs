@@ -41,6 +41,6 @@ fn run(context: &Context, report: &mut Report) -> Result<()> {
     )?;
     let mut command = cargo_in(&context.workspace.root);
     command.args(["test", "--all-features", "-p", PACKAGE, "--test", "local_model"]);
-    command.env(BASE_URL, format!("http://127.0.0.1:{}/v1", server.port));
+    command.env(BASE_URL, format!("http://127.0.0.1:{}/v1", server.port()?));
     cargo_test(&mut command, report)
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::Suite;
 use super::script::run_script;
-use crate::command::{Server, cargo_in};
+use crate::command::Server;
 use crate::context::Context;
 use crate::report::Report;
 
@@ -26,21 +26,12 @@ fn run(context: &Context, report: &mut Report) -> Result<()> {
         );
         return Ok(());
     };
-    let mut build = cargo_in(&context.workspace.root);
-    build.args([
-        "run",
-        "--quiet",
-        "-p",
-        "cofferdam-testkit",
-        "--bin",
-        "mock-model-server",
-        "--",
-        "--script",
-    ]);
-    let server = Server::start(build.arg(context.path("xtask/suites/openai_python.json")))?;
+    let script = context.path("xtask/suites/openai_python.json");
+    let mut mock = context.program("cofferdam-testkit", "mock-model-server");
+    let server = Server::start(mock.arg("--script").arg(script))?;
     let mut client = Command::new(python);
     client
         .arg(context.path("xtask/suites/openai_python.py"))
-        .arg(format!("http://127.0.0.1:{}/v1", server.port));
+        .arg(format!("http://127.0.0.1:{}/v1", server.port()?));
     run_script("openai-python", &mut client, report)
 }

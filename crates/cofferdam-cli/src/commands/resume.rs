@@ -1,12 +1,16 @@
 //! `cofferdam resume`: goes on with a run, set up again as it was started.
 
+use std::io::Read;
+
 use cofferdam::{
     AgentError, Session,
     checkpoint::CheckpointId,
     core::{RunId, StepId},
-    harness::{GivenDecision, OnChanged, ResumeRequest},
+    harness::{GivenDecision, GivenInput, OnChanged, ResumeRequest},
     journal::{ApprovalVerdict, Decision, PauseReason, RunOutcome},
 };
+
+use anyhow::{Context as _, anyhow};
 
 use super::run::{Played, Prepared, failure};
 use crate::{
@@ -22,18 +26,58 @@ pub(crate) fn resume(arguments: ResumeArguments) -> Result<Exit, Failure> {
     let state = State::open(&arguments.state)?;
     let mut started = Job::load(state.path(), &arguments.run)?.take_up()?;
     started.json = arguments.json;
+    let input = arguments.input.as_deref().map(|text| input(text, std::io::stdin()));
+    let input = input
+        .transpose()?
+        .map(|text| GivenInput { key: arguments.input_key.clone(), ..GivenInput::text(text) });
     block_on(async move {
         let prepared = Prepared::new(started, Some(state))?;
-        go_on(prepared, arguments).await
+        go_on(prepared, arguments, input).await
     })
 }
 
-async fn go_on(prepared: Prepared, arguments: ResumeArguments) -> Result<Exit, Failure> {
+/// More than anybody types, and no more than a model reads: 1 MiB.
+const MAX_INPUT_BYTES: u64 = 1 << 20;
+
+/// Reads what the model is to be told.
+fn input(text: &str, stdin: impl Read) -> Result<String, Failure> {
+    let mut read = text.to_owned();
+    if text == "-" {
+        read.clear();
+        stdin
+            .take(MAX_INPUT_BYTES + 1)
+            .read_to_string(&mut read)
+            .context("cannot read the input from standard input as text")
+            .map_err(Failure::usage)?;
+    }
+    if read.trim().is_empty() {
+        return Err(Failure::usage(anyhow!(
+            "the input is empty; write what the model is to be told"
+        )));
+    }
+    if read.len() as u64 > MAX_INPUT_BYTES {
+        return Err(Failure::usage(anyhow!(
+            "the input is longer than {MAX_INPUT_BYTES} bytes; write it to a file, and tell the model where that is"
+        )));
+    }
+    Ok(read)
+}
+
+async fn go_on(
+    prepared: Prepared,
+    arguments: ResumeArguments,
+    input: Option<GivenInput>,
+) -> Result<Exit, Failure> {
     let run = &arguments.run;
     let records = prepared.agent.records(run).await.map_err(failure)?;
     let pause = records.state.pause().cloned();
-    let is_over =
-        matches!(records.state.outcome(), Some(RunOutcome::Completed | RunOutcome::Aborted));
+    let was_given =
+        |given: &GivenInput| given.key.as_ref().is_some_and(|key| records.state.has_heard(key));
+    let is_over = match records.state.outcome() {
+        Some(RunOutcome::Completed) => input.as_ref().is_none_or(was_given),
+        Some(RunOutcome::Aborted) => true,
+        _ => false,
+    };
     let back_to = match &arguments.back_to {
         Some(text) => Some(text.parse::<CheckpointId>().map_err(Failure::usage)?),
         None => None,
@@ -42,7 +86,7 @@ async fn go_on(prepared: Prepared, arguments: ResumeArguments) -> Result<Exit, F
         return conclude_again(prepared, &records.state, run).await;
     }
     let session = prepared.agent.reopen(run, back_to).await.map_err(failure)?;
-    let result = answer_and_resume(&prepared, &session, &arguments, pause.as_ref()).await;
+    let result = answer_and_resume(&prepared, &session, &arguments, input, pause.as_ref()).await;
     prepared.conclude(Played { run: run.clone(), session, result }).await
 }
 
@@ -50,6 +94,7 @@ async fn answer_and_resume(
     prepared: &Prepared,
     session: &Session,
     arguments: &ResumeArguments,
+    input: Option<GivenInput>,
     pause: Option<&PauseReason>,
 ) -> Result<cofferdam::harness::RunReport, AgentError> {
     if arguments.approve || arguments.refuse {
@@ -73,6 +118,7 @@ async fn answer_and_resume(
         by: user(),
         reason: arguments.reason.clone(),
     });
+    request.input = input;
     if arguments.fork {
         request.on_changed = OnChanged::Fork;
     }
@@ -90,7 +136,7 @@ async fn conclude_again(
     run: &RunId,
 ) -> Result<Exit, Failure> {
     if matches!(state.outcome(), Some(RunOutcome::Aborted)) {
-        return Err(Failure::usage(anyhow::anyhow!("run {run} was ended by a decision")));
+        return Err(Failure::usage(anyhow!("run {run} was ended by a decision")));
     }
     prepared.tell(&format!("run {run} had ended; its outputs are copied out again"));
     let session = prepared.agent.reopen(run, None).await.map_err(failure)?;
@@ -112,4 +158,29 @@ fn decision(choice: DecisionChoice) -> Decision {
 fn user() -> String {
     let name = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
     name.unwrap_or_else(|_| format!("user {}", rustix::process::getuid().as_raw()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, stdin: &[u8], expect: &str) {
+        let got = match input(text, stdin) {
+            Ok(text) => text,
+            Err(failure) => format!("{:?}: {:#}", failure.exit, failure.error),
+        };
+        assert!(got.starts_with(expect), "{text:?} {got:?}");
+    }
+
+    #[test]
+    fn input_is_words_or_standard_input() {
+        check("and the dates", b"not read", "and the dates");
+        check("--verbose, please", b"", "--verbose, please");
+        check("-", b"from a pipe\n", "from a pipe\n");
+        check("-", &vec![b'x'; 1 << 20], "xxx");
+        check(" ", b"", "Usage: the input is empty");
+        check("-", b"\n", "Usage: the input is empty");
+        check("-", b"\xff", "Usage: cannot read the input from standard input as text");
+        check("-", &vec![b'x'; (1 << 20) + 1], "Usage: the input is longer than 1048576 bytes");
+    }
 }

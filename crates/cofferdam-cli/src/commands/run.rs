@@ -16,6 +16,7 @@ use cofferdam::{
     manifest::{AgentFile, EvaluationSpec},
     models::{self, ModelOptions},
     sandbox::SandboxError,
+    workspace::CollectError,
 };
 use serde::Serialize;
 use tokio::task::JoinHandle;
@@ -127,9 +128,13 @@ impl Prepared {
             Err(AgentError::Run(failure)) => failure.run.clone(),
             Err(_) => run,
         };
-        if let Some(reason) = paused(&result) {
+        if let Some((reason, is_input_refused)) = paused(&result) {
             session.close().await.map_err(failure)?;
-            return Err(Failure::new(Exit::Paused, waiting(&run, &reason)));
+            let waiting = waiting(&run, &reason);
+            return Err(Failure::new(
+                Exit::Paused,
+                if is_input_refused { waiting.context("the input was not taken") } else { waiting },
+            ));
         }
         let result = match result {
             Err(error) if is_refused(&error) => {
@@ -146,7 +151,7 @@ impl Prepared {
         let mut outputs = self.collect(&session, &directory).await;
         for _ in 0..COLLECT_AGAIN {
             // A sandbox may be lost after the run's end too; its workspace is in the last checkpoint.
-            if outputs.is_ok() || self.state.is_none() {
+            if self.state.is_none() || !outputs.as_ref().is_err_and(is_loss) {
                 break;
             }
             set_aside(&directory)?;
@@ -155,7 +160,7 @@ impl Prepared {
         }
         session.close().await.map_err(failure)?;
 
-        let missing = outputs?;
+        let missing = outputs.map_err(failure)?;
         let report = result.map_err(failure)?;
         let evaluations = evaluations(&self.file, &self.base, &directory)?;
         finish(self.style, &report.output, &directory, &evaluations, &missing)?;
@@ -163,11 +168,15 @@ impl Prepared {
     }
 
     /// Copies the declared outputs out; returns those that are missing and not optional.
-    async fn collect(&self, session: &Session, directory: &Path) -> Result<Vec<String>, Failure> {
+    async fn collect(
+        &self,
+        session: &Session,
+        directory: &Path,
+    ) -> Result<Vec<String>, AgentError> {
         if self.file.outputs.is_empty() {
             return Ok(Vec::new());
         }
-        let collected = session.collect(&self.file.outputs, directory).await.map_err(failure)?;
+        let collected = session.collect(&self.file.outputs, directory).await?;
         for skipped in &collected.skipped {
             self.tell(&format!("left out {}: {}", skipped.path, skipped.reason));
         }
@@ -184,6 +193,11 @@ impl Prepared {
 
 /// How often outputs are copied out again, from a sandbox in the place of one that was lost.
 const COLLECT_AGAIN: u32 = 2;
+
+/// Whether the sandbox was lost while its outputs were copied out; whatever else failed would fail again.
+fn is_loss(error: &AgentError) -> bool {
+    matches!(error, AgentError::Outputs(CollectError::Sandbox { source, .. }) if source.is_loss())
+}
 
 /// Whether a run was not driven at all.
 fn is_refused(error: &AgentError) -> bool {
@@ -228,11 +242,12 @@ pub(crate) fn cancel_on_interrupt(request: &RunRequest) -> JoinHandle<()> {
     })
 }
 
-/// Returns what a run waits for, if it was paused.
-fn paused(result: &Result<RunReport, AgentError>) -> Option<PauseReason> {
+/// Returns what a run waits for, if it was paused, and whether it took no input for that.
+fn paused(result: &Result<RunReport, AgentError>) -> Option<(PauseReason, bool)> {
     match result {
         Err(AgentError::Run(failure)) => match &failure.error {
-            RunError::Paused { reason } => Some(reason.clone()),
+            RunError::Paused { reason } => Some((reason.clone(), false)),
+            RunError::InputRefused { waits_for } => Some((waits_for.clone(), true)),
             _ => None,
         },
         _ => None,

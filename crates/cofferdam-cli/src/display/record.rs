@@ -68,7 +68,7 @@ fn say(body: &RecordBody) -> String {
             let about = step.map_or_else(|| "the workspace".to_owned(), |step| step.to_string());
             format!("  {about}: {} decided {by}{}", decided(decision), because(reason))
         }
-        RecordBody::InputGiven { items } => format!("input given: {} items", items.len()),
+        RecordBody::InputGiven { items, .. } => format!("input given: {}", said(items)),
         RecordBody::RunPaused { reason } => format!("paused; it waits for {reason}"),
         RecordBody::CheckpointTaken { checkpoint, at, running, .. } => {
             let running = match running.len() {
@@ -116,6 +116,18 @@ fn outcome(output: &ToolOutput) -> String {
         Some(code) => format!("exit code {code}"),
         None if output.is_error => "told the model of a failure".to_owned(),
         None => "ok".to_owned(),
+    }
+}
+
+/// The words of messages, or how many items of another kind there are.
+fn said(items: &[Item]) -> String {
+    let texts = items.iter().map(|item| match item {
+        Item::Message(message) => Some(message.to_text()),
+        _ => None,
+    });
+    match texts.collect::<Option<Vec<_>>>() {
+        Some(texts) => texts.join(" "),
+        None => format!("{} items", items.len()),
     }
 }
 

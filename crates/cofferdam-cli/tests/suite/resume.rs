@@ -45,6 +45,13 @@ fn place(agent: &str) -> Place {
     Place::new(&[("agent.yaml", agent), ("script.yaml", SCRIPT)])
 }
 
+/// A run that stops before its patch, until somebody allows it.
+fn asking_place() -> Place {
+    place(&format!(
+        "{AGENT}policy: [{{tool: apply_patch, decision: ask, reason: patches are looked at}}]\n"
+    ))
+}
+
 /// The runs that are recorded, oldest first.
 fn runs(place: &Place) -> Vec<Value> {
     let done = place.run(&["runs", "list", "--json"]);
@@ -129,10 +136,7 @@ fn a_run_waits_for_approval_without_a_process() {
     if !can_seal("a_run_waits_for_approval_without_a_process") {
         return;
     }
-    let agent = format!(
-        "{AGENT}policy: [{{tool: apply_patch, decision: ask, reason: patches are looked at}}]\n"
-    );
-    let place = place(&agent);
+    let place = asking_place();
     let done = place.run(&["run", "agent.yaml"]);
     let run = only_run(&place);
     assert_eq!(done.code, 5, "{done:?}");
@@ -157,8 +161,7 @@ fn a_refused_call_is_told_to_the_model() {
     if !can_seal("a_refused_call_is_told_to_the_model") {
         return;
     }
-    let agent = format!("{AGENT}policy: [{{tool: apply_patch, decision: ask}}]\n");
-    let place = place(&agent);
+    let place = asking_place();
     let done = place.run(&["run", "agent.yaml"]);
     assert_eq!(done.code, 5, "{done:?}");
     let run = only_run(&place);
@@ -253,4 +256,58 @@ fn what_is_not_there_is_said() {
         assert!(done.stderr.contains(expect), "{done:?}");
     }
     assert_eq!(place.run(&["runs", "list"]).stdout, "no runs are recorded here\n");
+}
+
+/// Two more answers, for a run that is told something more when it was over.
+const MORE: &str = r#"
+  - items: [{call: exec_command, arguments: {cmd: "echo six >> log"}}]
+  - items: [{message: counted on}]
+"#;
+
+fn inputs(place: &Place, run: &str) -> usize {
+    let shown = place.run(&["runs", "tail", run, "-n", "1000", "--json"]);
+    shown.stdout.lines().filter(|line| line.contains("\"kind\":\"input_given\"")).count()
+}
+
+#[test]
+fn a_run_that_was_over_is_told_something_more() {
+    if !can_seal("a_run_that_was_over_is_told_something_more") {
+        return;
+    }
+    let place = Place::new(&[("agent.yaml", AGENT), ("script.yaml", &format!("{SCRIPT}{MORE}"))]);
+    let done = place.run(&["run", "agent.yaml"]);
+    let run = only_run(&place);
+    check_end(&place, &run, &done);
+    let done = place.run(&["resume", &run, "--input", " "]);
+    assert_eq!((done.code, inputs(&place, &run)), (2, 0), "{done:?}");
+
+    let say = ["resume", &run, "--input", "and one more", "--input-key", "mail-17"];
+    for _ in 0..2 {
+        // The second time it is there already, and only the outputs are copied out.
+        let done = place.run(&say);
+        assert_eq!(done.code, 0, "{done:?}");
+        assert!(done.stdout.contains("counted on"), "{done:?}");
+        assert_eq!(log(&place, &run), format!("{LOG}six\n"));
+        assert_eq!(inputs(&place, &run), 1);
+    }
+    let shown = place.run(&["runs", "show", &run]);
+    assert!(shown.stdout.contains("input given: and one more"), "{shown:?}");
+}
+
+#[test]
+fn a_run_that_waits_for_somebody_takes_no_input() {
+    if !can_seal("a_run_that_waits_for_somebody_takes_no_input") {
+        return;
+    }
+    let place = asking_place();
+    assert_eq!(place.run(&["run", "agent.yaml"]).code, 5);
+    let run = only_run(&place);
+    let done = place.run(&["resume", &run, "--input", "hurry"]);
+    assert_eq!((done.code, inputs(&place, &run)), (5, 0), "{done:?}");
+    for words in ["the input was not taken", "waits for approval of step 3.0", "--approve"] {
+        assert!(done.stderr.contains(words), "{words}: {done:?}");
+    }
+    let done = place.run(&["resume", &run, "--approve", "--input", "thanks"]);
+    check_end(&place, &run, &done);
+    assert_eq!(inputs(&place, &run), 1);
 }

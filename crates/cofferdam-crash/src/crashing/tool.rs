@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use cofferdam_core::{Effects, ToolOutput, ToolSpec};
-use cofferdam_tool::{ProbeOutcome, Tool, ToolContext, ToolError, ToolInput};
+use cofferdam_tool::{ProbeOutcome, Recalled, Tool, ToolContext, ToolError, ToolInput};
 use serde_json::Value;
 
 use crate::point::Points;
@@ -61,5 +61,9 @@ impl Tool for CrashingTool {
 
     async fn settled(&self, context: &ToolContext) {
         self.points.around(&self.name("settled"), self.inner.settled(context)).await;
+    }
+
+    fn recall(&self, recalled: &Recalled<'_>) {
+        self.inner.recall(recalled);
     }
 }

@@ -4,7 +4,10 @@
 pub(crate) mod crash;
 pub(crate) mod world;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU32, Ordering},
+};
 
 use async_trait::async_trait;
 use cofferdam_core::{Item, RunId};
@@ -13,11 +16,13 @@ use cofferdam_harness::{
     WorkspaceKeeper,
 };
 use cofferdam_journal::{Journal, MemoryJournal, Record, Seq};
-use cofferdam_layers::{Approver, JournalLayer, ModelService, PolicyLayer, RefuseAll, ToolRouter};
+use cofferdam_layers::{
+    Approval, Approver, JournalLayer, ModelService, PolicyLayer, RefuseAll, ToolRouter,
+};
 use cofferdam_model::{Model, ScriptedModel};
 use cofferdam_policy::RulePolicy;
 use cofferdam_testkit::{CountingEntropy, FixedClock};
-use cofferdam_tool::{Tool, ToolSet};
+use cofferdam_tool::{Tool, ToolRequest, ToolSet};
 use futures::TryStreamExt;
 use tower::{ServiceBuilder, util::BoxCloneSyncService};
 
@@ -181,5 +186,30 @@ pub(crate) struct Recorder(pub(crate) Mutex<Vec<RunEvent>>);
 impl RunObserver for Recorder {
     async fn event(&self, event: RunEvent) {
         self.0.lock().unwrap().push(event);
+    }
+}
+
+/// Counts how often it is asked, and says the same each time.
+#[derive(Debug)]
+pub(crate) struct Somebody {
+    answer: Approval,
+    pub(crate) asked: AtomicU32,
+}
+
+impl Somebody {
+    pub(crate) fn new(answer: Approval) -> Self {
+        Self { answer, asked: AtomicU32::new(0) }
+    }
+}
+
+#[async_trait]
+impl Approver for Somebody {
+    fn name(&self) -> &str {
+        "somebody"
+    }
+
+    async fn approve(&self, _: &ToolRequest, _: &[String]) -> Approval {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.answer.clone()
     }
 }

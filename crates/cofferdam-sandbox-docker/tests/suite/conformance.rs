@@ -1,8 +1,9 @@
 //! The conformance suite on this backend.
 
 use cofferdam_sandbox::conformance::{self, Options};
+use cofferdam_testkit::TestEngine;
 
-use crate::engine::{PATIENCE, TestEngine};
+use crate::engine::{PATIENCE, TestEngineExt as _};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn conformance() {

@@ -13,9 +13,10 @@ use cofferdam_sandbox::{
     conformance::{self, Options},
 };
 use cofferdam_sandbox_docker::{DockerBackend, DockerEndpoint, TlsCertificates};
+use cofferdam_testkit::engine::{Kept, TestEngine, find, host_command, wait_for};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
-use crate::engine::{PATIENCE, TestEngine, find, host_command, keep, wait_for};
+use crate::engine::{PATIENCE, TestEngineExt as _};
 
 /// Makes a sandbox, lets it do something of everything, and closes it.
 async fn check(endpoint: DockerEndpoint, spec: &SandboxSpec) {
@@ -159,7 +160,7 @@ impl SshServer {
         let arguments = ["-D", "-e", "-f", &path("configuration")].map(str::to_owned);
         let kept = directory.path().join("kept");
         fs::create_dir(&kept).map_err(|error| error.to_string())?;
-        keep(&kept, &sshd, &arguments);
+        Kept::start(&kept, &sshd, &arguments);
         let listens = || std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
         wait_for(&kept, listens)?;
         Ok(Self { port, directory })
@@ -208,7 +209,7 @@ fn start_podman(directory: &Path) -> Result<PathBuf, String> {
         "--time=0".to_owned(),
         format!("unix://{}", socket.display()),
     ];
-    keep(directory, &podman, &arguments);
+    Kept::start(directory, &podman, &arguments);
     wait_for(directory, || std::os::unix::net::UnixStream::connect(&socket).is_ok())?;
     Ok(socket)
 }

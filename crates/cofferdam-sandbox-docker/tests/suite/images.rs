@@ -9,9 +9,10 @@ use cofferdam_sandbox::{
     SandboxSpec, WriteOptions,
 };
 use cofferdam_sandbox_docker::{DockerBackend, PullPolicy};
+use cofferdam_testkit::TestEngine;
 use futures::TryStreamExt as _;
 
-use crate::engine::TestEngine;
+use crate::engine::TestEngineExt as _;
 
 fn spec(root: RootFilesystem) -> SandboxSpec {
     SandboxSpec { root, ..SandboxSpec::default() }
@@ -178,7 +179,7 @@ fn to_layout(file: &Path, layout: &Path) {
         let output = {
             let path = layout.with_extension("blob");
             fs::write(&path, &content).expect("a file");
-            crate::engine::host_command("sha256sum").arg(&path).output().expect("a sum")
+            cofferdam_testkit::engine::host_command("sha256sum").arg(&path).output().expect("a sum")
         };
         let hex = String::from_utf8_lossy(&output.stdout)[..64].to_owned();
         fs::write(blobs.join(&hex), &content).expect("a file");

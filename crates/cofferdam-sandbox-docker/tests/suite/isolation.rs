@@ -13,8 +13,9 @@ use std::{
 };
 
 use cofferdam_sandbox::{ExecRequest, Sandbox, SandboxBackend as _, SandboxExt as _, SandboxSpec};
+use cofferdam_testkit::engine::{TestEngine, find, host_command};
 
-use crate::engine::{TestEngine, find, host_command};
+use crate::engine::TestEngineExt as _;
 
 /// Prints `OPEN` if a command succeeds.
 fn attempt(command: &str) -> String {

@@ -13,9 +13,10 @@ use cofferdam_sandbox::{
     SandboxError, SandboxExt as _, SandboxSpec, SandboxState, exec::ExceededLimit,
 };
 
+use cofferdam_testkit::TestEngine;
 use futures::StreamExt as _;
 
-use crate::engine::TestEngine;
+use crate::engine::TestEngineExt as _;
 
 /// The name of a sandbox's container.
 fn container(sandbox: &dyn Sandbox) -> String {

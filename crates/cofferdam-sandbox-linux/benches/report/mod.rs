@@ -13,23 +13,25 @@ impl Report {
         let mut sorted: Vec<f64> = times.iter().map(|time| time.as_secs_f64() * 1000.0).collect();
         sorted.sort_by(f64::total_cmp);
         let median = sorted[sorted.len() / 2];
-        let ratio = floor
-            .and_then(|(name, _)| Some(median / self.0.iter().find(|(case, _)| case == name)?.1));
+        let floor = floor.and_then(|(name, bar)| {
+            let (_, floor) = self.0.iter().find(|(case, _)| case == name)?;
+            Some((name, median / floor, bar))
+        });
         self.0.push((case.to_owned(), median));
         line(&json!({
             "case": case,
             "median_ms": rounded(median),
             "min_ms": rounded(sorted[0]),
             "n": times.len(),
-            "floor": floor.map(|(name, _)| name),
-            "ratio": ratio.map(rounded),
-            "bar": floor.map(|(_, bar)| bar),
+            "floor": floor.map(|(name, ..)| name),
+            "ratio": floor.map(|(_, ratio, _)| rounded(ratio)),
+            "bar": floor.map(|(.., bar)| rounded(bar)),
         }));
     }
+}
 
-    pub(crate) fn skip(&self, case: &str, reason: &str) {
-        line(&json!({ "case": case, "skipped": reason }));
-    }
+pub(crate) fn skip(case: &str, reason: &str) {
+    line(&json!({ "case": case, "skipped": reason }));
 }
 
 pub(crate) fn rounded(value: f64) -> f64 {

@@ -1,7 +1,7 @@
 //! Inside a Docker container, which denies much of what a sandbox is made of: what is built there, and what is said of it.
 //!
-//! The tests run this program again in containers of a daemon that `DOCKER_HOST` names or that runs on this host, with the host's
-//! programs in an image that has nothing else.
+//! The tests run this program again in containers of an engine of their own, with the host's programs in an image that has
+//! nothing else.
 
 use std::{
     io::Write,
@@ -11,6 +11,7 @@ use std::{
 
 use cofferdam_sandbox::{Enforcement, SandboxBackend, SandboxSpec, Wall};
 use cofferdam_sandbox_linux::LinuxBackend;
+use cofferdam_testkit::TestEngine;
 
 use crate::host::{run, small, unique};
 
@@ -27,33 +28,31 @@ const WALLS: [Wall; 6] = [
     Wall::Teardown,
 ];
 
-/// An image with empty directories for the host's, removed in the end.
-struct Image(String);
+/// An image with empty directories for the host's.
+struct Image<'a> {
+    engine: &'a TestEngine,
+    name: String,
+}
 
-impl Image {
-    /// Returns why there is none.
-    fn import() -> Result<Self, String> {
+impl<'a> Image<'a> {
+    fn import(engine: &'a TestEngine) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         for name in ["usr", "bin", "lib", "lib64", "etc", "tmp", "proc", "sys", "dev", "suite"] {
             std::fs::create_dir(directory.path().join(name)).expect("made");
         }
         let tar = Command::new("tar").arg("-C").arg(directory.path()).args(["-c", "."]).output();
-        let tar = tar.map_err(|error| format!("tar: {error}"))?.stdout;
+        let tar = tar.expect("tar").stdout;
         let name = format!("cofferdam-test:{}", unique());
-        let mut child = Command::new("docker")
+        let mut child = engine
+            .docker()
             .args(["import", "-", &name])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
             .spawn()
-            .map_err(|error| format!("docker: {error}"))?;
-        // If the daemon does not answer, the program ends before it has read all, and says why.
-        let _ = child.stdin.take().expect("piped").write_all(&tar);
-        let output = child.wait_with_output().expect("ended");
-        if output.status.success() {
-            return Ok(Self(name));
-        }
-        Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+            .expect("docker");
+        child.stdin.take().expect("piped").write_all(&tar).expect("read by docker");
+        assert!(child.wait().expect("ended").success(), "docker import");
+        Self { engine, name }
     }
 
     /// Runs this program's `inside` in a container and returns the lines that it prints.
@@ -63,7 +62,7 @@ impl Image {
         let suite = directory.path().join("suite");
         std::fs::copy(std::env::current_exe().expect("this program"), &suite).expect("copied");
         crate::host::open_to_all(directory.path());
-        let mut command = Command::new("docker");
+        let mut command = self.engine.docker();
         command.args(["run", "--rm", "--network", "none", "-e", INSIDE]).env(INSIDE, "1");
         for system in ["/usr", "/bin", "/lib", "/lib64", "/etc"] {
             if Path::new(system).exists() {
@@ -71,7 +70,7 @@ impl Image {
             }
         }
         command.arg("-v").arg(format!("{}:/suite:ro", directory.path().display()));
-        command.args(options).arg(&self.0).args([
+        command.args(options).arg(&self.name).args([
             "/suite/suite",
             "--exact",
             "container::in_a_container_what_is_missing_is_said",
@@ -87,12 +86,6 @@ impl Image {
         text.lines()
             .filter_map(|line| Some(format!("{}\n", line.split_once("inside: ")?.1)))
             .collect()
-    }
-}
-
-impl Drop for Image {
-    fn drop(&mut self) {
-        let _ = Command::new("docker").args(["rmi", "-f", &self.0]).output();
     }
 }
 
@@ -133,13 +126,9 @@ async fn in_a_container_what_is_missing_is_said() {
         inside().await.into_iter().for_each(|line| println!("inside: {line}"));
         return;
     }
-    let image = match Image::import() {
-        Ok(image) => image,
-        Err(reason) => {
-            cofferdam_testkit::skip("container::in_a_container_what_is_missing_is_said", &reason);
-            return;
-        }
-    };
+    let test = "container::in_a_container_what_is_missing_is_said";
+    let Some(engine) = TestEngine::get(test) else { return };
+    let image = Image::import(engine);
     // With the default profile nothing can be built.
     insta::assert_snapshot!(image.run(&[]), @"
     file system: missing

@@ -4,7 +4,6 @@ use std::{
     fs,
     io::{Cursor, Read},
     path::Path,
-    process::Command,
     sync::Arc,
 };
 
@@ -15,7 +14,7 @@ use cofferdam_sandbox::{
 };
 use cofferdam_sandbox_linux::LinuxBackend;
 use cofferdam_testkit::{
-    ImageBuilder, LayerBuilder,
+    ImageBuilder, LayerBuilder, TestEngine,
     image::{ImageParts, write_layout},
     skip,
 };
@@ -307,16 +306,13 @@ async fn a_name_is_the_image_that_was_fetched_under_it() {
 async fn an_image_that_docker_saved_is_a_root() {
     let test = "an_image_that_docker_saved_is_a_root";
     let Some(shell) = shell(test) else { return };
-    let docker = |arguments: &[&str]| Command::new("docker").args(arguments).output();
-    if !docker(&["version"]).is_ok_and(|output| output.status.success()) {
-        return skip(test, "no docker daemon answers: start one, or set DOCKER_HOST");
-    }
+    let Some(engine) = TestEngine::get(test) else { return };
     let place = Place::new();
     let path = |name: &str| place.directory.path().join(name).to_str().expect("text").to_owned();
     let name = format!("127.0.0.1:5/cofferdam-test:{}", crate::host::unique());
     let root = place.file("root.tar", &shell.file("etc/which", b"docker\n").build());
     let docker = |arguments: &[&str]| {
-        let output = docker(arguments).expect("docker runs");
+        let output = engine.docker().args(arguments).output().expect("docker runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     };
@@ -335,8 +331,6 @@ async fn an_image_that_docker_saved_is_a_root() {
     docker(&["wait", &container]);
     docker(&["commit", &container, &name]);
     docker(&["save", "-o", &path("saved.tar"), &name]);
-    docker(&["rm", &container]);
-    docker(&["rmi", &name]);
     let file = Path::new(&path("saved.tar")).to_owned();
     let source = ImageSource::Archive { file, name: Some(name) };
     let spec = with_root(RootFilesystem::Image(source));

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use cofferdam_core::{Effects, ToolOutput, ToolSpec};
-use cofferdam_tool::{ProbeOutcome, Tool, ToolContext, ToolError, ToolInput};
+use cofferdam_tool::{ProbeOutcome, Recalled, Tool, ToolContext, ToolError, ToolInput};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -138,6 +138,10 @@ impl Tool for ExecCommandTool {
     async fn settled(&self, context: &ToolContext) {
         self.terminal.settled(context).await;
     }
+
+    fn recall(&self, recalled: &Recalled<'_>) {
+        self.terminal.recall(recalled);
+    }
 }
 
 impl Arguments {
@@ -163,7 +167,9 @@ impl ExecCommandTool {
         started: Instant,
         context: &ToolContext,
     ) -> Result<ToolOutput, ToolError> {
-        let session = Arc::new(Session::start(command, arguments.tty, &self.terminal.options));
+        let sandbox = self.terminal.sandbox.id().clone();
+        let session =
+            Arc::new(Session::start(command, sandbox, arguments.tty, &self.terminal.options));
         let attached = session.attach(context);
         let watch = Watch {
             tool: NAME,

@@ -6,15 +6,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cofferdam_core::{EffectClass, Effects, ToolOutput, ToolSpec};
 use cofferdam_sandbox::{SandboxError, Signal};
-use cofferdam_tool::{ProbeOutcome, Tool, ToolContext, ToolError, ToolInput};
+use cofferdam_tool::{ProbeOutcome, Recalled, Tool, ToolContext, ToolError, ToolInput};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Terminal, Watch};
+use super::{Found, Terminal, Watch};
 use crate::{
     call::{json_spec, tool_error},
-    session::Session,
+    session::{Session, Waited},
 };
 
 const NAME: &str = "write_stdin";
@@ -32,6 +32,9 @@ const STDIN_CLOSED: &str = "write_stdin failed: stdin is closed for this session
 ///
 /// Without a terminal there is no standard input; `\u0003` alone then interrupts the command as Ctrl-C would, and kills
 /// the background processes of a command that has ended.
+///
+/// A session that an earlier process of the run had is joined at its first use, where the model stopped reading. One whose
+/// sandbox was lost is gone, and the model is told so.
 ///
 /// A cancelled run, or a call whose future is dropped, leaves the session as it is.
 #[derive(Debug)]
@@ -107,6 +110,20 @@ async fn write(session: &Session, chars: String) -> Result<bool, SandboxError> {
     Ok(true)
 }
 
+/// Says what became of a session that is not here.
+fn absence(id: u32, absent: &Found) -> String {
+    match absent {
+        Found::LostWithSandbox => format!(
+            "{NAME} failed: session {id} ended with its sandbox, which was lost and replaced; no command of before runs any \
+             more: start the command again if it is still needed"
+        ),
+        _ => format!(
+            "{NAME} failed: PTY session not found: {id}; it has ended, or there never was one: start the command again if it \
+             is still needed"
+        ),
+    }
+}
+
 #[async_trait]
 impl Tool for WriteStdinTool {
     fn spec(&self) -> &ToolSpec {
@@ -122,11 +139,13 @@ impl Tool for WriteStdinTool {
 
     async fn call(&self, context: &ToolContext, input: ToolInput) -> Result<ToolOutput, ToolError> {
         let Arguments { session_id, chars, yield_time_ms, max_output_tokens } = input.decode()?;
-        let Some(session) = self.terminal.session(session_id) else {
-            return Ok(ToolOutput::error(format!(
-                "{NAME} failed: PTY session not found: {session_id}; it has ended, or the sandbox that it ran in is gone: \
-                 start the command again if it is still needed"
-            )));
+        let session = tokio::select! {
+            biased;
+            () = context.cancel.cancelled() => return Err(ToolError::Cancelled),
+            found = self.terminal.session(NAME, session_id) => match found? {
+                Found::Here(session) => session,
+                absent => return Ok(ToolOutput::error(absence(session_id, &absent))),
+            },
         };
         let yield_ms = if chars.is_empty() {
             yield_time_ms.clamp(MIN_POLL_MS, MAX_POLL_MS)
@@ -142,8 +161,7 @@ impl Tool for WriteStdinTool {
             () = tokio::time::sleep(Duration::from_millis(yield_ms)) => true,
             written = write(&session, chars) => written.map_err(|error| {
                 if error.is_loss() {
-                    // It went with its sandbox, so that the next call is told that there is no such session.
-                    self.terminal.sessions.remove(session_id);
+                    self.terminal.lose(session_id);
                 }
                 tool_error(NAME, error)
             })?,
@@ -166,21 +184,46 @@ impl Tool for WriteStdinTool {
 
     async fn probe(
         &self,
-        _: &ToolContext,
+        context: &ToolContext,
         input: &ToolInput,
         _: &Value,
     ) -> Result<ProbeOutcome, ToolError> {
-        let Arguments { session_id, .. } = input.decode()?;
-        if self.terminal.session(session_id).is_none() {
+        let Arguments { session_id, max_output_tokens, .. } = input.decode()?;
+        let started = Instant::now();
+        let Found::Here(session) = self.terminal.session(NAME, session_id).await? else {
             // There is nothing that could be typed into twice, and the call itself says so.
             return Ok(ProbeOutcome::NotStarted);
+        };
+        let yield_time = Duration::from_millis(MIN_YIELD_MS);
+        match session.wait(started + yield_time, context).await {
+            Waited::Cancelled => Err(ToolError::Cancelled),
+            Waited::Failed(error) => Err(self.terminal.failed(NAME, Some(session_id), error)),
+            Waited::Running => {
+                let why =
+                    "characters may or may not have reached the session; look at what it shows";
+                Ok(ProbeOutcome::Unknown { why: why.into() })
+            }
+            // Nothing can be typed any more, and what it wrote last is the result either way.
+            Waited::Ended(_) | Waited::Background(_) => {
+                let watch = Watch {
+                    tool: NAME,
+                    session: &session,
+                    known_id: Some(session_id),
+                    started,
+                    yield_time,
+                    max_output_tokens,
+                };
+                let response = self.terminal.observe(watch, context).await?;
+                Ok(ProbeOutcome::Finished(response.into_output()))
+            }
         }
-        let why =
-            "characters may or may not have reached the session; look at what it shows".into();
-        Ok(ProbeOutcome::Unknown { why })
     }
 
     async fn settled(&self, context: &ToolContext) {
         self.terminal.settled(context).await;
+    }
+
+    fn recall(&self, recalled: &Recalled<'_>) {
+        self.terminal.recall(recalled);
     }
 }

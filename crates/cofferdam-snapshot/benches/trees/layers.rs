@@ -12,7 +12,11 @@ use crate::{
 };
 
 const CHANGED: usize = 10;
-const ROUNDS: usize = 15;
+
+/// `TREES_ROUNDS` of them, more than the usual 15 for a profile.
+fn rounds() -> usize {
+    std::env::var("TREES_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(15)
+}
 
 fn sizes() -> Vec<usize> {
     std::env::var("TREES_BASES")
@@ -38,7 +42,7 @@ pub(crate) async fn run() -> Result<()> {
         let numbers = Numbers::new(7);
         let (mut times, mut floors) = (Vec::new(), Vec::new());
         let (mut syncs, mut put) = (0, 0);
-        for round in 0..=ROUNDS {
+        for round in 0..=rounds() {
             for number in 0..CHANGED {
                 let inner = upper.join(directory(number * files / IN_DIRECTORY / CHANGED));
                 fs::create_dir_all(&inner)?;

@@ -22,8 +22,8 @@ use crate::{
     stat_cache::{CacheReader, CacheWriter, Note},
 };
 
-/// Listings made ahead of what is taken.
-const WAITING_LISTINGS: usize = 64;
+/// Batches of listings made ahead of what is taken; each has one directory or some 256 entries.
+const WAITING_LISTINGS: usize = 16;
 
 /// Batches of content read ahead of what is taken; each has some 256 KiB.
 const WAITING_BATCHES: usize = 8;
@@ -162,7 +162,7 @@ impl Source for DirectorySource {
         };
         let (sender, receiver) = mpsc::channel(WAITING_LISTINGS);
         tokio::task::spawn_blocking(move || walker.run(root, &sender));
-        let listings = taken(receiver);
+        let listings = one_by_one(receiver);
         let coverage = self.base.clone().map_or(Coverage::Whole, Coverage::ChangesTo);
         Ok(Walk { coverage, root: metadata, listings })
     }
@@ -171,12 +171,7 @@ impl Source for DirectorySource {
         let (sender, receiver) = mpsc::channel(WAITING_BATCHES);
         let mut reader = Reader::new(Arc::clone(&self.root), Arc::clone(&self.shared), sender);
         tokio::task::spawn_blocking(move || reader.run(&files));
-        taken(receiver)
-            .flat_map(|batch| match batch {
-                Ok(batch) => stream::iter(batch).map(Ok).left_stream(),
-                Err(error) => stream::iter([Err(error)]).right_stream(),
-            })
-            .boxed()
+        one_by_one(receiver)
     }
 
     fn facts(&self) -> SourceFacts {
@@ -205,10 +200,17 @@ impl Source for DirectorySource {
     }
 }
 
-/// Returns what a thread sends as a stream; the thread ends when the stream is dropped.
-fn taken<T: Send + 'static>(receiver: mpsc::Receiver<T>) -> BoxStream<'static, T> {
-    stream::unfold(receiver, |mut receiver| async {
-        receiver.recv().await.map(|item| (item, receiver))
-    })
-    .boxed()
+/// Returns what a thread sends in batches as a stream; the thread ends when the stream is dropped.
+fn one_by_one<T: Send + 'static>(
+    receiver: mpsc::Receiver<Result<Vec<T>, SourceError>>,
+) -> BoxStream<'static, Result<T, SourceError>> {
+    let batches = stream::unfold(receiver, |mut receiver| async {
+        receiver.recv().await.map(|batch| (batch, receiver))
+    });
+    batches
+        .flat_map(|batch| match batch {
+            Ok(batch) => stream::iter(batch).map(Ok).left_stream(),
+            Err(error) => stream::iter([Err(error)]).right_stream(),
+        })
+        .boxed()
 }

@@ -82,7 +82,11 @@ enum Fate {
     Skipped(SkipReason),
 }
 
-type Sender = mpsc::Sender<Result<Listing, SourceError>>;
+type Sender = mpsc::Sender<Result<Vec<Listing>, SourceError>>;
+
+/// Names in the listings that are put together before they are handed on: to wake who takes them costs more than to list a
+/// small directory.
+const BATCH_NAMES: usize = 256;
 
 impl Walker {
     /// Walks from an open root and sends the listings, until all is sent or nobody takes them.
@@ -91,10 +95,24 @@ impl Walker {
         // The next one last.
         let mut stack = vec![Below { path: TreePath::root(), open: Some(root), complete }];
         self.kept_open = 1;
+        let (mut batch, mut names) = (Vec::new(), 0);
         while let Some(below) = stack.pop() {
-            let listing = self.list(below, &mut stack);
-            let failed = listing.is_err();
-            if sender.blocking_send(listing).is_err() || failed {
+            let listed = self.list(below, &mut stack).map(|listing| {
+                names += 1 + listing.entries.len();
+                batch.push(listing);
+            });
+            if listed.is_ok() && names < BATCH_NAMES && !stack.is_empty() {
+                continue;
+            }
+            names = 0;
+            // Nobody may be there to take it.
+            let mut sent = sender.blocking_send(Ok(std::mem::take(&mut batch))).is_ok();
+            if let Err(error) = listed {
+                // It may go unheard, for the same reason.
+                let _ = sender.blocking_send(Err(error));
+                sent = false;
+            }
+            if !sent {
                 // A memory of half a tree is none.
                 lock(&self.shared).writer = None;
                 return;

@@ -124,26 +124,3 @@ proptest! {
         }
     }
 }
-
-fn named(name: &str) -> Entry {
-    let target = b"x".to_vec();
-    Entry {
-        name: Name::new(name.as_bytes()).unwrap(),
-        metadata: Metadata::default(),
-        kind: EntryKind::SymbolicLink { target },
-    }
-}
-
-#[test]
-fn large_directories_are_cut_where_their_names_say() {
-    let names: Vec<String> = (0..5000).map(|at| format!("file-{at:05}")).collect();
-    let all: Vec<Entry> = names.iter().map(|name| named(name)).collect();
-    let before = pages(all.clone());
-    assert!((5..60).contains(&before.len()), "{}", before.len());
-    assert_eq!(before.concat(), all);
-    let mut more = all;
-    more.insert(2500, named("file-02499-and-a-half"));
-    let after = pages(more);
-    let same = after.iter().filter(|page| before.contains(page)).count();
-    assert!(same + 2 >= after.len(), "{same} of {} pages are as they were", after.len());
-}

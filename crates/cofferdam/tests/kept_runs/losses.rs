@@ -12,7 +12,7 @@ use cofferdam::{
 use futures::TryStreamExt;
 use tempfile::tempdir;
 
-use crate::host::{
+use crate::common::{
     agent, count, eventually, kill_sandbox_of, process_with, records, script, text, write,
 };
 
@@ -55,6 +55,10 @@ async fn a_sandbox_that_is_killed_in_a_call_is_replaced() {
     let request = session.request("go");
     let (report, ()) = tokio::join!(session.run(request), async {
         let process = eventually("the command runs", async || process_with(&token)).await;
+        eventually("it has written", async || {
+            (text(&**session.sandbox(), "log").await == "one\ntwo\n").then_some(())
+        })
+        .await;
         kill_sandbox_of(process);
         eventually("another sandbox", async || (session.sandbox().id() != &first).then_some(()))
             .await;

@@ -18,7 +18,7 @@ use futures::TryStreamExt;
 use serde_json::json;
 use tempfile::tempdir;
 
-use crate::host::{agent_with, records};
+use crate::common::{agent_with, records};
 
 const CANARY: &str = "canary-b1f0c2-not-to-be-seen";
 

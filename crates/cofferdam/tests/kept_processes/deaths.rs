@@ -1,9 +1,6 @@
-//! Processes that are killed while they drive a run. Each test starts this program again as the process that dies.
+//! Processes that are killed while a command of their run goes on.
 
-use std::{
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-};
+use std::path::Path;
 
 use cofferdam::{
     Agent, ResumeOptions,
@@ -12,80 +9,23 @@ use cofferdam::{
 };
 use tempfile::tempdir;
 
-use crate::host::{
-    agent, count, eventually, kill, kill_sandbox_of, process_with, records, script, text, write,
+use crate::{
+    common::{count, eventually, kill_sandbox_of, process_with, records, text, write},
+    driver::{Driver, Scenario, token},
 };
-
-/// Where the process that dies keeps its run.
-const STATE: &str = "COFFERDAM_TEST_STATE";
-
-/// A process that drives a run; killed at the end of a test that fails.
-struct Driver(Child);
-
-impl Driver {
-    fn start(state: &Path) -> Self {
-        let program = std::env::current_exe().expect("this program");
-        let child = Command::new(program)
-            .args(["--exact", "processes::drives_a_run", "--ignored", "--nocapture"])
-            .env(STATE, state)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("started");
-        Self(child)
-    }
-
-    /// Kills it, and waits until nothing of it is left.
-    fn kill(mut self) {
-        kill(self.0.id());
-        self.0.wait().expect("ended");
-    }
-}
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        // It has ended already where the test went well.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// The text by which the command is found on the host.
-fn token(state: &Path) -> String {
-    state.file_name().expect("a name").to_string_lossy().into_owned()
-}
-
-fn waiting_agent(state: &Path) -> Agent {
-    let token = token(state);
-    let wait = format!(
-        ": {token}; echo effect >> effects; while ! test -e go; do sleep 0.05; done; \
-         echo really; exit 3 => really"
-    );
-    let model = script(&["echo one > a", &wait, "cat a effects"]);
-    agent(state, model).build().expect("an agent")
-}
-
-/// The process that is killed.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "started by the other tests of this file"]
-async fn drives_a_run() {
-    let state = PathBuf::from(std::env::var_os(STATE).expect("started by a test"));
-    let ended = waiting_agent(&state).run("go").await;
-    panic!("the run has ended before its process: {ended:?}");
-}
 
 /// Starts a run in a process of its own, and returns it when its second command runs, as a process of the host.
 async fn begun(state: &Path) -> (Driver, Agent, RunId, u32) {
-    let driver = Driver::start(state);
+    let driver = Driver::start(Scenario::Waiting, state);
     let token = token(state);
     let command = eventually("the command runs", async || process_with(&token)).await;
-    let agent = waiting_agent(state);
+    let agent = Scenario::Waiting.agent(state);
     let listed = agent.runs(&RunFilter::default()).await.unwrap();
     assert_eq!((listed.len(), listed[0].status), (1, RunStatus::Open));
     (driver, agent, listed[0].run.clone(), command)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_command_goes_on_while_its_process_is_dead() {
+pub(crate) async fn a_command_goes_on_while_its_process_is_dead() {
     let state = tempdir().unwrap();
     let (driver, agent, run, _) = begun(state.path()).await;
     let driven = agent.reopen(&run, None).await.unwrap_err();
@@ -112,8 +52,7 @@ async fn a_command_goes_on_while_its_process_is_dead() {
     session.close().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_run_whose_process_and_sandbox_are_dead_is_restored() {
+pub(crate) async fn a_run_whose_process_and_sandbox_are_dead_is_restored() {
     let state = tempdir().unwrap();
     let (driver, agent, run, command) = begun(state.path()).await;
     driver.kill();
@@ -132,8 +71,7 @@ async fn a_run_whose_process_and_sandbox_are_dead_is_restored() {
     session.close().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_run_is_taken_back_to_a_checkpoint() {
+pub(crate) async fn a_run_is_taken_back_to_a_checkpoint() {
     let state = tempdir().unwrap();
     let (driver, agent, run, command) = begun(state.path()).await;
     driver.kill();
