@@ -142,7 +142,7 @@ fn text(path: &Path) -> Option<CString> {
 
 /// How many more processes of the user there may be than when a sandbox was started: other sandboxes, and all else that the user
 /// starts, are counted with it and must not keep it from its own.
-const OTHERS: u64 = 4096;
+const OTHERS: u64 = 256;
 
 /// Returns what is added to the limit of processes of a sandbox that shares its user.
 pub(crate) fn allowance(user: u32) -> u64 {

@@ -151,7 +151,12 @@ impl Confined {
                 format!(
                     "Landlock version {landlock_abi}: system directories can be read, directories of the sandbox's own written"
                 ),
-                "commands are among the host's files: whether a path is there, its size, owner and times can be found out",
+                if *own_user {
+                    "commands are among the host's files: whether a path is there, its size, owner and times can be found out"
+                } else {
+                    "commands are among the host's files: whether a path is there, its size, owner and times can be found out; \
+                     of system files that belong to this user, mode and times can be changed"
+                },
             ),
             Wall::FilesystemSecondWall => Enforcement::Missing {
                 reason: "Landlock is the first wall here, for want of a mount namespace".to_owned(),
@@ -179,7 +184,7 @@ impl Confined {
                 (Err(reason), false) => Enforcement::Weak {
                     mechanism: "RLIMIT_NPROC".to_owned(),
                     gap: format!(
-                        "bounds the processes of the user together, at some thousands more than there are when the sandbox starts ({reason})"
+                        "bounds the processes of the user together, at some hundreds more than there are when the sandbox starts ({reason})"
                     ),
                     remedy: Some(DELEGATE.to_owned()),
                 },
@@ -321,14 +326,14 @@ mod tests {
         let cgroups = Cgroups::default();
         let probe = Probe { built: Ok(7), mode, cgroups: &cgroups, own_user: false };
         insta::assert_snapshot!(render(&probe), @"
-        file system: weak: Landlock version 7: system directories can be read, directories of the sandbox's own written: commands are among the host's files: whether a path is there, its size, owner and times can be found out
+        file system: weak: Landlock version 7: system directories can be read, directories of the sandbox's own written: commands are among the host's files: whether a path is there, its size, owner and times can be found out; of system files that belong to this user, mode and times can be changed
         network: full: seccomp: no socket but connected pairs; Landlock: no TCP, no abstract socket
         processes: weak: Landlock: no signal to and no look into processes outside; no /proc of processes; seccomp: no System V or POSIX communication: the numbers of the host's processes can be found out; programs that read /proc do not work, and what a command leaves in another session is not found when the command is killed, only when the sandbox ends
         privileges: weak: the user of this process, without capabilities, no_new_privs; seccomp: no change of files by path: commands are the user of this process: what neither Landlock nor seccomp refuses, they may do as that user
         system calls: full: seccomp allow-list
         file system, second wall: missing: Landlock is the first wall here, for want of a mount namespace; make the backend without `LinuxBackend::without_namespaces`
         memory limit: weak: RLIMIT_AS: bounds the address space of each process, not their sum, and no files in memory (not looked for)
-        process limit: weak: RLIMIT_NPROC: bounds the processes of the user together, at some thousands more than there are when the sandbox starts (not looked for)
+        process limit: weak: RLIMIT_NPROC: bounds the processes of the user together, at some hundreds more than there are when the sandbox starts (not looked for)
         cpu limit: missing: not looked for; give this user a cgroup to make others in (systemd: Delegate=yes), and name it with `cgroup_parent`
         disk limit: missing: a directory of the host has no bound of its own: RLIMIT_FSIZE bounds each file, and nothing their sum and their number; make the backend without `LinuxBackend::without_namespaces`
         open file limit: full: RLIMIT_NOFILE of each process
