@@ -1,12 +1,15 @@
 //! [`clean_up`]: frees what no run and no checkpoint needs any more.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
 use cofferdam_core::{Clock, RunId};
-use cofferdam_journal::{Journal, JournalError, RunFilter};
-use cofferdam_snapshot::{GcOptions, GcReport, Lineage, SnapshotId, SnapshotStore};
+use cofferdam_journal::{Journal, JournalError, RunFilter, RunSummary};
+use cofferdam_snapshot::{GcOptions, GcReport, Lineage, SnapshotError, SnapshotId, SnapshotStore};
 
-use crate::{CheckpointStore, WorkspaceError};
+use crate::{CheckpointError, CheckpointId, CheckpointStore, WorkspaceError};
 
 /// A line of snapshots without a run is left alone for so long after its newest one: a run that begins has snapshots before it
 /// has records.
@@ -43,23 +46,48 @@ pub async fn clean_up(
     journal: &dyn Journal,
     clock: &dyn Clock,
 ) -> Result<GcReport, CleanUpError> {
+    collect(snapshots, checkpoints, journal, clock, &Without::default()).await
+}
+
+/// What a collection is to do without, as if it were removed already.
+#[derive(Debug, Default)]
+pub(crate) struct Without {
+    pub(crate) runs: HashSet<RunId>,
+    pub(crate) checkpoints: HashSet<CheckpointId>,
+    /// Whether only to tell what would be done.
+    pub(crate) dry_run: bool,
+}
+
+pub(crate) async fn collect(
+    snapshots: &SnapshotStore,
+    checkpoints: &dyn CheckpointStore,
+    journal: &dyn Journal,
+    clock: &dyn Clock,
+    without: &Without,
+) -> Result<GcReport, CleanUpError> {
     let lineages = snapshots.lineages().await.map_err(WorkspaceError::from)?;
     // After the lines were listed: a run that begins meanwhile has none among them.
     let runs = runs(journal).await?;
     let now = clock.now().as_millis();
     let mut options = GcOptions::default();
+    options.dry_run = without.dry_run;
     let mut seen: HashSet<RunId> = HashSet::new();
     for lineage in lineages {
         let run = run_of(&lineage);
         if seen.insert(run.clone()) {
-            options.keep.extend(kept(checkpoints, &run).await?);
+            options.keep.extend(kept(checkpoints, &run, without).await?);
         }
-        if runs.contains(&run) {
+        if runs.contains_key(&run) && !without.runs.contains(&run) {
             continue;
         }
         let newest = snapshots.newest(&lineage).await.map_err(WorkspaceError::from)?;
         let Some(newest) = newest else { continue };
-        let entry = snapshots.get(&newest).await.map_err(WorkspaceError::from)?;
+        let entry = match snapshots.get(&newest).await {
+            Ok(entry) => entry,
+            // Another clean-up has dropped it.
+            Err(SnapshotError::NotFound { .. }) => continue,
+            Err(error) => return Err(WorkspaceError::from(error).into()),
+        };
         let age = now.saturating_sub(entry.created.as_millis());
         if u128::from(age) >= YOUNG.as_millis() {
             options.drop.insert(lineage);
@@ -74,14 +102,17 @@ fn run_of(lineage: &Lineage) -> RunId {
     RunId::new(name.split_once('-').map_or(name, |(run, _)| run))
 }
 
-async fn runs(journal: &dyn Journal) -> Result<HashSet<RunId>, JournalError> {
-    let mut runs = HashSet::new();
+/// The runs of a journal, by their names.
+pub(crate) async fn runs(
+    journal: &dyn Journal,
+) -> Result<BTreeMap<RunId, RunSummary>, JournalError> {
+    let mut runs = BTreeMap::new();
     let mut filter = RunFilter { limit: RunFilter::MAX_LIMIT, ..RunFilter::default() };
     loop {
         let page = journal.runs(&filter).await?;
         filter.after = page.last().map(|run| run.run.clone());
         let is_last = page.len() < filter.limit;
-        runs.extend(page.into_iter().map(|run| run.run));
+        runs.extend(page.into_iter().map(|run| (run.run.clone(), run)));
         if is_last {
             return Ok(runs);
         }
@@ -92,10 +123,19 @@ async fn runs(journal: &dyn Journal) -> Result<HashSet<RunId>, JournalError> {
 async fn kept(
     checkpoints: &dyn CheckpointStore,
     run: &RunId,
+    without: &Without,
 ) -> Result<Vec<SnapshotId>, WorkspaceError> {
     let mut kept = Vec::new();
     for id in checkpoints.list(run).await? {
-        let checkpoint = checkpoints.get(&id).await?;
+        if without.checkpoints.contains(&id) {
+            continue;
+        }
+        let checkpoint = match checkpoints.get(&id).await {
+            Ok(checkpoint) => checkpoint,
+            // Removed since it was listed.
+            Err(CheckpointError::NotFound { .. }) => continue,
+            Err(error) => return Err(error.into()),
+        };
         kept.extend(checkpoint.workspace.map(|receipt| receipt.snapshot));
     }
     Ok(kept)

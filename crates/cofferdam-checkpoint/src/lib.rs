@@ -7,7 +7,9 @@
 //! - [`keeper`]: [`SnapshotKeeper`], which a harness asks for checkpoints and for a new sandbox in the place of a lost one.
 //! - [`reopen`], [`run_records`], [`handle`]: going on in another process, in the very sandbox if it still lives.
 //! - [`sandbox_source`], [`sandbox_target`]: a live sandbox as what snapshots are taken of and restored to.
+//! - [`retention`]: [`Retention`] says what is kept, and for how long.
 //! - [`clean_up`](mod@clean_up): frees what no run and no checkpoint needs any more.
+//! - [`gone`]: frees what is kept for sandboxes that ended while nobody was there.
 //! - [`CheckpointError`], [`WorkspaceError`]: what can go wrong.
 //!
 //! # What a recovered workspace is
@@ -21,11 +23,13 @@ pub mod clean_up;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod error;
+pub mod gone;
 pub mod handle;
 pub mod id;
 pub mod keeper;
 pub mod object_checkpoints;
 pub mod reopen;
+pub mod retention;
 pub mod run_records;
 pub mod sandbox_source;
 pub mod sandbox_target;
@@ -37,11 +41,13 @@ pub mod workspaces;
 pub use checkpoint::{Checkpoint, FORMAT_VERSION};
 pub use clean_up::{CleanUpError, clean_up};
 pub use error::CheckpointError;
+pub use gone::{GoneOptions, GoneReport, forget_gone};
 pub use handle::SandboxHandle;
 pub use id::CheckpointId;
 pub use keeper::{KeeperParts, SnapshotKeeper};
 pub use object_checkpoints::ObjectCheckpoints;
 pub use reopen::Reopened;
+pub use retention::{Retention, RetentionReport, apply_retention, remove_run};
 pub use run_records::RunRecords;
 pub use sandbox_source::{SandboxSource, ScanMemory};
 pub use sandbox_target::SandboxTarget;

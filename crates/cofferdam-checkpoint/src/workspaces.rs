@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, DirBuilder},
+    fs::{self, DirBuilder, File},
     io,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
@@ -23,7 +23,7 @@ use serde_json::Value;
 
 use crate::{
     CheckpointId, CheckpointStore, SandboxHandle, SandboxSource, SandboxTarget, ScanMemory,
-    WorkspaceError, stands_still::StandsStill,
+    WorkspaceError, gone, stands_still::StandsStill,
 };
 
 /// What sandboxes of one kind are made of, and where their workspaces are kept.
@@ -74,6 +74,9 @@ pub struct LiveWorkspace {
     /// Keeps the directory that the workspace begins with.
     #[expect(dead_code, reason = "it is held, not read")]
     lease: Option<Base>,
+    /// Says on this host that somebody is connected to it.
+    #[expect(dead_code, reason = "it is held, not read")]
+    began: Option<Arc<File>>,
     start: Option<SnapshotId>,
     newest: Option<SnapshotId>,
     memory: Arc<ScanMemory>,
@@ -81,7 +84,15 @@ pub struct LiveWorkspace {
 
 impl LiveWorkspace {
     fn new(sandbox: Arc<dyn Sandbox>, base: Option<SnapshotId>, start: Option<SnapshotId>) -> Self {
-        Self { sandbox, base, lease: None, start, newest: None, memory: Arc::default() }
+        Self {
+            sandbox,
+            base,
+            lease: None,
+            began: None,
+            start,
+            newest: None,
+            memory: Arc::default(),
+        }
     }
 
     /// Returns the sandbox.
@@ -162,7 +173,7 @@ impl Workspaces {
         let (_, can_begin) = self.spec().await?;
         let Some(host) = self.parts.host.as_ref().filter(|_| can_begin) else { return Ok(None) };
         make_directory(&host.scratch)?;
-        let fresh = host.scratch.join(format!("filling-{run}"));
+        let fresh = gone::filling(&host.scratch, run.as_str());
         // A process that died meanwhile may have left it.
         remove_directory(fresh.clone()).await?;
         Ok(Some(fresh))
@@ -286,15 +297,13 @@ impl Workspaces {
         let spec = SandboxSpec { base: Some(begin), ..spec.clone() };
         match self.parts.backend.create(&spec).await {
             Ok(sandbox) => {
-                // What its changes are changes of must stay in the store as long as the sandbox.
-                let pinned = match pin_of(&*sandbox) {
-                    Ok(name) => self.parts.snapshots.pin(&name, &begun_with).await,
-                    Err(error) => Err(error),
+                let began = match self.pin(&*sandbox, &begun_with).await {
+                    Ok(began) => began,
+                    Err(error) => {
+                        let _ = sandbox.close().await;
+                        return Err(error);
+                    }
                 };
-                if let Err(error) = pinned {
-                    let _ = sandbox.close().await;
-                    return Err(error.into());
-                }
                 if let Some(changes) = changes
                     && let Err(source) =
                         SandboxTarget::new(Arc::clone(&sandbox)).bring(changes).await
@@ -303,7 +312,7 @@ impl Workspaces {
                     return Err(WorkspaceError::Restore { snapshot: begun_with, source });
                 }
                 let live = LiveWorkspace::new(sandbox, Some(begun_with), None);
-                Ok(Some(LiveWorkspace { lease: Some(base), ..live }))
+                Ok(Some(LiveWorkspace { lease: Some(base), began, ..live }))
             }
             Err(SandboxError::Base { reason, .. }) => {
                 tracing::info!(reason, "a workspace cannot begin with a directory; it is filled");
@@ -311,6 +320,25 @@ impl Workspaces {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Keeps what a sandbox begins with: what its changes are changes of must stay in the store as long as the sandbox. The file
+    /// comes first, since it leads to the pin of a sandbox that ends alone.
+    async fn pin(
+        &self,
+        sandbox: &dyn Sandbox,
+        begun_with: &SnapshotId,
+    ) -> Result<Option<Arc<File>>, WorkspaceError> {
+        let began = match &self.parts.host {
+            Some(host) => {
+                make_directory(&host.scratch)?;
+                let backend = self.parts.backend.name();
+                Some(Arc::new(gone::began(&host.scratch, sandbox.id(), backend)?))
+            }
+            None => None,
+        };
+        self.parts.snapshots.pin(&gone::pin_of(sandbox.id())?, begun_with).await?;
+        Ok(began)
     }
 
     /// Finds a directory that lies ready, of the snapshot's tree or of one before it, and what is still to be changed in it. `None`
@@ -391,7 +419,9 @@ impl Workspaces {
             Some(base) => self.lease_of(base).await,
             None => None,
         };
-        Ok(LiveWorkspace { lease, ..LiveWorkspace::new(sandbox, base, start) })
+        let host = self.parts.host.as_ref();
+        let began = host.and_then(|host| gone::joined(&host.scratch, sandbox.id())).map(Arc::new);
+        Ok(LiveWorkspace { lease, began, ..LiveWorkspace::new(sandbox, base, start) })
     }
 
     /// Takes a snapshot of a workspace into a lineage. Durable on return.
@@ -458,15 +488,18 @@ impl Workspaces {
 
     /// Forgets what was kept for a sandbox alone, once it is gone: what was seen of its files, and the pin on what it began with.
     pub async fn forget(&self, live: &LiveWorkspace) {
-        if live.base.is_some()
-            && let Ok(name) = pin_of(&*live.sandbox)
-            && let Err(error) = self.parts.snapshots.unpin(&name).await
-        {
-            tracing::debug!(%error, "a snapshot stays pinned for a sandbox that is gone");
-        }
-        if let Some(host) = &self.parts.host {
-            // It may never have been there; one that stays takes some room and is swept later.
-            let _ = fs::remove_file(seen(&host.scratch, &*live.sandbox));
+        let id = live.sandbox.id();
+        let forgotten = async {
+            if live.base.is_some() {
+                self.parts.snapshots.unpin(&gone::pin_of(id)?).await?;
+            }
+            let host = self.parts.host.as_ref();
+            host.map_or(Ok(()), |host| gone::remove_files(&host.scratch, id))
+        };
+        let forgotten: Result<(), WorkspaceError> = forgotten.await;
+        if let Err(error) = forgotten {
+            // A clean-up finds it by what is left.
+            tracing::debug!(%error, "something stays kept for a sandbox that is gone");
         }
     }
 
@@ -507,19 +540,10 @@ fn start_of(run: &RunId) -> Result<Lineage, SnapshotError> {
     Ok(format!("{run}-start").parse::<Lineage>()?)
 }
 
-/// Returns the name by which a sandbox pins what it began with.
-fn pin_of(sandbox: &dyn Sandbox) -> Result<Lineage, SnapshotError> {
-    Ok(format!("base-of-{}", sandbox.id()).parse::<Lineage>()?)
-}
-
 /// Returns the file for what was seen of a sandbox's files; without a place for it everything is read each time.
 fn memory_of(scratch: &Path, sandbox: &dyn Sandbox) -> Option<PathBuf> {
     make_directory(scratch).ok()?;
-    Some(seen(scratch, sandbox))
-}
-
-fn seen(scratch: &Path, sandbox: &dyn Sandbox) -> PathBuf {
-    scratch.join(format!("seen-{}", sandbox.id()))
+    Some(gone::seen(scratch, sandbox.id()))
 }
 
 /// Makes a directory for this user alone.
@@ -533,7 +557,7 @@ fn make_directory(directory: &Path) -> Result<(), WorkspaceError> {
 }
 
 /// Removes a directory with all in it; `Ok` if it is not there.
-async fn remove_directory(directory: PathBuf) -> Result<(), WorkspaceError> {
+pub(crate) async fn remove_directory(directory: PathBuf) -> Result<(), WorkspaceError> {
     let removed = tokio::task::spawn_blocking(move || {
         let removed = remove_all(&directory);
         (directory, removed)

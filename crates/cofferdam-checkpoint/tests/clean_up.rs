@@ -1,80 +1,137 @@
-//! What is freed, and what is kept: runs, checkpoints and young snapshots decide.
+//! What is freed, and what is kept: runs, checkpoints, young snapshots and a policy decide.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use std::{sync::Arc, time::Duration};
+mod kit;
 
-use cofferdam_checkpoint::{
-    Checkpoint, CheckpointStore as _, FORMAT_VERSION, ObjectCheckpoints, clean_up,
-};
-use cofferdam_core::{Clock as _, RunId};
-use cofferdam_journal::{Journal as _, MemoryJournal, Seq};
-use cofferdam_snapshot::{
-    DirectoryOptions, DirectorySource, DirectoryTarget, Receipt, SnapshotOptions, SnapshotStore,
-    StoreOptions, TargetOptions,
-};
-use cofferdam_testkit::{CountingEntropy, FixedClock};
-use object_store::memory::InMemory;
+use std::time::Duration;
 
-const DAY: Duration = Duration::from_secs(25 * 60 * 60);
-const DAY_MS: u64 = 25 * 60 * 60 * 1000;
+use cofferdam_checkpoint::{CheckpointId, CheckpointStore as _, Retention, clean_up};
+use cofferdam_core::RunId;
+use cofferdam_journal::Journal as _;
+use cofferdam_snapshot::{DirectoryTarget, SnapshotId, TargetOptions};
+use kit::{DAY, DAY_MS, Kept, noise};
 
-async fn snapshot(store: &SnapshotStore, lineage: &str, content: &[u8]) -> Receipt {
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("file"), content).unwrap();
-    let source = DirectorySource::open(directory.path(), DirectoryOptions::default()).unwrap();
-    let lineage = lineage.parse().unwrap();
-    store.snapshot(&lineage, &source, SnapshotOptions::default()).await.unwrap()
-}
-
-/// Two mebibytes that are another for each seed and cannot be compressed, so that they fill a pack.
-fn noise(seed: &str) -> Vec<u8> {
-    let mut bytes = vec![0; 2 << 20];
-    blake3::Hasher::new().update(seed.as_bytes()).finalize_xof().fill(&mut bytes);
-    bytes
+fn retention(change: impl FnOnce(&mut Retention)) -> Retention {
+    let mut retention = Retention::never();
+    change(&mut retention);
+    retention
 }
 
 #[tokio::test]
 async fn what_no_run_and_no_checkpoint_needs_is_freed_in_two_steps() {
-    let (objects, clock) = (Arc::new(InMemory::new()), Arc::new(FixedClock::at(1_000)));
-    let options = StoreOptions::new(clock.clone(), Arc::new(CountingEntropy::default()));
-    let store = SnapshotStore::open(objects.clone(), "snapshots", options).await.unwrap();
-    let checkpoints = ObjectCheckpoints::new(objects, "checkpoints");
-    let journal = MemoryJournal::new(clock.clone());
-
+    let state = Kept::new().await;
     let known = RunId::new("known");
-    let lease = journal.lease(&known, "test", DAY).await.unwrap();
+    let lease = state.journal.lease(&known, "test", DAY).await.unwrap();
     for lineage in ["known", "known-start", "gone", "gone-lost-1"] {
-        snapshot(&store, lineage, &noise(lineage)).await;
+        state.snapshot(lineage, &noise(lineage)).await;
     }
-    let needed = snapshot(&store, "needed", &noise("needed")).await;
-    let checkpoint = Checkpoint {
-        format: FORMAT_VERSION,
-        run: RunId::new("needed"),
-        at: Seq(1),
-        turn: 1,
-        time: clock.now(),
-        parents: Vec::new(),
-        workspace: Some(needed.clone()),
-        sandbox: serde_json::Value::Null,
-        running: Vec::new(),
+    let needed = state.checkpoint("needed", 1, &[]).await;
+    let clean_up = async || {
+        clean_up(&state.snapshots, &state.checkpoints, &state.journal, &*state.clock).await
     };
-    checkpoints.put(&checkpoint).await.unwrap();
 
     // Whatever is young is left alone.
-    let report = clean_up(&store, &checkpoints, &journal, &*clock).await.unwrap();
+    let report = clean_up().await.unwrap();
     assert_eq!((report.kept, report.dropped), (5, 0), "{report:?}");
 
-    clock.advance(DAY_MS);
-    snapshot(&store, "begins", b"a run that has no record yet").await;
-    let marked = clean_up(&store, &checkpoints, &journal, &*clock).await.unwrap();
+    state.clock.advance(DAY_MS);
+    state.snapshot("begins", b"a run that has no record yet").await;
+    let marked = clean_up().await.unwrap();
     assert_eq!((marked.kept, marked.dropped, marked.deleted), (4, 2, 0), "{marked:?}");
     assert!(marked.condemned > 0, "{marked:?}");
-    clock.advance(DAY_MS);
-    let deleted = clean_up(&store, &checkpoints, &journal, &*clock).await.unwrap();
+    state.clock.advance(DAY_MS);
+    let deleted = clean_up().await.unwrap();
     assert!(deleted.deleted > 0 && deleted.deleted_bytes > 0, "{deleted:?}");
+    assert_eq!(deleted.deleted_bytes, marked.condemned_bytes);
 
     let place = tempfile::tempdir().unwrap();
     let mut target = DirectoryTarget::new(place.path().join("restored"), TargetOptions::default());
-    store.restore(&needed.snapshot, &mut target).await.unwrap();
-    journal.release(&lease).await.unwrap();
+    state.snapshots.restore(&needed_snapshot(&state, &needed).await, &mut target).await.unwrap();
+    state.journal.release(&lease).await.unwrap();
+}
+
+async fn needed_snapshot(state: &Kept, id: &CheckpointId) -> SnapshotId {
+    state.checkpoints.get(id).await.unwrap().workspace.unwrap().snapshot
+}
+
+#[tokio::test]
+async fn the_newest_checkpoints_stay_and_those_that_somebody_needs() {
+    let state = Kept::new().await;
+    let made = state.ended("main", 6).await;
+    // Another run comes from the second, and somebody pinned the third.
+    state.checkpoint("side", 9, &made[1..2]).await;
+    state.goes_on("side").await;
+    let pinned = needed_snapshot(&state, &made[2]).await;
+    state.snapshots.pin(&"release".parse().unwrap(), &pinned).await.unwrap();
+
+    let two = retention(|it| it.checkpoints = Some(2));
+    let planned = state.apply(&two, true).await;
+    assert_eq!((planned.checkpoints, state.positions("main").await.len()), (2, 6));
+    let done = state.apply(&two, false).await;
+    assert_eq!(done, planned);
+    assert_eq!(state.positions("main").await, [2, 3, 5, 6]);
+    assert_eq!(state.positions("side").await, [9]);
+    assert_eq!(state.runs().await, ["main", "side"]);
+    assert_eq!(state.apply(&two, false).await.checkpoints, 0);
+}
+
+#[tokio::test]
+async fn runs_go_by_age_number_and_size_and_only_when_they_have_ended() {
+    let check = async |retention: Retention, expect: &[&str]| {
+        let state = Kept::new().await;
+        for run in ["a", "b", "c", "d"] {
+            state.ended(run, 1).await;
+            state.clock.advance(DAY_MS);
+        }
+        // The oldest of all, but somebody may go on with it, or does.
+        state.checkpoint("open", 1, &[]).await;
+        state.goes_on("open").await;
+        let lease = state.journal.lease(&RunId::new("a"), "somebody", DAY).await.unwrap();
+
+        let planned = state.apply(&retention, true).await;
+        assert_eq!(state.runs().await.len(), 5);
+        let done = state.apply(&retention, false).await;
+        assert_eq!(done.runs, planned.runs);
+        assert_eq!(done.snapshots.dropped, planned.snapshots.dropped);
+        assert_eq!(done.snapshots.condemned_bytes, planned.snapshots.condemned_bytes);
+        assert_eq!(state.runs().await, expect, "{retention:?}");
+        state.journal.release(&lease).await.unwrap();
+    };
+    check(Retention::never(), &["a", "b", "c", "d", "open"]).await;
+    check(Retention::default(), &["a", "b", "c", "d", "open"]).await;
+    let age = Duration::from_millis(2 * DAY_MS + 1);
+    check(retention(|it| it.runs_for = Some(age)), &["a", "c", "d", "open"]).await;
+    check(retention(|it| it.runs = Some(1)), &["a", "d", "open"]).await;
+    check(retention(|it| it.runs = Some(0)), &["a", "open"]).await;
+    // Each run has two mebibytes.
+    check(retention(|it| it.max_bytes = Some(9 << 20)), &["a", "c", "d", "open"]).await;
+    check(retention(|it| it.max_bytes = Some(1 << 20)), &["a", "open"]).await;
+}
+
+#[tokio::test]
+async fn a_bound_on_bytes_holds_after_the_grace_and_says_what_it_cannot_free() {
+    let state = Kept::new().await;
+    for run in ["a", "b", "c"] {
+        state.ended(run, 1).await;
+    }
+    state.checkpoint("open", 1, &[]).await;
+    state.goes_on("open").await;
+    state.clock.advance(DAY_MS);
+    let most = 5 << 20;
+    let bounded = retention(|it| it.max_bytes = Some(most));
+    let first = state.apply(&bounded, false).await;
+    assert_eq!((first.runs.len(), first.excess_bytes), (2, 0));
+    // What is condemned counts as gone: a second call takes no further run.
+    assert_eq!(state.apply(&bounded, false).await.runs, []);
+    state.clock.advance(DAY_MS);
+    state.apply(&bounded, false).await;
+    let usage = state.snapshots.usage().await.unwrap();
+    assert!(usage.bytes <= most, "{usage:?}");
+    assert_eq!(state.runs().await, ["c", "open"]);
+
+    let nothing = retention(|it| it.max_bytes = Some(0));
+    let report = state.apply(&nothing, false).await;
+    assert_eq!(report.runs.len(), 1);
+    assert!(report.excess_bytes > 1 << 20, "{report:?}");
+    assert_eq!(state.runs().await, ["open"]);
 }

@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use cofferdam::core::RunId;
 
-use crate::{display::Price, place::RootChoice};
+use crate::{display::Price, keep::Keep, place::RootChoice};
 
 /// Runs agents and their commands in sealed sandboxes.
 #[derive(Debug, Parser)]
@@ -120,7 +120,7 @@ pub(crate) struct ResumeArguments {
     /// What tells the input apart: the run takes each key once, whenever it is given. Default: the words, and where the run stands.
     #[arg(long, value_name = "KEY", requires = "input")]
     pub(crate) input_key: Option<String>,
-    /// Take the run back to this checkpoint of it.
+    /// Take the run back to this checkpoint of it: the record that it is of, as `runs show` names it, or its whole name.
     #[arg(long, value_name = "CHECKPOINT")]
     pub(crate) back_to: Option<String>,
     /// If the agent file is not what it was, go on as a new run.
@@ -192,8 +192,15 @@ pub(crate) enum RunsCommand {
         #[command(flatten)]
         state: StateArguments,
     },
-    /// Free the snapshots that no run needs any more. What one call marks, a later one deletes, a day after.
+    /// Remove what is not to be kept, and free what no run needs any more. What one call marks, a later one deletes, a day after.
     Gc {
+        /// What is kept, such as `checkpoints=10,runs-for=30d,runs=100,bytes=20GiB`, or `all`. Default: `COFFERDAM_KEEP`, else
+        /// every run, and 32 checkpoints of each.
+        #[arg(long, value_name = "WHAT")]
+        keep: Option<Keep>,
+        /// Say what would be done, and do nothing.
+        #[arg(long)]
+        dry_run: bool,
         #[command(flatten)]
         state: StateArguments,
     },
@@ -220,6 +227,8 @@ pub(crate) enum SandboxesCommand {
         /// Of this backend only. Default: of all that this build has.
         #[arg(long)]
         backend: Option<String>,
+        #[command(flatten)]
+        state: StateArguments,
     },
 }
 

@@ -9,11 +9,15 @@
 //! | 4 | the run ended well and an output that was declared is missing |
 //! | 5 | the run waits for somebody; the message tells for what, and `cofferdam resume` goes on |
 //! | 130 | cancelled |
+//! | 141 | whoever read the output has stopped; nothing is said |
 //!
 //! `cofferdam exec` returns the exit code of the command that it ran, as a shell does; `cofferdam apply-patch` returns
 //! 0, 1 or 2 as its peers do.
 
 use std::process::ExitCode;
+
+/// What is said where standard output cannot be written.
+pub(crate) const NOT_WRITTEN: &str = "cannot write to standard output";
 
 /// How the command ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +29,8 @@ pub(crate) enum Exit {
     OutputMissing,
     Paused,
     Cancelled,
+    /// Nobody reads the output any more.
+    NobodyReads,
     /// The code of the command that was run.
     Code(u8),
 }
@@ -39,6 +45,7 @@ impl From<Exit> for ExitCode {
             Exit::OutputMissing => 4,
             Exit::Paused => 5,
             Exit::Cancelled => 130,
+            Exit::NobodyReads => 141,
             Exit::Code(code) => code,
         })
     }
@@ -54,6 +61,13 @@ pub(crate) struct Failure {
 impl Failure {
     pub(crate) fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
         Self { exit, error: error.into() }
+    }
+
+    /// Whether the output could not be written because its reader has gone, as `head` does when it has enough.
+    pub(crate) fn is_nobody_reading(&self) -> bool {
+        let is_pipe = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
+        self.error.to_string() == NOT_WRITTEN
+            && self.error.root_cause().downcast_ref().is_some_and(is_pipe)
     }
 
     pub(crate) fn usage(error: impl Into<anyhow::Error>) -> Self {

@@ -5,6 +5,7 @@ use std::{
     io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use anyhow::Context as _;
@@ -71,7 +72,7 @@ impl Job {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(Failure::usage(anyhow::anyhow!(
-                    "run {run} was not started by `cofferdam run`, or not with this state directory; resume it with the program that started it"
+                    "run {run} was not started by `cofferdam run` with this state directory; name another with `--state`, or resume it with the program that started it"
                 )));
             }
             Err(error) => {
@@ -103,6 +104,17 @@ impl Job {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Returns the runs that have a job which was written before a time.
+    pub(crate) fn older_than(state: &Path, time: SystemTime) -> Vec<RunId> {
+        let Ok(listed) = std::fs::read_dir(state.join("jobs")) else { return Vec::new() };
+        let is_old = |entry: &std::fs::DirEntry| {
+            entry.metadata().and_then(|it| it.modified()).is_ok_and(|written| written < time)
+        };
+        let jobs = listed.flatten().filter(is_old).map(|entry| entry.path());
+        let jobs = jobs.filter(|path| path.extension().is_some_and(|kind| kind == "json"));
+        jobs.filter_map(|path| Some(RunId::new(path.file_stem()?.to_str()?))).collect()
     }
 
     /// Goes to the directory of the job and reads its words again.
@@ -146,10 +158,14 @@ mod tests {
         job.save(state.path(), &run).unwrap();
         let read = Job::load(state.path(), &run).unwrap();
         assert_eq!(read, job);
+        let written = std::fs::metadata(path(state.path(), &run)).unwrap().modified().unwrap();
+        assert_eq!(Job::older_than(state.path(), written), []);
+        let later = written + std::time::Duration::from_secs(1);
+        assert_eq!(Job::older_than(state.path(), later), std::slice::from_ref(&run));
         Job::remove(state.path(), &run).unwrap();
         Job::remove(state.path(), &run).unwrap();
         let error = Job::load(state.path(), &run).unwrap_err().error.to_string();
-        assert!(error.contains("was not started by `cofferdam run`"), "{error}");
+        assert!(error.contains("was not started by `cofferdam run` with this state"), "{error}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod display;
 mod evaluation;
 mod exit;
 mod job;
+mod keep;
 mod place;
 mod state;
 
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match dispatch(arguments) {
         Ok(exit) => exit.into(),
+        Err(failure) if failure.is_nobody_reading() => Exit::NobodyReads.into(),
         Err(failure) => {
             // `{:#}` writes the causes after the error, each once.
             let _ = writeln!(std::io::stderr().lock(), "error: {:#}", failure.error);

@@ -10,6 +10,7 @@ use cofferdam::{StateDirectory, journal::Journal};
 use crate::{
     arguments::StateArguments,
     exit::{Exit, Failure},
+    keep,
 };
 
 /// The directory that names another place than the user's own.
@@ -33,7 +34,26 @@ impl State {
         let path = std::path::absolute(&path).map_err(|error| Failure::new(Exit::Usage, error))?;
         let directory =
             StateDirectory::open(&path).map_err(|error| Failure::new(Exit::Failed, error))?;
+        let text = |name: &str| variable(name).map(|value| value.display().to_string());
+        let directory = directory.automatic_clean_up(keep::automatic(text)?);
         Ok(Self { path, directory })
+    }
+
+    /// Opens the directory if there is one; nothing is made.
+    pub(crate) fn find(arguments: &StateArguments) -> Result<Option<Self>, Failure> {
+        let path = match &arguments.state {
+            Some(path) => path.clone(),
+            None => match default_path(variable) {
+                Ok(path) => path,
+                // Who keeps nothing has said nowhere where.
+                Err(_) => return Ok(None),
+            },
+        };
+        if path.join("journal.sqlite").exists() {
+            Self::open(arguments).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -112,7 +112,7 @@ impl Drive {
         let begin = if is_new(&*parts.journal).await? {
             Begin::Run(request)
         } else {
-            Begin::Resume(ResumeRequest::new(request))
+            Begin::Resume(ResumeRequest::new(request), None)
         };
         run::go_on(self, parts, &run::harness(self, parts)?, begin).await
     }

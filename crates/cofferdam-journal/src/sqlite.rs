@@ -48,6 +48,7 @@
 //!
 //! The files are made readable and writable by their owner alone. What is removed is overwritten in the database.
 
+mod ends;
 mod failure;
 mod holds;
 mod page;

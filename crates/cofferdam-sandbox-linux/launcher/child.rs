@@ -43,6 +43,8 @@ pub(crate) struct Descriptors<'a> {
     pub(crate) base: Option<&'a OwnedFd>,
     /// Files of cgroups to write itself to.
     pub(crate) joins: &'a [File],
+    /// Whether its network namespace was made ahead.
+    pub(crate) has_network: bool,
 }
 
 /// Becomes the guest. Returns only on failure.
@@ -58,7 +60,7 @@ fn build(
     steps: &Steps,
     descriptors: &Descriptors<'_>,
 ) -> Result<std::convert::Infallible, Failure> {
-    let &Descriptors { said, report, base, keep, joins, .. } = descriptors;
+    let &Descriptors { said, report, base, keep, joins, has_network, .. } = descriptors;
     // The streams of other sandboxes are not for this one, not even for a moment.
     steps.run(Step::Descriptors, b"of others", || close_others(descriptors))?;
     // If the launcher dies from here on, this process dies with it, and with this process the whole pid namespace. If
@@ -73,7 +75,7 @@ fn build(
     // After joining, so that the sandbox's own cgroup is the root of what it sees.
     steps.run(Step::CgroupNamespace, b"", || sys::unshare_namespaces(sys::CLONE_NEWCGROUP))?;
     steps.run(Step::SetHostname, b"", || sys::set_hostname(&plan.hostname))?;
-    if plan.own_network {
+    if plan.own_network && !has_network {
         steps.run(Step::Loopback, b"", sys::loopback_up)?;
     }
     steps.run(Step::Descriptors, b"go", || {
@@ -143,7 +145,8 @@ pub(crate) fn become_guest(
 
 /// Closes every descriptor that is not for this child.
 pub(crate) fn close_others(descriptors: &Descriptors<'_>) -> io::Result<()> {
-    let Descriptors { stream, guest, said, report, base, door, stop, keep, joins } = descriptors;
+    let Descriptors { stream, guest, said, report, base, door, stop, keep, joins, .. } =
+        descriptors;
     let ours = [stream.as_raw_fd(), guest.as_raw_fd(), said.as_raw_fd(), report.as_raw_fd()];
     // What holds the place of the door stays, so that nothing else is opened there.
     let door = door.iter().flat_map(|door| [DOOR, door.as_raw_fd()]);

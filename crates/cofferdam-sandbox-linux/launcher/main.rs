@@ -14,6 +14,8 @@
 //!    └ kills the child (and with pid 1 its whole pid namespace), removes the cgroups, reports
 //! ```
 //!
+//! While nobody waits for it, it makes the network namespace of the next sandbox ([`network`]); then that is not cloned.
+//!
 //! Where there are no namespaces, a sandbox has a *keeper* in the place of its pid namespace ([`confined`]).
 //!
 //! A sandbox that lingers has a launcher to itself, its *supervisor* ([`linger`]), which outlives the host. It is started with
@@ -32,6 +34,7 @@ mod landlock;
 mod linger;
 mod live;
 mod maker;
+mod network;
 mod numbers;
 mod plan;
 mod report;

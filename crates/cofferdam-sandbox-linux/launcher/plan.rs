@@ -42,7 +42,8 @@ pub(crate) struct Plan {
     pub(crate) scratch: Scratch,
     /// What the workspace begins with, if it is not empty.
     pub(crate) base: Option<Base>,
-    /// Paths below the root that are hidden: a directory by an empty one, a file by the null device.
+    /// Paths below the root that are hidden: a directory, whose path ends with `/`, by an empty one, a file by the null
+    /// device. What is not there needs no hiding.
     pub(crate) masks: Vec<CString>,
     /// Resource numbers and limits, both soft and hard.
     pub(crate) resource_limits: Vec<(u32, u64)>,

@@ -81,14 +81,20 @@ fn mount_places(plan: &Plan, base: Option<&OwnedFd>, steps: &Steps) -> Result<Ow
 fn mask(plan: &Plan, steps: &Steps) -> Result<(), Failure> {
     for masked in &plan.masks {
         steps.run(Step::MaskPath, masked.to_bytes(), || {
-            let source = match fs::symlink_metadata(path(masked)) {
-                Ok(found) if found.is_dir() => EMPTY,
-                Ok(_) => c"dev/null",
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                Err(error) => return Err(error),
-            };
-            mount::mount_at(source, masked, None, mount::MS_BIND, None)
+            let source = if masked.to_bytes().ends_with(b"/") { EMPTY } else { c"dev/null" };
+            match mount::mount_at(source, masked, None, mount::MS_BIND, None) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => is_missing(masked, error),
+                hidden => hidden,
+            }
         })?;
     }
     Ok(())
+}
+
+/// Succeeds if it is the path that is not there, and not what would hide it.
+fn is_missing(masked: &CStr, error: io::Error) -> io::Result<()> {
+    match fs::symlink_metadata(path(masked)) {
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
+    }
 }

@@ -73,8 +73,13 @@ impl Server {
     /// Serves until the host has closed or died, and all sandboxes have ended.
     pub(crate) fn serve(&mut self) {
         while !(self.closing && self.live.is_empty() && self.leaving.is_empty()) {
+            let can_make_ahead = self.maker.can_make_ahead() && !self.closing;
+            let timeout_ms = if can_make_ahead { 0 } else { self.timeout_ms() };
             // Without it nothing can be waited for: end, and all sandboxes with this process.
-            let Ok(ready) = self.epoll.wait(self.timeout_ms()) else { return };
+            let Ok(ready) = self.epoll.wait(timeout_ms) else { return };
+            if can_make_ahead && ready.is_empty() {
+                self.maker.make_ahead();
+            }
             for token in ready {
                 match token {
                     CONTROL => self.receive(),

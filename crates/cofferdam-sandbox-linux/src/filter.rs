@@ -200,8 +200,8 @@ fn refused_sockets(profile: SystemCallProfile) -> Result<Vec<SeccompRule>, Backe
         rules.push(all(other_protocol)?);
     }
     // Streams and datagrams only; in the strict profile also of local sockets.
-    for kind in (0..=SOCKET_TYPES).filter(|kind| ![1, 2].contains(kind)) {
-        let other_type = || argument(1, SeccompCmpOp::MaskedEq(SOCKET_TYPES), kind);
+    for (bits, value) in OTHER_SOCKET_TYPES {
+        let other_type = || argument(1, SeccompCmpOp::MaskedEq(bits), value);
         if strict {
             rules.push(all(vec![other_type()])?);
             continue;
@@ -246,8 +246,9 @@ fn none_of(index: u8, values: &[u64]) -> Result<SeccompRule, BackendError> {
     all(values.iter().map(|&value| argument(index, SeccompCmpOp::Ne, value)).collect())
 }
 
-/// The bits of a socket's type that are beside no flags.
-const SOCKET_TYPES: u64 = 0xf;
+/// Bits of a socket's type, and values of them that neither 1, streams, nor 2, datagrams, has: all others are found in few
+/// comparisons, since every sandbox has the kernel translate them. The lowest four bits are the type, flags lie above.
+const OTHER_SOCKET_TYPES: [(u64, u64); 4] = [(0xf, 0), (0x3, 3), (0x4, 4), (0x8, 8)];
 /// The usual one of the type, TCP and UDP.
 const INTERNET_PROTOCOLS: [libc::c_int; 3] = [0, libc::IPPROTO_TCP, libc::IPPROTO_UDP];
 
@@ -310,6 +311,16 @@ mod tests {
             for call in refused_arguments(profile).expect("the rules compile").keys() {
                 assert!(allowed(*call), "{call}");
             }
+        }
+    }
+
+    #[test]
+    fn socket_types_other_than_streams_and_datagrams_are_found() {
+        let is_other =
+            |kind: u64| OTHER_SOCKET_TYPES.iter().any(|&(bits, value)| kind & bits == value);
+        let flags = [0, libc::SOCK_CLOEXEC, libc::SOCK_NONBLOCK].map(word);
+        for kind in flags.into_iter().flat_map(|flag| (0..16).map(move |kind| kind | flag)) {
+            assert_eq!(is_other(kind), ![1, 2].contains(&(kind & 0xf)), "{kind:#x}");
         }
     }
 

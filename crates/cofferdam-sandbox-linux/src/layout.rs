@@ -206,11 +206,7 @@ impl Layout {
             layers: Vec::new(),
             trees: Vec::new(),
             entries: Vec::new(),
-            masks: MASKS
-                .into_iter()
-                .filter(|mask| Path::new("/").join(to_path(mask)).exists())
-                .map(CString::from)
-                .collect(),
+            masks: MASKS.into_iter().filter_map(mask).collect(),
             landlock: landlock_rules(),
             staging: staging(),
         };
@@ -373,6 +369,13 @@ impl Layout {
     fn file(&mut self, path: &str, content: &[u8]) {
         self.entries.extend(text(path).map(|path| Entry::File(path, content.to_vec())));
     }
+}
+
+/// Returns the path as the launcher wants it, with the `/` of a directory, if this host has it.
+fn mask(path: &CStr) -> Option<CString> {
+    let found = fs::metadata(Path::new("/").join(to_path(path))).ok()?;
+    let slash: &[u8] = if found.is_dir() { b"/" } else { b"" };
+    CString::new([path.to_bytes(), slash].concat()).ok()
 }
 
 /// Read and execute everywhere in the sandbox's own root, write to the writable places, use the devices. A path into

@@ -13,7 +13,11 @@
 //! 3. Heads are dropped.
 //! 4. What nothing needs any more is condemned, but for packs that were begun less than a grace ago, which a writer may be
 //!    filling.
-//! 5. What was condemned for longer than the grace, and is needed by none of the heads of step 1, is deleted.
+//! 5. What was condemned for longer than the grace, and is needed by none of the heads of step 1, is deleted. If one of those
+//!    was gone before it could be read, nothing is: somebody may have begun anew with it.
+//! 6. Packs of which little is needed are repacked ([`crate::repack`]). A frame that was moved is needed where it went, so an
+//!    old pack is needed no more than any other that no head names, and goes by steps 4 and 5.
+//! 7. What says where the frames of a pack went is deleted when the pack is gone and all that they went to.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -21,19 +25,23 @@ use std::{
 };
 
 use cofferdam_core::Timestamp;
+use futures::{StreamExt as _, TryStreamExt as _};
 
 use crate::{
     error::SnapshotError,
     head::{self, Head},
     id::{Lineage, PackName, SnapshotId},
     index,
-    node::{Node, Place},
-    path::TreePath,
-    reader::{MAX_DEPTH, Reader},
-    storage::Storage,
+    marker::{AllMoves, Marker},
+    moved,
+    repack::{self, Repacker, Sparse},
+    storage::{Listed, Storage},
     store::SnapshotStore,
     windows::pack_object,
 };
+
+/// Objects that are read at the same time.
+const PARALLEL: usize = 8;
 
 /// What a collection keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,11 +55,26 @@ pub struct GcOptions {
     pub keep: HashSet<SnapshotId>,
     /// Lineages that are dropped as a whole, whatever their age, but for what is pinned or in `keep`.
     pub drop: HashSet<Lineage>,
+    /// A pack of which less than so many percent are needed is repacked: that is copied, and the pack is deleted by later passes. 0
+    /// for never, at most 90. Default 50.
+    pub repack_below: u8,
+    /// The most bytes that one pass copies for that. Default 256 MiB.
+    pub repack_bytes: u64,
+    /// Whether only to tell what would be done. Default no.
+    pub dry_run: bool,
 }
 
 impl Default for GcOptions {
     fn default() -> Self {
-        Self { keep_last: 10, keep_younger: None, keep: HashSet::new(), drop: HashSet::new() }
+        Self {
+            keep_last: 10,
+            keep_younger: None,
+            keep: HashSet::new(),
+            drop: HashSet::new(),
+            repack_below: 50,
+            repack_bytes: 256 << 20,
+            dry_run: false,
+        }
     }
 }
 
@@ -67,12 +90,18 @@ pub struct GcReport {
     pub needed: u64,
     /// Packs that were condemned in this pass.
     pub condemned: u64,
+    /// Bytes of the packs that were condemned in this pass.
+    pub condemned_bytes: u64,
     /// Packs whose marks were taken off, because a snapshot needs them.
     pub pardoned: u64,
     /// Packs that were deleted.
     pub deleted: u64,
     /// Bytes of the packs that were deleted.
     pub deleted_bytes: u64,
+    /// Packs that were repacked, and are condemned with it.
+    pub repacked: u64,
+    /// Bytes that were copied out of them.
+    pub repacked_bytes: u64,
 }
 
 /// Returns the packs that are marked and when that was; of several marks the latest counts.
@@ -118,34 +147,46 @@ impl SnapshotStore {
             heads.extend(self.snapshots(&lineage).await?);
         }
         let marks = storage.list(MARKS).await?;
+        // Before the packs: what it says that frames went to is among those.
+        let moves = self.all_moves().await?;
         let packs = storage.list("packs").await?;
         let segments = storage.list("indexes").await?;
 
         let mut read: BTreeMap<SnapshotId, Head> = BTreeMap::new();
+        let mut missed = false;
         for snapshot in heads {
             match self.head(&snapshot).await {
                 Ok(head) => drop(read.insert(snapshot, head.head)),
-                // Another pass has dropped it.
-                Err(SnapshotError::NotFound { .. }) => {}
+                // Another pass has dropped it. What it needed is not known here, and somebody may go on from it.
+                Err(SnapshotError::NotFound { .. }) => missed = true,
                 Err(error) => return Err(error),
             }
         }
         let pinned = self.pins().await?.into_iter().map(|(_, snapshot)| snapshot).collect();
         let dropped = to_drop(&read, options, &pinned, now, self.env.grace);
-        let mut marker = Marker::default();
+        let age = |since: Timestamp| {
+            Duration::from_millis(now.as_millis().saturating_sub(since.as_millis()))
+        };
+        let sizes: HashMap<PackName, u64> = packs.iter().filter_map(sized).collect();
+        let percent = u64::from(options.repack_below.min(90));
+        let little = sizes.iter().filter(|(pack, _)| age(pack.begun()) > self.env.grace);
+        let little = little.map(|(pack, size)| (*pack, size.saturating_mul(percent) / 100));
+        let mut marker = Marker::new(moves, little.filter(|(_, most)| *most > 0).collect());
         let (gone, kept): (Vec<_>, Vec<_>) =
             read.values().partition(|head| dropped.contains(&head.snapshot));
         for head in &kept {
             marker.walk(&self.reader((*head).clone())).await?;
         }
         let needed = marker.packs.clone();
+        let little = marker.take_little();
         for head in &gone {
             // What cannot be read of a snapshot that is dropped does not matter.
             if let Err(error) = marker.walk(&self.reader((*head).clone())).await {
                 tracing::warn!(snapshot = %head.snapshot, %error, "a snapshot that is dropped cannot be read");
             }
         }
-        let named = marker.packs;
+        let sparse = repack::choose(little, &sizes, marker.moves(), options.repack_bytes);
+        let named = &marker.packs;
 
         let mut report = GcReport {
             kept: kept.len() as u64,
@@ -163,39 +204,44 @@ impl SnapshotStore {
             .map(|(name, ..)| format!("{MARKS}/{name}"))
             .collect();
         report.pardoned = pardoned.len() as u64;
-        storage.delete_all(pardoned).await?;
-        storage.delete_all(gone.iter().map(|head| head::object(&head.snapshot)).collect()).await?;
+        if !options.dry_run {
+            storage.delete_all(pardoned).await?;
+            let heads = gone.iter().map(|head| head::object(&head.snapshot)).collect();
+            storage.delete_all(heads).await?;
+        }
 
         let mut latest: HashMap<PackName, Timestamp> = HashMap::new();
         for (_, pack, time) in marks.iter().filter(|(_, pack, _)| !named.contains(pack)) {
             let known = latest.entry(*pack).or_default();
             *known = (*time).max(*known);
         }
-        let age = |since: Timestamp| {
-            Duration::from_millis(now.as_millis().saturating_sub(since.as_millis()))
-        };
         let mut new_marks = Vec::new();
         let mut doomed = Vec::new();
-        let mut there = HashSet::new();
-        for listed in &packs {
-            let Ok(pack) = listed.name.parse::<PackName>() else { continue };
-            there.insert(pack);
-            if needed.contains(&pack) {
+        for (pack, size) in &sizes {
+            if needed.contains(pack) {
                 continue;
             }
-            match latest.get(&pack) {
+            match latest.get(pack) {
                 Some(since) if age(*since) > self.env.grace => {
-                    report.deleted += 1;
-                    report.deleted_bytes += listed.size;
-                    doomed.push(pack);
+                    if !missed {
+                        report.deleted += 1;
+                        report.deleted_bytes += size;
+                        doomed.push(*pack);
+                    }
                 }
                 Some(_) => {}
-                None if named.contains(&pack) || age(pack.begun()) > self.env.grace => {
+                None if named.contains(pack) || age(pack.begun()) > self.env.grace => {
                     report.condemned += 1;
-                    new_marks.push(mark(&pack, now));
+                    report.condemned_bytes += size;
+                    new_marks.push(mark(pack, now));
                 }
                 None => {}
             }
+        }
+        if options.dry_run {
+            report.repacked = sparse.len() as u64;
+            report.repacked_bytes = sparse.iter().map(|it| it.needed_bytes).sum();
+            return Ok(report);
         }
         storage.put_all(new_marks).await?;
         storage.delete_all(doomed.iter().map(pack_object).collect()).await?;
@@ -211,8 +257,75 @@ impl SnapshotStore {
             |segment: &PackName| !used.contains(segment) && age(segment.begun()) > self.env.grace,
         );
         storage.delete_all(old_segments.map(|segment| index::object(&segment)).collect()).await?;
+        let old_moves = forgotten(marker.moves(), &sizes);
+        storage.delete_all(old_moves.iter().map(moved::object).collect()).await?;
+        self.repack(&sparse, marker.moves().is_empty(), &mut report).await?;
         Ok(report)
     }
+
+    /// Reads where the frames went of all packs that were repacked.
+    async fn all_moves(&self) -> Result<AllMoves, SnapshotError> {
+        let mut packs: Vec<PackName> = Vec::new();
+        for listed in self.env.storage.list(moved::DIRECTORY).await? {
+            packs.extend(listed.name.parse::<PackName>().ok());
+        }
+        let mut reads = futures::stream::iter(packs)
+            .map(|pack| {
+                let packs = self.env.packs();
+                async move { Ok::<_, SnapshotError>((pack, packs.moved(&pack).await?)) }
+            })
+            .buffer_unordered(PARALLEL);
+        let mut moves = AllMoves::new();
+        while let Some((pack, moved)) = reads.try_next().await? {
+            moves.extend(moved.map(|moved| (pack, moved)));
+        }
+        Ok(moves)
+    }
+
+    /// Copies what is needed of packs of which little is, and condemns them.
+    async fn repack(
+        &self,
+        sparse: &[Sparse],
+        is_first: bool,
+        report: &mut GcReport,
+    ) -> Result<(), SnapshotError> {
+        if sparse.is_empty() {
+            return Ok(());
+        }
+        if is_first {
+            // A release that does not know of it would find packs missing.
+            self.raise_version().await?;
+        }
+        let mut repacker = Repacker::new(self.env.clone());
+        for one in sparse {
+            repacker.copy(one).await?;
+        }
+        let done: HashSet<PackName> = repacker.finish().await?.into_iter().collect();
+        let done = sparse.iter().filter(|one| done.contains(&one.pack));
+        let now = self.env.clock.now();
+        let mut marks = Vec::new();
+        for one in done {
+            report.repacked += 1;
+            report.repacked_bytes += one.needed_bytes;
+            report.condemned += 1;
+            report.condemned_bytes += one.size;
+            marks.push(mark(&one.pack, now));
+        }
+        self.env.storage.put_all(marks).await
+    }
+}
+
+fn sized(listed: &Listed) -> Option<(PackName, u64)> {
+    Some((listed.name.parse().ok()?, listed.size))
+}
+
+/// Returns the packs of which nobody can need any more where their frames went: they are gone, and so is all that those went to.
+fn forgotten(moves: &AllMoves, packs: &HashMap<PackName, u64>) -> Vec<PackName> {
+    let is_there = |pack: &PackName| packs.contains_key(pack) || moves.contains_key(pack);
+    let gone = moves
+        .iter()
+        .filter(|(pack, moved)| !packs.contains_key(pack) && !moved.targets().iter().any(is_there));
+    gone.map(|(pack, _)| *pack).collect()
 }
 
 /// Returns the snapshots that are not to be kept.
@@ -239,50 +352,4 @@ fn to_drop(
         }
     }
     dropped
-}
-
-/// Finds the packs that snapshots need. A node that was seen is not walked again, so the cost is that of what differs.
-#[derive(Debug, Default)]
-struct Marker {
-    packs: HashSet<PackName>,
-    /// Nodes in packs, by where they lie: the same node at another place may name other places.
-    seen: HashSet<(PackName, u32)>,
-}
-
-impl Marker {
-    async fn walk(&mut self, reader: &Reader) -> Result<(), SnapshotError> {
-        let mut open = vec![(reader.head.tree, 0)];
-        let mut seen_in_head = HashSet::new();
-        let path = TreePath::root();
-        while let Some((stored, depth)) = open.pop() {
-            let new = match stored.place {
-                Place::Head => seen_in_head.insert(stored.id),
-                Place::Pack { pack, offset, .. } => {
-                    self.packs.insert(pack);
-                    self.seen.insert((pack, offset))
-                }
-            };
-            if !new {
-                continue;
-            }
-            // A directory in pages has two nodes to a level, and a list of pieces is one more.
-            if depth > MAX_DEPTH * 2 + 4 {
-                return Err(SnapshotError::TooLarge {
-                    what: "the depth of a tree",
-                    limit: MAX_DEPTH as u64,
-                });
-            }
-            let mut node: Node = reader.node(stored, &path).await?;
-            node.references(|kind, id, place| {
-                if let Place::Pack { pack, .. } = place {
-                    self.packs.insert(*pack);
-                }
-                if kind == crate::frame::FrameKind::Node {
-                    let id = crate::id::TreeId::from_bytes(*id);
-                    open.push((crate::node::Stored { id, place: *place }, depth + 1));
-                }
-            });
-        }
-        Ok(())
-    }
 }

@@ -21,6 +21,7 @@ use crate::{
     frame::FrameKey,
     head::{IndexRefs, MAX_RECENT_PACKS, SegmentRef, seal, unseal},
     id::PackName,
+    moved::{MAX_STEPS, Moved},
     node::Place,
     pack::{Contents, PackRef, read_footer},
     store::Env,
@@ -114,6 +115,19 @@ async fn usable_footer(env: &Env, pack: &PackRef) -> Result<Option<Footer>, Snap
     }
 }
 
+/// Returns halves of the ids in a pack, or of what was moved out of it if it is gone, in order; `None` if they are not known.
+async fn prefixes(env: &Env, pack: &PackRef) -> Result<Option<Arc<[u64]>>, SnapshotError> {
+    if let Some(footer) = usable_footer(env, pack).await? {
+        return Ok(Some(footer.prefixes));
+    }
+    let Some(moved) = tolerate(env.packs().moved(&pack.name).await)?.flatten() else {
+        return Ok(None);
+    };
+    let mut prefixes: Vec<u64> = moved.keys().map(|(_, id)| prefix(id)).collect();
+    prefixes.sort_unstable();
+    Ok(Some(prefixes.into()))
+}
+
 /// What heads name: packs of late and segments, newest first. Threads that hash share it.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
@@ -158,6 +172,8 @@ pub(crate) struct Index {
     confirmed: HashMap<PackName, bool>,
     /// Packs that something was found in.
     used: HashSet<PackName>,
+    /// Where frames went of packs that are not there.
+    moved: HashMap<PackName, Option<Arc<Moved>>>,
 }
 
 /// The half of an id by which it is looked for.
@@ -178,10 +194,7 @@ impl Index {
         let recent = refs.recent.iter().rev().filter(|pack| !condemned.contains(&pack.name));
         let recent: Vec<PackRef> = recent.copied().collect();
         let footers: Vec<(PackRef, Option<Arc<[u64]>>)> = stream::iter(recent)
-            .map(|pack| async move {
-                let footer = usable_footer(env, &pack).await?;
-                Ok::<_, SnapshotError>((pack, footer.map(|footer| footer.prefixes)))
-            })
+            .map(|pack| async move { Ok::<_, SnapshotError>((pack, prefixes(env, &pack).await?)) })
             .buffered(PARALLEL)
             .try_collect()
             .await?;
@@ -244,7 +257,7 @@ impl Index {
         key: &FrameKey,
     ) -> Result<Option<Place>, SnapshotError> {
         if self.confirmed.get(&pack.name) == Some(&false) {
-            return Ok(None);
+            return self.find_moved(env, pack.name, key).await;
         }
         let contents = match env.hints.footer(&pack.name) {
             Some(footer) => footer.contents,
@@ -255,7 +268,7 @@ impl Index {
                 }
                 None => {
                     self.confirmed.insert(pack.name, false);
-                    return Ok(None);
+                    return self.find_moved(env, pack.name, key).await;
                 }
             },
         };
@@ -266,10 +279,45 @@ impl Index {
         };
         self.confirmed.insert(pack.name, there);
         if !there {
-            return Ok(None);
+            return self.find_moved(env, pack.name, key).await;
         }
         self.used.insert(pack.name);
         Ok(Some(place))
+    }
+
+    /// Returns where something went from a pack that is not there.
+    async fn find_moved(
+        &mut self,
+        env: &Env,
+        mut pack: PackName,
+        key: &FrameKey,
+    ) -> Result<Option<Place>, SnapshotError> {
+        for _ in 0..MAX_STEPS {
+            let moved = match self.moved.get(&pack) {
+                Some(known) => known.clone(),
+                None => {
+                    let read = tolerate(env.packs().moved(&pack).await)?.flatten();
+                    self.moved.insert(pack, read.clone());
+                    read
+                }
+            };
+            let Some(place) = moved.and_then(|moved| moved.place_of(key)) else { return Ok(None) };
+            let Place::Pack { pack: target, .. } = place else { return Ok(None) };
+            if self.known.condemned.contains(&target) {
+                return Ok(None);
+            }
+            let there = match self.confirmed.get(&target) {
+                Some(there) => *there,
+                None => env.storage.exists(&pack_object(&target)).await?,
+            };
+            self.confirmed.insert(target, there);
+            if there {
+                self.used.insert(target);
+                return Ok(Some(place));
+            }
+            pack = target;
+        }
+        Ok(None)
     }
 
     /// Returns the packs that something was found in.
@@ -303,8 +351,8 @@ pub(crate) async fn next_refs(
     }
     let mut segment = Segment::default();
     for pack in std::mem::take(&mut next.recent) {
-        let Some(footer) = usable_footer(env, &pack).await? else { continue };
-        segment.add(pack, &footer.prefixes);
+        let Some(prefixes) = prefixes(env, &pack).await? else { continue };
+        segment.add(pack, &prefixes);
     }
     while let Some(last) = next.segments.last() {
         let most = (segment.ids.len() as u64) * 2;

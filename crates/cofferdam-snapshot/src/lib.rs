@@ -38,6 +38,8 @@ mod heads;
 mod id;
 mod index;
 mod log;
+mod marker;
+mod moved;
 mod node;
 mod pack;
 mod packer;
@@ -45,12 +47,14 @@ mod pages;
 mod path;
 mod reader;
 mod receipt;
+mod repack;
 mod restore;
 mod source;
 mod stat_cache;
 mod storage;
 mod store;
 mod target;
+mod usage;
 mod verify;
 mod windows;
 mod wire;
@@ -77,6 +81,7 @@ pub use source::{
 pub use storage::StorageRetry;
 pub use store::{Parent, SnapshotOptions, SnapshotStore, StoreOptions};
 pub use target::{RestorePlan, Target, TargetEntry, TargetError};
+pub use usage::Usage;
 pub use verify::{Problem, VerifyReport};
 
 /// The example in the README is a test.

@@ -9,9 +9,9 @@ use crate::{
     frame::{Codec, FrameKind},
     head::{Head, object},
     id::{ChunkId, TreeId},
+    moved::Packs,
     node::{Entry, Extent, Node, Page, Place, Stored},
     path::{Name, TreePath},
-    storage::Storage,
     windows::{Windows, pack_object},
     wire::Malformed,
 };
@@ -24,7 +24,7 @@ pub(crate) const MAX_DIRECTORY_ENTRIES: usize = 4 << 20;
 /// Reads one snapshot.
 #[derive(Debug, Clone)]
 pub(crate) struct Reader {
-    pub(crate) storage: Storage,
+    pub(crate) packs: Packs,
     pub(crate) codec: Codec,
     pub(crate) windows: Arc<Windows>,
     pub(crate) head: Arc<Head>,
@@ -60,7 +60,7 @@ impl Reader {
         let frame = match node.place {
             Place::Head => self.head.frames.get(&key).cloned(),
             Place::Pack { pack, offset, length } => {
-                self.windows.read(&self.storage, pack, offset, length).await?
+                self.windows.read(&self.packs, pack, offset, length).await?
             }
         };
         let frame = frame.ok_or_else(|| self.missing(&node.place, &holds_node(&node.id, path)))?;

@@ -19,7 +19,6 @@ use crate::{
     path::TreePath,
     reader::{MAX_DEPTH, Reader, holds_chunk},
     target::TargetEntry,
-    windows::pack_object,
 };
 
 /// The most bytes of one request, and about the most content of one batch.
@@ -219,7 +218,7 @@ impl Batcher {
 async fn fetch(reader: Reader, batch: Batch) -> Result<Vec<TargetEntry>, SnapshotError> {
     let part = match &batch.range {
         None => None,
-        Some((pack, from, to)) => reader.storage.get_range(&pack_object(pack), *from..*to).await?,
+        Some((pack, from, to)) => reader.packs.range(*pack, *from..*to).await?,
     };
     let work = move || open(&reader, batch, part.as_ref());
     tokio::task::spawn_blocking(work)

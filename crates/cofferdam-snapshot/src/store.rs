@@ -23,6 +23,7 @@ use crate::{
     id::{Lineage, PackName, SnapshotId},
     index::{Hints, next_refs},
     log::LogEntry,
+    moved::{Moves, Packs},
     node::Totals,
     reader::Reader,
     receipt::{Receipt, RestoreReceipt},
@@ -37,7 +38,10 @@ use crate::{
 
 const CONFIG: &str = "config";
 const CONFIG_MAGIC: &[u8; 8] = b"cfdstor\x01";
+/// The version that a store is made with.
 const VERSION: u32 = 1;
+/// The version of a store in which packs were repacked, and the newest that is read.
+const VERSION_WITH_MOVES: u32 = 2;
 
 /// How a store is opened.
 #[derive(Clone)]
@@ -113,6 +117,18 @@ pub(crate) struct Env {
     pub(crate) windows: Arc<Windows>,
     pub(crate) hints: Arc<Hints>,
     pub(crate) heads: Arc<Heads>,
+    pub(crate) moves: Arc<Moves>,
+}
+
+impl Env {
+    /// Returns what reads packs.
+    pub(crate) fn packs(&self) -> Packs {
+        Packs {
+            storage: self.storage.clone(),
+            codec: self.codec.clone(),
+            moves: Arc::clone(&self.moves),
+        }
+    }
 }
 
 /// Snapshots of trees, kept as objects below a prefix.
@@ -162,9 +178,10 @@ impl SnapshotStore {
             }
         };
         let grace = decode_config(&codec, &bytes)?;
-        let windows = Arc::default();
+        let (windows, moves) = (Arc::default(), Arc::default());
         let (hints, heads) = (Arc::default(), Arc::default());
-        Ok(Self { env: Env { storage, codec, clock, entropy, grace, windows, hints, heads } })
+        let env = Env { storage, codec, clock, entropy, grace, windows, hints, heads, moves };
+        Ok(Self { env })
     }
 
     /// Takes a snapshot.
@@ -416,11 +433,20 @@ impl SnapshotStore {
 
     pub(crate) fn reader(&self, head: impl Into<Arc<Head>>) -> Reader {
         Reader {
-            storage: self.env.storage.clone(),
+            packs: self.env.packs(),
             codec: self.env.codec.clone(),
             windows: Arc::clone(&self.env.windows),
             head: head.into(),
         }
+    }
+
+    /// Says to earlier releases that they cannot read the store. Idempotent.
+    pub(crate) async fn raise_version(&self) -> Result<(), SnapshotError> {
+        let (plain, storage) = (Codec::default(), &self.env.storage);
+        let Some(bytes) = storage.get(CONFIG).await? else { return Ok(()) };
+        let body = head::unseal(&plain, CONFIG_MAGIC, VERSION_WITH_MOVES, CONFIG, &bytes)?;
+        let raised = head::seal(&plain, CONFIG_MAGIC, VERSION_WITH_MOVES, CONFIG, &body)?;
+        if raised == bytes { Ok(()) } else { storage.put(CONFIG, raised).await }
     }
 
     fn attempt(&self) -> [u8; 16] {
@@ -549,7 +575,7 @@ fn encode_config(codec: &Codec, grace: Duration) -> Result<Bytes, SnapshotError>
 }
 
 fn decode_config(codec: &Codec, bytes: &[u8]) -> Result<Duration, SnapshotError> {
-    let body = head::unseal(&Codec::default(), CONFIG_MAGIC, VERSION, CONFIG, bytes)?;
+    let body = head::unseal(&Codec::default(), CONFIG_MAGIC, VERSION_WITH_MOVES, CONFIG, bytes)?;
     let mut body = Decoder::new(&body);
     let mut read = || {
         let grace = Duration::from_millis(body.number()?);

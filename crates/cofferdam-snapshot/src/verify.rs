@@ -15,7 +15,6 @@ use crate::{
     path::TreePath,
     reader::{MAX_DEPTH, Reader, holds_chunk, holds_node},
     store::SnapshotStore,
-    windows::pack_object,
     wire::Malformed,
 };
 
@@ -250,7 +249,7 @@ impl Verifier {
             .map(|(pack, from, to, wanted)| {
                 let reader = reader.clone();
                 async move {
-                    let part = reader.storage.get_range(&pack_object(&pack), from..to).await?;
+                    let part = reader.packs.range(pack, from..to).await?;
                     let work = move || check(&reader, wanted, from, part.as_ref());
                     let checked = tokio::task::spawn_blocking(work).await;
                     checked.map_err(|error| SnapshotError::Worker { reason: error.to_string() })

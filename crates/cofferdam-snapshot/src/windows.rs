@@ -8,7 +8,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 
-use crate::{error::SnapshotError, id::PackName, storage::Storage};
+use crate::{error::SnapshotError, id::PackName, moved::Packs};
 
 /// The unit that is read.
 const WINDOW: u32 = 256 << 10;
@@ -49,16 +49,15 @@ impl Windows {
     /// Returns a part of a pack; `None` if the pack is not there, less if it ends before.
     pub(crate) async fn read(
         &self,
-        storage: &Storage,
+        packs: &Packs,
         pack: PackName,
         offset: u32,
         length: u32,
     ) -> Result<Option<Bytes>, SnapshotError> {
         let end = u64::from(offset) + u64::from(length);
-        let object = pack_object(&pack);
         let (first, last) = (offset / WINDOW, (end.saturating_sub(1)) / u64::from(WINDOW));
         if last > u64::from(first) + 1 {
-            return storage.get_range(&object, u64::from(offset)..end).await;
+            return packs.range(pack, u64::from(offset)..end).await;
         }
         let mut joined = BytesMut::new();
         let begin = u64::from(first) * u64::from(WINDOW);
@@ -67,7 +66,7 @@ impl Windows {
                 Some(bytes) => bytes,
                 None => {
                     let at = u64::from(window) * u64::from(WINDOW);
-                    let read = storage.get_range(&object, at..at + u64::from(WINDOW)).await?;
+                    let read = packs.range(pack, at..at + u64::from(WINDOW)).await?;
                     let Some(bytes) = read else { return Ok(None) };
                     self.keep((pack, window), bytes.clone());
                     bytes

@@ -14,14 +14,18 @@ mod kit;
 use std::{path::PathBuf, sync::Arc};
 
 use cofferdam_core::Secret;
-use cofferdam_snapshot::{DurableLocal, SnapshotStore};
+use cofferdam_snapshot::{DurableLocal, GcOptions, SnapshotStore};
 use kit::{Bench, Thing, Tree, lineage, noise, restored, snapshot, take};
 
 /// The key of the sealed store, which keeps no secret.
 const KEY: &str = "this key is for everybody to read";
 
-fn corpus() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus/format-1"))
+/// The formats that there are: that of a store, and that of one in which packs were repacked.
+const FORMATS: [u32; 2] = [1, 2];
+
+fn corpus(format: u32) -> PathBuf {
+    let all = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus"));
+    all.join(format!("format-{format}"))
 }
 
 /// Some of everything: inline content, chunks in heads and in packs, lists of chunks, holes, pages, links.
@@ -48,10 +52,11 @@ fn trees() -> [Tree; 3] {
     [first, second, third]
 }
 
-async fn open(name: &str, key: Option<&str>) -> SnapshotStore {
+async fn open(format: u32, name: &str, key: Option<&str>) -> SnapshotStore {
     // The corpus itself is not written to.
     let bench = Bench::over(Arc::new(object_store::memory::InMemory::new()));
-    let from = object_store::local::LocalFileSystem::new_with_prefix(corpus().join(name)).unwrap();
+    let from = object_store::local::LocalFileSystem::new_with_prefix(corpus(format).join(name));
+    let from = from.unwrap();
     copy(&from, &*bench.objects).await;
     let mut options = bench.options();
     options.key = key.map(|key| Arc::new(Secret::new(key)) as _);
@@ -70,35 +75,66 @@ async fn copy(from: &dyn object_store::ObjectStore, to: &dyn object_store::Objec
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_format_is_read() {
-    if std::env::var_os("COFFERDAM_WRITE_CORPUS").is_some() && !corpus().exists() {
-        for (name, key) in [("plain", None), ("sealed", Some(KEY))] {
-            let bench = Bench::over(Arc::new(DurableLocal::open(corpus().join(name)).unwrap()));
-            let mut options = bench.options();
-            options.key = key.map(|key| Arc::new(Secret::new(key)) as _);
-            let store = SnapshotStore::open(bench.objects.clone(), "store", options).await.unwrap();
-            for tree in trees() {
-                take(&store, "run", &tree).await;
-            }
-            store.fork(&snapshot("run@2"), &lineage("side")).await.unwrap();
-            store.pin(&lineage("kept"), &snapshot("run@1")).await.unwrap();
-            std::fs::remove_dir(corpus().join(name).join(".staging")).unwrap();
-        }
+/// Writes the store of a format, if it is not there.
+async fn write(format: u32) {
+    if corpus(format).exists() {
+        return;
     }
     for (name, key) in [("plain", None), ("sealed", Some(KEY))] {
-        let store = open(name, key).await;
-        for (at, tree) in trees().iter().enumerate() {
-            let id = snapshot(&format!("run@{}", at + 1));
-            assert_eq!(restored(&store, &id).await.unwrap(), tree.normal(), "{name} {id}");
+        let bench = Bench::over(Arc::new(DurableLocal::open(corpus(format).join(name)).unwrap()));
+        let mut options = bench.options();
+        options.key = key.map(|key| Arc::new(Secret::new(key)) as _);
+        let store = SnapshotStore::open(bench.objects.clone(), "store", options).await.unwrap();
+        if format > 1 {
+            // What the others have is beside much that goes with this one.
+            let mut more = trees()[1].clone();
+            more.put("more", Thing::file(noise(99, 3_000_000)));
+            take(&store, "gone", &more).await;
         }
-        assert_eq!(restored(&store, &snapshot("side@1")).await.unwrap(), trees()[1].normal());
-        assert_eq!(store.pins().await.unwrap(), [(lineage("kept"), snapshot("run@1"))]);
-        let report = store.verify_all().await.unwrap();
-        assert!(report.is_clean(), "{name}: {:?}", report.problems);
-        // Today's trees have the ids that they had, so that nothing is stored again.
-        let again = take(&store, "run", &trees()[2]).await;
-        assert_eq!(again.tree, store.get(&snapshot("run@3")).await.unwrap().tree, "{name}");
-        assert_eq!((again.stored.new_chunks, again.stored.new_nodes), (0, 0), "{name}");
+        for tree in trees() {
+            take(&store, "run", &tree).await;
+        }
+        store.fork(&snapshot("run@2"), &lineage("side")).await.unwrap();
+        store.pin(&lineage("kept"), &snapshot("run@1")).await.unwrap();
+        if format > 1 {
+            let mut options = GcOptions::default();
+            options.drop.insert(lineage("gone"));
+            for _ in 0..3 {
+                bench.clock.advance(25 * 3600 * 1000);
+                store.gc(&options).await.unwrap();
+            }
+        }
+        std::fs::remove_dir(corpus(format).join(name).join(".staging")).unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_format_is_read() {
+    if std::env::var_os("COFFERDAM_WRITE_CORPUS").is_some() {
+        for format in FORMATS {
+            write(format).await;
+        }
+    }
+    for format in FORMATS {
+        for (name, key) in [("plain", None), ("sealed", Some(KEY))] {
+            check(format, name, key).await;
+        }
+    }
+}
+
+async fn check(format: u32, name: &str, key: Option<&str>) {
+    let store = open(format, name, key).await;
+    for (at, tree) in trees().iter().enumerate() {
+        let id = snapshot(&format!("run@{}", at + 1));
+        assert_eq!(restored(&store, &id).await.unwrap(), tree.normal(), "{format} {name} {id}");
+    }
+    assert_eq!(restored(&store, &snapshot("side@1")).await.unwrap(), trees()[1].normal());
+    assert_eq!(store.pins().await.unwrap(), [(lineage("kept"), snapshot("run@1"))]);
+    let report = store.verify_all().await.unwrap();
+    assert!(report.is_clean(), "{format} {name}: {:?}", report.problems);
+    assert_eq!(corpus(format).join(name).join("store/moved").exists(), format > 1);
+    // Today's trees have the ids that they had, so that nothing is stored again.
+    let again = take(&store, "run", &trees()[2]).await;
+    assert_eq!(again.tree, store.get(&snapshot("run@3")).await.unwrap().tree, "{format} {name}");
+    assert_eq!((again.stored.new_chunks, again.stored.new_nodes), (0, 0), "{format} {name}");
 }

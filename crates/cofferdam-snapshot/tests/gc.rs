@@ -19,7 +19,8 @@ use futures::stream::{BoxStream, StreamExt as _};
 use kit::{Bench, MemorySource, Thing, Tree, lineage, noise, restored, snapshot, take};
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, path::Path,
+    ObjectStoreExt as _, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    path::Path,
 };
 use proptest::prelude::*;
 use tokio::sync::{Notify, oneshot};
@@ -30,6 +31,8 @@ const DAY: u64 = 24 * 3600 * 1000;
 fn keep(last: usize) -> GcOptions {
     let mut options = GcOptions::default();
     options.keep_last = last;
+    // So that much is repacked.
+    options.repack_below = 80;
     options.keep_younger = Some(Duration::ZERO);
     options
 }
@@ -179,12 +182,23 @@ impl Gate {
     }
 }
 
+/// What collectors are made to do wrong, to show that the play finds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Defect {
+    None,
+    /// What is copied out of a pack is not there when it is said where it went.
+    LostCopy,
+    /// A pack is deleted as soon as it is said where its frames went.
+    DeletedAtOnce,
+}
+
 /// A store behind a gate.
 #[derive(Debug, Clone)]
 struct Gated {
     inner: Arc<dyn ObjectStore>,
     gate: Arc<Gate>,
     party: usize,
+    defect: Defect,
 }
 
 impl fmt::Display for Gated {
@@ -202,7 +216,16 @@ impl ObjectStore for Gated {
         options: PutOptions,
     ) -> Result<PutResult> {
         self.gate.pass(self.party).await;
-        self.inner.put_opts(at, payload, options).await
+        let is_in = |directory| at.prefix_matches(&Path::from(format!("store/{directory}")));
+        if self.defect == Defect::LostCopy && is_in("packs") {
+            return Ok(PutResult { e_tag: None, version: None, extensions: Default::default() });
+        }
+        let put = self.inner.put_opts(at, payload, options).await?;
+        if self.defect == Defect::DeletedAtOnce && is_in("moved") {
+            let pack = format!("store/packs/{}", at.filename().unwrap());
+            self.inner.delete(&Path::from(pack)).await?;
+        }
+        Ok(put)
     }
 
     async fn put_multipart_opts(
@@ -292,14 +315,23 @@ async fn fork(store: SnapshotStore, origin: String, rounds: Vec<[u64; 2]>, done:
     }
 }
 
-async fn collect(store: SnapshotStore, watcher: SnapshotStore, passes: usize) -> u64 {
-    let mut deleted = 0;
+/// What collectors have done in a play.
+#[derive(Debug, Clone, Copy, Default)]
+struct Collected {
+    deleted: u64,
+    repacked: u64,
+}
+
+async fn collect(store: SnapshotStore, watcher: SnapshotStore, passes: usize) -> Collected {
+    let mut done = Collected::default();
     for _ in 0..passes {
-        deleted += store.gc(&keep(1)).await.unwrap().deleted;
+        let pass = store.gc(&keep(1)).await.unwrap();
+        done.deleted += pass.deleted;
+        done.repacked += pass.repacked;
         let report = watcher.verify_all().await.unwrap();
         assert!(report.is_clean(), "{:?}", report.problems);
     }
-    deleted
+    done
 }
 
 #[derive(Debug, Clone)]
@@ -328,8 +360,8 @@ fn next(random: &mut u64) -> u64 {
     u64::from_le_bytes(blake3::hash(&random.to_le_bytes()).as_bytes()[..8].try_into().unwrap())
 }
 
-/// Plays writers and collectors against each other. Returns how many packs were deleted.
-async fn run(play: Play) -> u64 {
+/// Plays writers and collectors against each other.
+async fn run(play: Play, defect: Defect) -> Collected {
     let bench = Bench::new();
     let options = || StoreOptions { grace: GRACE, ..bench.options() };
     let open = |objects: Arc<dyn ObjectStore>| SnapshotStore::open(objects, "store", options());
@@ -338,33 +370,33 @@ async fn run(play: Play) -> u64 {
     let done = Acknowledged::default();
     let mut parties = tokio::task::JoinSet::new();
     let mut alive = BTreeMap::new();
-    let behind = |party: usize| {
+    let behind = |party: usize, defect: Defect| {
         let (inner, gate) = (bench.objects.clone(), Arc::clone(&gate));
-        let gated: Arc<dyn ObjectStore> = Arc::new(Gated { inner, gate, party });
+        let gated: Arc<dyn ObjectStore> = Arc::new(Gated { inner, gate, party, defect });
         gated
     };
     for (at, rounds) in play.writers.iter().enumerate() {
-        let (objects, options) = (behind(alive.len()), options());
+        let (objects, options) = (behind(alive.len(), Defect::None), options());
         let (rounds, done) = (rounds.clone(), done.clone());
         let task = parties.spawn(async move {
             let store = SnapshotStore::open(objects, "store", options).await.unwrap();
             write(store, format!("run{at}"), rounds, done).await;
-            0
+            Collected::default()
         });
         alive.insert(task.id(), alive.len());
     }
     if !play.forks.is_empty() {
-        let (objects, options) = (behind(alive.len()), options());
+        let (objects, options) = (behind(alive.len(), Defect::None), options());
         let (rounds, done) = (play.forks.clone(), done.clone());
         let task = parties.spawn(async move {
             let store = SnapshotStore::open(objects, "store", options).await.unwrap();
             fork(store, "run0".to_owned(), rounds, done).await;
-            0
+            Collected::default()
         });
         alive.insert(task.id(), alive.len());
     }
     for _ in 0..2 {
-        let (objects, options, watcher) = (behind(alive.len()), options(), watcher.clone());
+        let (objects, options, watcher) = (behind(alive.len(), defect), options(), watcher.clone());
         let task = parties.spawn(async move {
             let store = SnapshotStore::open(objects, "store", options).await.unwrap();
             collect(store, watcher, play.passes).await
@@ -372,14 +404,15 @@ async fn run(play: Play) -> u64 {
         alive.insert(task.id(), alive.len());
     }
     let mut random = play.seed;
-    let mut deleted = 0;
+    let mut collected = Collected::default();
     while !alive.is_empty() {
         // A step is taken when everybody waits for one, so that it follows from the seed who takes it.
         loop {
             while let Some(ended) = parties.try_join_next_with_id() {
-                let (id, count) = ended.unwrap();
+                let (id, done) = ended.unwrap();
                 alive.remove(&id);
-                deleted += count;
+                collected.deleted += done.deleted;
+                collected.repacked += done.repacked;
             }
             if alive.values().all(|party| gate.waits(*party)) {
                 break;
@@ -405,7 +438,7 @@ async fn run(play: Play) -> u64 {
         let there = watcher.newest(name).await.unwrap();
         assert!(there.as_ref() >= Some(newest), "{there:?} of {name}, and {newest} was made");
     }
-    deleted
+    collected
 }
 
 proptest! {
@@ -413,17 +446,40 @@ proptest! {
     #[test]
     fn writers_and_collectors_do_each_other_no_harm(play in play()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(run(play));
+        runtime.block_on(run(play, Defect::None));
     }
 }
 
-/// Shows that the play reaches what it is for: packs are deleted while writers write.
+/// A play in which what one has dropped another wants again.
+fn busy(seed: u64) -> Play {
+    let rounds = [[0, 1], [2, 2], [0, 3], [1, 1], [2, 0], [3, 3], [1, 2], [0, 2]];
+    Play { writers: vec![rounds.to_vec(); 2], forks: vec![[0, 0]; 2], passes: 14, seed }
+}
+
+/// Shows that the play reaches what it is for: packs are repacked and deleted while writers write.
 #[tokio::test]
-async fn packs_are_deleted_while_writers_write() {
-    let mut deleted = 0;
+async fn packs_are_repacked_and_deleted_while_writers_write() {
+    let mut all = Collected::default();
     for seed in 0..3 {
-        let writers = vec![vec![[0, 1], [2, 2], [0, 3], [1, 1], [2, 0], [3, 3]]; 2];
-        deleted += run(Play { writers, forks: vec![[0, 0]; 2], passes: 8, seed }).await;
+        let done = run(busy(seed), Defect::None).await;
+        all.deleted += done.deleted;
+        all.repacked += done.repacked;
     }
-    assert!(deleted > 0);
+    assert!(all.deleted > 0 && all.repacked > 0, "{all:?}");
+}
+
+/// Shows that the play finds what is wrong.
+#[tokio::test]
+async fn planted_defects_are_found() {
+    for defect in [Defect::LostCopy, Defect::DeletedAtOnce] {
+        let mut found = false;
+        for seed in 0..40 {
+            // What is wrong is found by an assertion that fails.
+            found = tokio::spawn(run(busy(seed), defect)).await.is_err();
+            if found {
+                break;
+            }
+        }
+        assert!(found, "{defect:?} does no harm that is seen");
+    }
 }

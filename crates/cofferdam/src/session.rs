@@ -124,6 +124,9 @@ impl Session {
         run: Option<RunId>,
         origin: Origin,
     ) -> Result<Self, AgentError> {
+        if let Some(state) = &setup.state {
+            state.clean_up_in_background(&setup.backend);
+        }
         let keeper = Arc::new(SnapshotKeeper::new(KeeperParts {
             workspaces: kept.workspaces,
             checkpoints: kept.checkpoints,
@@ -180,10 +183,17 @@ impl Session {
         &self.materialized
     }
 
-    /// Returns the harness, for what a session does not offer itself.
+    /// Returns the harness, for what a session does not offer itself. A run that the session was reopened for is held by the session:
+    /// to drive it by the harness, take it out ([`Session::take_hold`]).
     #[must_use]
     pub fn harness(&self) -> &Harness {
         &self.harness
+    }
+
+    /// Takes the run that this session was reopened for out of its hands, for [`Harness::resume_held`]; `None` if it was driven
+    /// already, or there is none.
+    pub async fn take_hold(&self) -> Option<Hold> {
+        self.held.lock().await.take()
     }
 
     /// Makes a request for a run with the agent's own instructions, settings and bounds.
@@ -247,7 +257,7 @@ impl Session {
     /// As [`Harness::resume`].
     pub async fn resume(&self, request: ResumeRequest) -> Result<RunReport, AgentError> {
         match &self.origin {
-            Origin::Run { run, .. } => Ok(match self.held.lock().await.take() {
+            Origin::Run { run, .. } => Ok(match self.take_hold().await {
                 Some(hold) => self.harness.resume_held(hold, request).await?,
                 // It was driven here before.
                 None => self.harness.resume(run, request).await?,
@@ -329,7 +339,7 @@ impl Session {
             Some(keeper) => keeper.close().await.map_err(AgentError::from),
             None => self.sandbox.close().await.map_err(AgentError::from),
         };
-        if let Some(hold) = self.held.lock().await.take() {
+        if let Some(hold) = self.take_hold().await {
             // It ends by itself where it cannot be given back.
             let _ = hold.release().await;
         }

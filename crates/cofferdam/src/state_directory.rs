@@ -10,7 +10,7 @@ use std::{
 
 use cofferdam_checkpoint::{
     CheckpointError, CheckpointStore, CleanUpError, HostWorkspaces, ObjectCheckpoints,
-    WorkspaceError, clean_up,
+    WorkspaceError, clean_up, remove_run,
 };
 use cofferdam_core::RunId;
 use cofferdam_journal::{Journal, JournalError, SqliteJournal};
@@ -20,7 +20,7 @@ use cofferdam_snapshot::{
 use object_store::ObjectStore;
 use tokio::sync::OnceCell;
 
-use crate::{SystemClock, SystemEntropy};
+use crate::{AutomaticCleanUp, SystemClock, SystemEntropy};
 
 /// Where snapshots are in the object store, and where checkpoints are.
 const SNAPSHOTS: &str = "snapshots";
@@ -33,6 +33,7 @@ const CHECKPOINTS: &str = "checkpoints";
 /// PATH/objects/snapshots/…      workspaces, by content: what two of them share is there once
 /// PATH/objects/checkpoints/…    which record of which run has which workspace
 /// PATH/workspaces/…             what can be made anew: directories that workspaces begin with, and what was seen of their files
+/// PATH/workspaces/cleaned-up    when it was cleaned up the last time; locked by who does
 /// ```
 ///
 /// Any number of processes of one user may use the same directory. It is for nobody else: it is made with mode 0700, and holds
@@ -40,6 +41,7 @@ const CHECKPOINTS: &str = "checkpoints";
 #[derive(Debug, Clone)]
 pub struct StateDirectory {
     inner: Arc<Inner>,
+    pub(crate) automatic: Option<AutomaticCleanUp>,
 }
 
 #[derive(Debug)]
@@ -111,7 +113,8 @@ impl StateDirectory {
         let workspaces = workspaces.into();
         make(&workspaces)?;
         let (snapshots, bases) = (OnceCell::new(), OnceLock::new());
-        Ok(Self { inner: Arc::new(Inner { journal, objects, workspaces, snapshots, bases }) })
+        let inner = Arc::new(Inner { journal, objects, workspaces, snapshots, bases });
+        Ok(Self { inner, automatic: Some(AutomaticCleanUp::default()) })
     }
 
     /// Returns the journal.
@@ -151,17 +154,15 @@ impl StateDirectory {
     ///
     /// # Errors
     ///
-    /// [`StateError::Checkpoints`] or [`StateError::Journal`] by what failed; calling again goes on.
+    /// [`StateError::Checkpoints`] or [`StateError::Journal`] by what failed; calling again goes on. [`JournalError::Leased`] while
+    /// somebody drives the run: nothing is removed then.
     pub async fn remove(&self, run: &RunId) -> Result<(), StateError> {
-        let checkpoints = self.checkpoints();
-        for id in checkpoints.list(run).await?.iter().rev() {
-            match checkpoints.remove(id).await {
-                Ok(()) | Err(CheckpointError::Needed { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
+        match remove_run(&*self.checkpoints(), &*self.inner.journal, run).await {
+            Ok(()) => Ok(()),
+            Err(CleanUpError::Journal(error)) => Err(error.into()),
+            Err(CleanUpError::Workspace(WorkspaceError::Checkpoint(error))) => Err(error.into()),
+            Err(other) => Err(other.into()),
         }
-        // Last: with it goes the knowledge that the run was there.
-        Ok(self.inner.journal.remove(run).await?)
     }
 
     /// Frees what no run and no checkpoint needs any more, in two steps that are a day apart: see
@@ -174,6 +175,16 @@ impl StateDirectory {
         let snapshots = self.snapshots().await.map_err(CleanUpError::from)?;
         let (checkpoints, journal) = (self.checkpoints(), &*self.inner.journal);
         Ok(clean_up(&snapshots, &*checkpoints, journal, &SystemClock).await?)
+    }
+
+    /// Returns the directory of this host for what can be made anew.
+    pub(crate) fn workspaces(&self) -> &Path {
+        &self.inner.workspaces
+    }
+
+    /// Returns the directory for what is kept of single sandboxes.
+    pub(crate) fn scratch(&self) -> PathBuf {
+        self.inner.workspaces.join("scratch")
     }
 
     /// Returns what this host keeps of workspaces that can be made anew; opened at the first call.
@@ -191,7 +202,7 @@ impl StateDirectory {
                 inner.bases.get_or_init(|| opened).clone()
             }
         };
-        Ok(HostWorkspaces { bases, scratch: inner.workspaces.join("scratch") })
+        Ok(HostWorkspaces { bases, scratch: self.scratch() })
     }
 }
 

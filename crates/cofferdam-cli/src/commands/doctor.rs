@@ -61,10 +61,7 @@ pub(crate) async fn doctor(backend: Option<String>, json: bool) -> Result<Exit, 
     } else {
         report.backends.iter().map(render).collect::<Vec<_>>().join("\n")
     };
-    std::io::stdout()
-        .lock()
-        .write_all(text.as_bytes())
-        .context("cannot write to standard output")?;
+    std::io::stdout().lock().write_all(text.as_bytes()).context(crate::exit::NOT_WRITTEN)?;
     // One backend that holds is enough to work with; the first is the one that is used when none is named.
     Ok(if report.backends.first().is_some_and(holds) { Exit::Done } else { Exit::HostUnable })
 }

@@ -156,7 +156,7 @@ async fn show(mut process: Process) -> Result<ExitStatus, Failure> {
                 let mut out = std::io::stdout().lock();
                 out.write_all(&bytes)
                     .and_then(|()| out.flush())
-                    .context("cannot write to standard output")?;
+                    .context(crate::exit::NOT_WRITTEN)?;
             }
             ExecEvent::Stderr(bytes) => {
                 std::io::stderr()

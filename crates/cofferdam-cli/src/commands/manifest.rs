@@ -35,9 +35,6 @@ pub(crate) fn schema() -> Result<Exit, Failure> {
 }
 
 fn print(text: &str) -> Result<Exit, Failure> {
-    std::io::stdout()
-        .lock()
-        .write_all(text.as_bytes())
-        .context("cannot write to standard output")?;
+    std::io::stdout().lock().write_all(text.as_bytes()).context(crate::exit::NOT_WRITTEN)?;
     Ok(Exit::Done)
 }

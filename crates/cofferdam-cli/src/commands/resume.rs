@@ -3,11 +3,12 @@
 use std::io::Read;
 
 use cofferdam::{
-    AgentError, Session,
+    Agent, AgentError, Session,
     checkpoint::CheckpointId,
     core::{RunId, StepId},
     harness::{GivenDecision, GivenInput, OnChanged, ResumeRequest},
     journal::{ApprovalVerdict, Decision, PauseReason, RunOutcome},
+    tool::ApprovalState,
 };
 
 use anyhow::{Context as _, anyhow};
@@ -78,8 +79,9 @@ async fn go_on(
         Some(RunOutcome::Aborted) => true,
         _ => false,
     };
+    check_answers(&arguments, pause.as_ref(), is_over)?;
     let back_to = match &arguments.back_to {
-        Some(text) => Some(text.parse::<CheckpointId>().map_err(Failure::usage)?),
+        Some(text) => Some(checkpoint(&prepared.agent, run, text).await?),
         None => None,
     };
     if is_over {
@@ -90,6 +92,53 @@ async fn go_on(
     prepared.conclude(Played { run: run.clone(), session, result }).await
 }
 
+/// Refuses an answer to what was not asked.
+fn check_answers(
+    arguments: &ResumeArguments,
+    pause: Option<&PauseReason>,
+    is_over: bool,
+) -> Result<(), Failure> {
+    let state = match pause {
+        _ if is_over => "it has ended".to_owned(),
+        Some(reason) => format!("it waits for {reason}"),
+        None => "it waits for nothing".to_owned(),
+    };
+    let answers = arguments.approve || arguments.refuse;
+    let wrong = if answers && (is_over || !matches!(pause, Some(PauseReason::Approval { .. }))) {
+        "is not asking for an approval"
+    } else if arguments.decide.is_some() && is_over {
+        "has nothing to decide"
+    } else if arguments.back_to.is_some() && is_over {
+        "is not taken back by itself; say what it is to do there with `--input`"
+    } else {
+        return Ok(());
+    };
+    Err(Failure::usage(anyhow!("run {} {wrong}: {state}", arguments.run)))
+}
+
+/// Finds the checkpoint that somebody means: by the record that it is of, as `runs show` names it, or by its whole name.
+async fn checkpoint(agent: &Agent, run: &RunId, text: &str) -> Result<CheckpointId, Failure> {
+    let all = agent.checkpoints(run).await.map_err(failure)?;
+    let is_meant = |id: &&CheckpointId| {
+        let at = id.at().to_string();
+        text == at || text == id.to_string() || text == format!("{run}.{at}")
+    };
+    let mut meant = all.iter().filter(is_meant);
+    match (meant.next(), meant.next()) {
+        (Some(id), None) => Ok(id.clone()),
+        (None, _) => {
+            let records: Vec<_> = all.iter().rev().take(20).map(|id| id.at().to_string()).collect();
+            Err(Failure::usage(anyhow!(
+                "run {run} has no checkpoint {text}; its newest are those of the records {}",
+                records.join(", ")
+            )))
+        }
+        _ => Err(Failure::usage(anyhow!(
+            "run {run} has several checkpoints of this record; name one whole, as `cofferdam runs tail {run} --json` shows it"
+        ))),
+    }
+}
+
 async fn answer_and_resume(
     prepared: &Prepared,
     session: &Session,
@@ -97,6 +146,7 @@ async fn answer_and_resume(
     input: Option<GivenInput>,
     pause: Option<&PauseReason>,
 ) -> Result<cofferdam::harness::RunReport, AgentError> {
+    let run = &arguments.run;
     if arguments.approve || arguments.refuse {
         let verdict =
             if arguments.approve { ApprovalVerdict::Approved } else { ApprovalVerdict::Refused };
@@ -105,6 +155,15 @@ async fn answer_and_resume(
             _ => &[],
         };
         for step in steps {
+            // Whoever saw the process die does not know whether the answer was taken.
+            let is_given = match prepared.agent.records(run).await?.state.approval(*step) {
+                ApprovalState::Approved => arguments.approve,
+                ApprovalState::Refused { .. } => arguments.refuse,
+                _ => false,
+            };
+            if is_given {
+                continue;
+            }
             session.answer(*step, verdict.clone(), user(), arguments.reason.as_str()).await?;
         }
     }

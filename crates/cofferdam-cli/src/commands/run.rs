@@ -161,6 +161,11 @@ impl Prepared {
         session.close().await.map_err(failure)?;
 
         let missing = outputs.map_err(failure)?;
+        if let (Some(_), Err(AgentError::Run(failure))) = (&self.state, &result)
+            && !matches!(failure.error, RunError::Aborted { .. })
+        {
+            self.tell(&format!("`cofferdam resume {run}` goes on with it"));
+        }
         let report = result.map_err(failure)?;
         let evaluations = evaluations(&self.file, &self.base, &directory)?;
         finish(self.style, &report.output, &directory, &evaluations, &missing)?;
@@ -345,8 +350,7 @@ fn finish(
     missing: &[String],
 ) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
-    let mut write =
-        |text: String| out.write_all(text.as_bytes()).context("cannot write to standard output");
+    let mut write = |text: String| out.write_all(text.as_bytes()).context(crate::exit::NOT_WRITTEN);
     if style == Style::Json {
         let summary = serde_json::json!({
             "type": "result",

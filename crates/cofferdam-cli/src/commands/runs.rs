@@ -1,12 +1,20 @@
 //! `cofferdam runs`: what is recorded of runs, and the end of what is kept of them.
 
-use std::{io::Write as _, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    io::Write as _,
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use anyhow::Context as _;
 use cofferdam::{
-    StateError,
-    core::RunId,
-    journal::{Journal, JournalError, RunFilter, RunStatus, RunSummary, Seq},
+    CleanedUp, StateError, SystemClock, backends,
+    checkpoint::Retention,
+    core::{Clock as _, RunId},
+    journal::{
+        Journal, JournalError, RecordBody, RunFilter, RunOutcome, RunStatus, RunSummary, Seq,
+    },
 };
 use futures::TryStreamExt as _;
 
@@ -15,8 +23,12 @@ use crate::{
     display::record,
     exit::{Exit, Failure},
     job::Job,
+    keep::Keep,
     state::State,
 };
+
+/// A job without a run is left alone for so long.
+const JOB_GRACE_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// How often a followed run is looked at.
 const FOLLOW: Duration = Duration::from_millis(200);
@@ -31,7 +43,9 @@ pub(crate) async fn run(command: RunsCommand) -> Result<Exit, Failure> {
             tail(State::open(&state)?.journal(), &run, lines, follow, json).await
         }
         RunsCommand::Rm { runs, state } => remove(&State::open(&state)?, &runs).await,
-        RunsCommand::Gc { state } => collect(&State::open(&state)?).await,
+        RunsCommand::Gc { keep, dry_run, state } => {
+            collect(&State::open(&state)?, keep, dry_run).await
+        }
     }
 }
 
@@ -42,7 +56,7 @@ async fn list(journal: &Arc<dyn Journal>, json: bool) -> Result<Exit, Failure> {
     loop {
         let page = journal.runs(&filter).await.map_err(failure)?;
         for run in &page {
-            let line = if json { to_json(run)? } else { summary(run) };
+            let line = if json { to_json(run)? } else { summary(journal, run).await? };
             print(&line)?;
         }
         any |= !page.is_empty();
@@ -64,7 +78,7 @@ async fn show(journal: &Arc<dyn Journal>, run: &RunId, json: bool) -> Result<Exi
         print(&to_json(&found)?)?;
         return Ok(Exit::Done);
     }
-    print(&summary(&found))?;
+    print(&summary(journal, &found).await?)?;
     if let Some(head) = found.head {
         print(&format!("head {head}"))?;
     }
@@ -115,18 +129,81 @@ async fn remove(state: &State, runs: &[RunId]) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-async fn collect(state: &State) -> Result<Exit, Failure> {
-    let report =
-        state.directory().clean_up().await.map_err(|error| Failure::new(Exit::Failed, error))?;
+async fn collect(state: &State, keep: Option<Keep>, dry_run: bool) -> Result<Exit, Failure> {
+    let directory = state.directory();
+    // What is said here, else what is done beside runs, else what would be done if that were not off.
+    let retention = match (keep, directory.automatic()) {
+        (Some(Keep(retention)), _) => retention,
+        (None, Some(automatic)) => automatic.retention,
+        (None, None) => Retention::default(),
+    };
+    let backends: Vec<_> = backends::names().filter_map(|name| backends::open(name).ok()).collect();
+    let done = directory.clean_up_to(&retention, &backends, dry_run).await;
+    let CleanedUp { kept, gone, .. } = done.map_err(|error| Failure::new(Exit::Failed, error))?;
+    for run in &kept.runs {
+        print(&format!("{} {run}", if dry_run { "would forget" } else { "forgot" }))?;
+    }
+    if kept.checkpoints > 0 {
+        print(&format!("{} checkpoints of other runs removed", kept.checkpoints))?;
+    }
+    let snapshots = kept.snapshots;
     print(&format!(
         "{} snapshots kept, {} dropped; {} packs marked, {} deleted ({:.1} MB)",
-        report.kept,
-        report.dropped,
-        report.condemned,
-        report.deleted,
-        report.deleted_bytes as f64 / 1e6
+        snapshots.kept,
+        snapshots.dropped,
+        snapshots.condemned,
+        snapshots.deleted,
+        snapshots.deleted_bytes as f64 / 1e6
     ))?;
+    if snapshots.condemned > 0 {
+        let bytes = snapshots.condemned_bytes as f64 / 1e6;
+        print(&format!("{bytes:.1} MB more can be deleted a day after they were marked"))?;
+    }
+    if gone.freed + gone.half_made > 0 {
+        print(&format!(
+            "{} sandboxes that are gone and {} half-made workspaces forgotten",
+            gone.freed, gone.half_made
+        ))?;
+    }
+    if kept.excess_bytes > 0 {
+        let bytes = kept.excess_bytes as f64 / 1e6;
+        print(&format!("{bytes:.1} MB too many are of runs that have not ended"))?;
+    }
+    if dry_run {
+        print("nothing was changed")?;
+    } else {
+        remove_jobs(state).await?;
+    }
     Ok(Exit::Done)
+}
+
+/// Removes the jobs of runs that are not recorded any more: clean-ups beside runs know nothing of jobs. A young one may be of a
+/// run that is about to begin.
+async fn remove_jobs(state: &State) -> Result<(), Failure> {
+    let before = SystemClock.now().as_millis().saturating_sub(JOB_GRACE_MS);
+    let jobs = Job::older_than(state.path(), UNIX_EPOCH + Duration::from_millis(before));
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    let recorded = all_runs(state.journal()).await?;
+    for run in jobs.iter().filter(|run| !recorded.contains(*run)) {
+        Job::remove(state.path(), run)?;
+    }
+    Ok(())
+}
+
+async fn all_runs(journal: &Arc<dyn Journal>) -> Result<HashSet<RunId>, Failure> {
+    let mut filter = RunFilter { limit: RunFilter::MAX_LIMIT, ..RunFilter::default() };
+    let mut all = HashSet::new();
+    loop {
+        let page = journal.runs(&filter).await.map_err(failure)?;
+        filter.after = page.last().map(|run| run.run.clone());
+        let is_last = page.len() < filter.limit;
+        all.extend(page.into_iter().map(|run| run.run));
+        if is_last {
+            return Ok(all);
+        }
+    }
 }
 
 /// Finds one run, by its name.
@@ -162,7 +239,20 @@ pub(crate) fn failure(error: JournalError) -> Failure {
     Failure::new(exit, error)
 }
 
-fn summary(run: &RunSummary) -> String {
+/// Returns how a run ended, from its last record.
+async fn outcome(
+    journal: &Arc<dyn Journal>,
+    run: &RunSummary,
+) -> Result<Option<RunOutcome>, Failure> {
+    let mut last = journal.read(&run.run, run.records);
+    Ok(match last.try_next().await.map_err(failure)?.map(|record| record.body) {
+        Some(RecordBody::RunFinished { outcome, .. }) => Some(outcome),
+        _ => None,
+    })
+}
+
+/// Says in one line how far a run is, and what can be done about it.
+async fn summary(journal: &Arc<dyn Journal>, run: &RunSummary) -> Result<String, Failure> {
     let holder = match &run.holder {
         Some(holder) if holder.live => format!(", driven by {}", holder.owner),
         _ => String::new(),
@@ -172,12 +262,16 @@ fn summary(run: &RunSummary) -> String {
         RunStatus::Open if holder.is_empty() => "was cut off; `cofferdam resume` goes on with it",
         RunStatus::Open => "goes on",
         RunStatus::Paused => "waits for somebody",
-        RunStatus::Finished => "has ended",
+        RunStatus::Finished => match outcome(journal, run).await? {
+            Some(RunOutcome::Cancelled) => "was cancelled; `cofferdam resume` goes on with it",
+            Some(RunOutcome::Failed { .. }) => "has failed; `cofferdam resume` goes on with it",
+            _ => "has ended",
+        },
         _ => "is in a state that this release does not know",
     };
     let started = run.started.map(|time| format!(" {time}")).unwrap_or_default();
     let agent = run.agent.as_deref().unwrap_or("?");
-    format!("{}{started} {agent}: {status}, {} records{holder}", run.run, run.records)
+    Ok(format!("{}{started} {agent}: {status}, {} records{holder}", run.run, run.records))
 }
 
 fn to_json(value: &impl serde::Serialize) -> Result<String, Failure> {
@@ -185,6 +279,6 @@ fn to_json(value: &impl serde::Serialize) -> Result<String, Failure> {
 }
 
 fn print(line: &str) -> Result<(), Failure> {
-    writeln!(std::io::stdout().lock(), "{line}").context("cannot write to standard output")?;
+    writeln!(std::io::stdout().lock(), "{line}").context(crate::exit::NOT_WRITTEN)?;
     Ok(())
 }

@@ -10,15 +10,16 @@ use cofferdam::{
 };
 
 use crate::{
-    arguments::SandboxesCommand,
+    arguments::{SandboxesCommand, StateArguments},
     exit::{Exit, Failure},
+    state::State,
 };
 
 pub(crate) async fn run(command: SandboxesCommand) -> Result<Exit, Failure> {
     match command {
         SandboxesCommand::List { backend, json } => list(backend.as_deref(), json).await,
-        SandboxesCommand::Reap { names, all, backend } => {
-            reap(backend.as_deref(), &names, all).await
+        SandboxesCommand::Reap { names, all, backend, state } => {
+            reap(backend.as_deref(), &names, all, &state).await
         }
     }
 }
@@ -43,8 +44,14 @@ async fn list(backend: Option<&str>, json: bool) -> Result<Exit, Failure> {
 }
 
 /// Ends sandboxes: those named, else those that nobody is connected to and that have expired; with `all` every one that nobody
-/// is connected to.
-async fn reap(backend: Option<&str>, names: &[String], all: bool) -> Result<Exit, Failure> {
+/// is connected to. What was kept for them is freed, and so is what was kept for others that have ended alone.
+async fn reap(
+    backend: Option<&str>,
+    names: &[String],
+    all: bool,
+    state: &StateArguments,
+) -> Result<Exit, Failure> {
+    let state = State::find(state)?;
     let now = SystemClock.now();
     let found = find(backend).await?;
     if let Some(missing) =
@@ -56,16 +63,27 @@ async fn reap(backend: Option<&str>, names: &[String], all: bool) -> Result<Exit
     }
     let mut failed = None;
     let mut ended = 0;
-    for (backend, sandbox) in found {
+    for (maker, sandbox) in found {
         if !chosen(&sandbox, names, all, now) {
             continue;
         }
-        match backend.remove(&sandbox.id).await {
+        match maker.remove(&sandbox.id).await {
             Ok(()) => {
                 ended += 1;
+                if let Some(state) = &state {
+                    let forgotten = state.directory().forget_sandbox(&sandbox.id).await;
+                    forgotten.map_err(|error| Failure::new(Exit::Failed, error))?;
+                }
                 write(&format!("ended {}\n", describe(&sandbox, now)))?;
             }
             Err(error) => failed = Some(Failure::new(Exit::Failed, error)),
+        }
+    }
+    if let Some(state) = state.filter(|_| names.is_empty()) {
+        let gone = state.directory().forget_gone(&open(backend)?).await;
+        let gone = gone.map_err(|error| Failure::new(Exit::Failed, error))?;
+        if gone.freed > 0 {
+            write(&format!("forgot {} that had ended alone\n", gone.freed))?;
         }
     }
     if ended == 0 && failed.is_none() {
@@ -83,16 +101,20 @@ fn chosen(sandbox: &ListedSandbox, names: &[String], all: bool, now: Timestamp) 
     }
 }
 
-async fn find(
-    backend: Option<&str>,
-) -> Result<Vec<(Arc<dyn SandboxBackend>, ListedSandbox)>, Failure> {
+/// Opens one backend, or all that there are.
+fn open(backend: Option<&str>) -> Result<Vec<Arc<dyn SandboxBackend>>, Failure> {
     let names: Vec<&str> = match backend {
         Some(name) => vec![name],
         None => backends::names().collect(),
     };
+    names.into_iter().map(|name| backends::open(name).map_err(Failure::usage)).collect()
+}
+
+async fn find(
+    backend: Option<&str>,
+) -> Result<Vec<(Arc<dyn SandboxBackend>, ListedSandbox)>, Failure> {
     let mut found = Vec::new();
-    for name in names {
-        let opened = backends::open(name).map_err(Failure::usage)?;
+    for opened in open(backend)? {
         match opened.list().await {
             Ok(listed) => found.extend(listed.into_iter().map(|it| (Arc::clone(&opened), it))),
             // An engine that is not there has no sandboxes, unless it was asked for by name.
@@ -123,9 +145,6 @@ fn describe(sandbox: &ListedSandbox, now: Timestamp) -> String {
 }
 
 fn write(text: &str) -> Result<(), Failure> {
-    std::io::stdout()
-        .lock()
-        .write_all(text.as_bytes())
-        .context("cannot write to standard output")?;
+    std::io::stdout().lock().write_all(text.as_bytes()).context(crate::exit::NOT_WRITTEN)?;
     Ok(())
 }

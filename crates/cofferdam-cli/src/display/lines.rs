@@ -66,7 +66,8 @@ pub(super) fn render(event: &RunEvent, price: Option<Price>) -> Vec<String> {
             vec![format!("run {run}: agent {agent} goes on after turn {turns}, record {records}")]
         }
         RunEvent::SandboxLost { reason } => {
-            vec![format!("the sandbox is gone: {}", shorten(reason))]
+            let reason = reason.strip_prefix("the sandbox is lost: ").unwrap_or(reason);
+            vec![format!("the sandbox is lost: {}", shorten(reason))]
         }
         RunEvent::SandboxReplaced { checkpoint } => {
             let from = checkpoint.as_deref().map_or("the run's start", shorten_id);
@@ -90,8 +91,8 @@ pub(super) fn render(event: &RunEvent, price: Option<Price>) -> Vec<String> {
     }
 }
 
-/// A checkpoint is told from others by its place; its whole name is in the records.
-fn shorten_id(checkpoint: &str) -> &str {
+/// A checkpoint is told from others by its place, which is enough to go back to it; its whole name is in the records.
+pub(super) fn shorten_id(checkpoint: &str) -> &str {
     checkpoint.rsplit_once('.').map_or(checkpoint, |(place, _)| place)
 }
 

@@ -6,7 +6,7 @@ use cofferdam::{
 };
 use serde_json::Value;
 
-use super::lines::shorten;
+use super::lines::{shorten, shorten_id};
 
 /// Returns the line that shows a record: its number, its time, and what it says.
 pub(crate) fn render(record: &Record) -> String {
@@ -75,7 +75,7 @@ fn say(body: &RecordBody) -> String {
                 0 => String::new(),
                 number => format!(", {number} commands were running"),
             };
-            format!("checkpoint of record {at}{running}: {checkpoint}")
+            format!("checkpoint of record {at}{running}: {}", shorten_id(checkpoint))
         }
         RecordBody::RunRewound { to, reason, .. } => format!("rewound to record {to}: {reason}"),
         RecordBody::RunFinished { outcome, usage } => {

@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader},
     path::Path,
-    process::Stdio,
+    process::{Child, Stdio},
 };
 
 use serde_json::Value;
@@ -72,6 +72,13 @@ fn log(place: &Place, run: &str) -> String {
 
 /// Starts the run, and kills it for certain once an event with these words is printed.
 fn kill_at(place: &Place, words: &[&str]) {
+    let mut child = begin(place, words);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// Starts the run, and returns its process once an event with these words is printed.
+fn begin(place: &Place, words: &[&str]) -> Child {
     let mut child = place
         .command()
         .args(["run", "agent.yaml", "--json"])
@@ -83,8 +90,7 @@ fn kill_at(place: &Place, words: &[&str]) {
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let seen = lines.map(|line| line.unwrap()).any(|line| words.iter().all(|it| line.contains(it)));
     assert!(seen, "no event has {words:?}");
-    child.kill().unwrap();
-    child.wait().unwrap();
+    child
 }
 
 fn check_end(place: &Place, run: &str, done: &Done) {
@@ -216,6 +222,15 @@ fn runs_are_shown_followed_and_forgotten() {
     assert_eq!(last["body"]["kind"], "run_finished");
     assert_eq!(tail.stdout.lines().count(), 2);
 
+    // What would be removed is told, and stays.
+    let planned = place.run(&["runs", "gc", "--dry-run", "--keep", "runs=0"]);
+    assert_eq!(planned.code, 0, "{planned:?}");
+    assert!(planned.stdout.starts_with(&format!("would forget {run}\n")), "{planned:?}");
+    assert!(planned.stdout.ends_with("nothing was changed\n"), "{planned:?}");
+    let kept = place.run(&["runs", "gc"]);
+    assert!(kept.stdout.contains(" 0 dropped; 0 packs marked, 0 deleted"), "{kept:?}");
+    assert_eq!(runs(&place).len(), 1);
+
     let forgotten = place.run(&["runs", "rm", &run]);
     assert_eq!(forgotten.code, 0, "{forgotten:?}");
     assert!(runs(&place).is_empty());
@@ -249,6 +264,7 @@ fn what_is_not_there_is_said() {
         (&["resume", "nothing"][..], "was not started by `cofferdam run`"),
         (&["resume", "../../x"], "made of letters and digits"),
         (&["runs", "show", "nothing"], "no run nothing is recorded here"),
+        (&["runs", "gc", "--keep", "everything"], "`all` stands alone"),
         (&["sandboxes", "reap", "nothing", "--backend", "linux"], "no sandbox nothing lives here"),
     ] {
         let done = place.run(arguments);
@@ -310,4 +326,45 @@ fn a_run_that_waits_for_somebody_takes_no_input() {
     let done = place.run(&["resume", &run, "--approve", "--input", "thanks"]);
     check_end(&place, &run, &done);
     assert_eq!(inputs(&place, &run), 1);
+}
+
+#[test]
+fn a_cancelled_run_is_taken_back_to_a_checkpoint() {
+    if !can_seal("a_cancelled_run_is_taken_back_to_a_checkpoint") {
+        return;
+    }
+    let place = place(AGENT);
+    let mut child = begin(&place, &["tool_started", "two"]);
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let run = only_run(&place);
+    let listed = place.run(&["runs", "list"]);
+    assert!(listed.stdout.contains("was cancelled; `cofferdam resume`"), "{listed:?}");
+
+    // What was not asked is not answered.
+    let done = place.run(&["resume", &run, "--approve"]);
+    assert_eq!(done.code, 2, "{done:?}");
+    assert!(done.stderr.contains("is not asking for an approval"), "{done:?}");
+    // The checkpoint of before the first command is of record 2.
+    let shown = place.run(&["runs", "show", &run]);
+    assert!(shown.stdout.contains("checkpoint of record 2"), "{shown:?}");
+    let done = place.run(&["resume", &run, "--back-to", "999"]);
+    assert_eq!(done.code, 2, "{done:?}");
+    assert!(done.stderr.contains("has no checkpoint 999; its newest are those of"), "{done:?}");
+    let done = place.run(&["resume", &run, "--back-to", "2"]);
+    check_end(&place, &run, &done);
+    let done = place.run(&["resume", &run, "--back-to", "2"]);
+    assert_eq!(done.code, 2, "{done:?}");
+    assert!(done.stderr.contains("it has ended"), "{done:?}");
+}
+
+#[test]
+fn a_reader_that_has_enough_is_not_complained_to() {
+    let place = place(AGENT);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let listed = place.command().args(["runs", "list"]).stdout(writer).output().unwrap();
+    assert_eq!(listed.status.code(), Some(141));
+    assert_eq!(String::from_utf8_lossy(&listed.stderr), "");
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use async_trait::async_trait;
 use cofferdam::{DefaultStacks, StackLimits, SystemClock, SystemEntropy};
 use cofferdam_core::Item;
-use cofferdam_harness::{Harness, HarnessParts, ResumeRequest, RunError, RunRequest};
+use cofferdam_harness::{Harness, HarnessParts, Hold, ResumeRequest, RunError, RunRequest};
 use cofferdam_journal::{ApprovalVerdict, PauseReason, RunOutcome};
 use cofferdam_layers::{Approval, Approver, AuditEvent, AuditSink};
 use cofferdam_policy::{Rule, RulePolicy, Verdict};
@@ -25,8 +25,8 @@ use crate::{
 pub(super) enum Begin {
     /// It begins it.
     Run(RunRequest),
-    /// It goes on with it.
-    Resume(ResumeRequest),
+    /// It goes on with it; the run may be held already.
+    Resume(ResumeRequest, Option<Hold>),
 }
 
 /// Puts a harness without a sandbox together.
@@ -66,10 +66,13 @@ pub(super) async fn go_on(
             let result = harness.run_as(run.clone(), request.clone()).await;
             (request, result)
         }
-        Begin::Resume(resume) => {
+        Begin::Resume(resume, hold) => {
             let request = resume.request.clone();
-            let decision = drive.decision.clone();
-            let result = harness.resume(&run, ResumeRequest { decision, ..resume }).await;
+            let resume = ResumeRequest { decision: drive.decision.clone(), ..resume };
+            let result = match hold {
+                Some(hold) => harness.resume_held(hold, resume).await,
+                None => harness.resume(&run, resume).await,
+            };
             (request, result)
         }
     };

@@ -27,7 +27,7 @@ pub(super) async fn drive(drive: &Drive, parts: &Parts) -> Result<State> {
         (session, begin)
     } else {
         let session = agent.reopen(&run, None).await?;
-        let begin = run::Begin::Resume(session.resume_request());
+        let begin = run::Begin::Resume(session.resume_request(), session.take_hold().await);
         (session, begin)
     };
     let state = run::go_on(drive, parts, session.harness(), begin).await?;

@@ -2,12 +2,13 @@
 //!
 //! An operation looks first and writes last, so a refusal has changed nothing, and others in its transaction go on.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{cell::RefCell, collections::HashSet, sync::Arc, time::Duration};
 
 use cofferdam_core::{Clock, RunId, Timestamp};
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 
 use super::{
+    ends::{End, Ends},
     failure::{Failure, Location},
     holds::Holds,
 };
@@ -26,6 +27,7 @@ pub(super) struct Tables {
     pub(super) location: Location,
     clock: Arc<dyn Clock>,
     holds: Holds,
+    ends: RefCell<Ends>,
 }
 
 /// An entry in the form in which it is stored.
@@ -69,11 +71,16 @@ impl Tables {
         clock: Arc<dyn Clock>,
         holds: Holds,
     ) -> Self {
-        Self { connection, location, clock, holds }
+        Self { connection, location, clock, holds, ends: RefCell::default() }
     }
 
     pub(super) fn statement(&self, sql: &str) -> rusqlite::Result<CachedStatement<'_>> {
         self.connection.prepare_cached(sql)
+    }
+
+    /// Forgets what this connection knows without looking, because a transaction was rolled back.
+    pub(super) fn forget(&self) {
+        self.ends.borrow_mut().forget_all();
     }
 
     /// Removes what holders that are gone have left beside the database.
@@ -98,6 +105,7 @@ impl Tables {
         duration: Duration,
     ) -> Result<Lease, Failure> {
         let now = self.clock.now();
+        self.ends.borrow_mut().forget(run);
         self.refuse_if_leased(run, now)?;
         let row = self.row(run)?;
         let last = self.last(run, row.as_ref())?;
@@ -119,6 +127,7 @@ impl Tables {
     }
 
     pub(super) fn renew(&self, lease: &Lease, duration: Duration) -> Result<Lease, Failure> {
+        self.ends.borrow_mut().forget(&lease.run);
         let row = self.held(lease)?;
         let last = self.last(&lease.run, Some(&row))?;
         let expires = expiry(self.clock.now(), duration);
@@ -133,18 +142,21 @@ impl Tables {
         expected: Seq,
         entries: &[Result<Prepared, JournalError>],
     ) -> Result<Seq, Failure> {
-        let Last { mut seq, hash } = self.writable(lease, expected)?;
+        let mut end = self.writable(lease, expected)?;
         if let Some(error) = entries.iter().find_map(|entry| entry.as_ref().err()) {
             return Err(error.clone().into());
         }
-        let mut previous =
-            hash.unwrap_or_else(|| RecordHash::before_first(FORMAT_VERSION, &lease.run));
         for Prepared { time, text } in entries.iter().flatten() {
-            seq.0 += 1;
-            previous = RecordHash::of_record(previous, FORMAT_VERSION, seq, *time, text);
-            self.insert(&lease.run, (seq, *time, FORMAT_VERSION), text, previous)?;
+            let previous = end.hash;
+            let previous =
+                previous.unwrap_or_else(|| RecordHash::before_first(FORMAT_VERSION, &lease.run));
+            end.seq.0 += 1;
+            let hash = RecordHash::of_record(previous, FORMAT_VERSION, end.seq, *time, text);
+            self.insert(&lease.run, (end.seq, *time, FORMAT_VERSION), text, hash)?;
+            end.hash = Some(hash);
         }
-        Ok(seq)
+        self.ends.borrow_mut().keep(&lease.run, end);
+        Ok(end.seq)
     }
 
     /// Appends records of a copy as they are.
@@ -155,9 +167,10 @@ impl Tables {
         };
         let before = Seq(first.seq.0.saturating_sub(1));
         let mut chain = match self.writable(lease, before)? {
-            Last { seq, hash: Some(hash) } => Chain::after(lease.run.clone(), seq, hash),
-            Last { hash: None, .. } => Chain::new(lease.run.clone()),
+            End { seq, hash: Some(hash), .. } => Chain::after(lease.run.clone(), seq, hash),
+            End { hash: None, .. } => Chain::new(lease.run.clone()),
         };
+        self.ends.borrow_mut().forget(&lease.run);
         records.iter().try_for_each(|record| chain.check(record))?;
         for record in records {
             let place = (record.seq, record.time, record.format);
@@ -167,9 +180,14 @@ impl Tables {
     }
 
     /// Returns the end of a run that may be appended to under a lease.
-    fn writable(&self, lease: &Lease, expected: Seq) -> Result<Last, Failure> {
+    fn writable(&self, lease: &Lease, expected: Seq) -> Result<End, Failure> {
+        let now = self.clock.now();
+        let version = self.statement("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
+        if let Some(end) = self.ends.borrow_mut().open(version, lease, expected, now) {
+            return Ok(end);
+        }
         let row = self.held(lease)?;
-        if row.expires <= self.clock.now() {
+        if row.expires <= now {
             let (run, held, expired) = (lease.run.clone(), lease.epoch, row.expires);
             return Err(JournalError::Expired { run, held, expired }.into());
         }
@@ -178,7 +196,8 @@ impl Tables {
             let (run, actual) = (lease.run.clone(), last.seq);
             return Err(JournalError::Conflict { run, expected, actual }.into());
         }
-        Ok(last)
+        let (epoch, expires) = (row.epoch, row.expires);
+        Ok(End { epoch, expires, seq: last.seq, hash: last.hash })
     }
 
     fn insert(
@@ -196,6 +215,7 @@ impl Tables {
     }
 
     pub(super) fn release(&self, lease: &Lease) -> Result<(), Failure> {
+        self.ends.borrow_mut().forget(&lease.run);
         let row = match self.held(lease) {
             Err(Failure::Refused(JournalError::Fenced { .. })) => return Ok(()),
             held => held?,
@@ -214,6 +234,7 @@ impl Tables {
 
     pub(super) fn remove(&self, run: &RunId) -> Result<(), Failure> {
         self.refuse_if_leased(run, self.clock.now())?;
+        self.ends.borrow_mut().forget(run);
         self.statement("DELETE FROM records WHERE run = ?1")?.execute([run.as_str()])?;
         self.statement("DELETE FROM runs WHERE run = ?1")?.execute([run.as_str()])?;
         Ok(())

@@ -87,8 +87,8 @@ impl Confinement {
         // A datagram socket of a pair sends to any path.
         let streams = [libc::SOCK_STREAM, libc::SOCK_SEQPACKET].map(word);
         let pairs = rules.entry(libc::SYS_socketpair).or_default();
-        for kind in (0..=super::SOCKET_TYPES).filter(|kind| !streams.contains(kind)) {
-            pairs.push(all(vec![argument(1, SeccompCmpOp::MaskedEq(super::SOCKET_TYPES), kind)])?);
+        for kind in (0..=SOCKET_TYPE).filter(|kind| !streams.contains(kind)) {
+            pairs.push(all(vec![argument(1, SeccompCmpOp::MaskedEq(SOCKET_TYPE), kind)])?);
         }
         if self.host_network {
             let local = argument(0, SeccompCmpOp::Eq, word(libc::AF_UNIX));
@@ -126,3 +126,6 @@ impl Confinement {
 }
 
 const IOPRIO_WHO_PROCESS: u64 = 1;
+
+/// The bits of a socket's type that are beside no flags.
+const SOCKET_TYPE: u64 = 0xf;

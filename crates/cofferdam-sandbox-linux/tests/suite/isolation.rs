@@ -5,7 +5,8 @@
 //! and is printed as such rather than counted.
 
 use cofferdam_core::NetworkAccess;
-use cofferdam_sandbox::{Sandbox, SandboxSpec};
+use cofferdam_sandbox::{Sandbox, SandboxBackend, SandboxSpec};
+use cofferdam_sandbox_linux::LinuxBackend;
 
 use crate::host::{Targets, run, sandbox, small};
 
@@ -261,7 +262,11 @@ pub(crate) async fn try_these(
 #[tokio::test]
 async fn no_attempt_to_get_out_works() {
     let targets = Targets::new();
-    let sealed = sandbox(&small()).await;
+    // Not the first one of its backend: such a one may get what was made ahead.
+    let backend = LinuxBackend::new();
+    let first = backend.create(&small()).await.expect("a sandbox");
+    run(&*first, "true").await;
+    let sealed = backend.create(&small()).await.expect("a sandbox");
     let Tried { open, proven, unproven } = try_all(&*sealed, &targets).await;
     println!(
         "uid {}: {proven} attempts work outside and were denied inside; not proven here: {unproven:#?}",
@@ -271,6 +276,7 @@ async fn no_attempt_to_get_out_works() {
     // A script that is broken looks like a denial, so most must work where nothing is in the way.
     assert!(proven >= 25, "only {proven} attempts work outside: the controls are broken");
     sealed.close().await.expect("closes");
+    first.close().await.expect("closes");
 }
 
 #[tokio::test]
@@ -343,6 +349,35 @@ async fn two_sandboxes_share_nothing() {
     assert_eq!(seen.stdout.to_text(), "/dev/shm:\n\n/home/sandbox:\n\n/tmp:\n\n/workspace:\n0\n");
     one.close().await.expect("closes");
     two.close().await.expect("closes");
+}
+
+/// The network of a backend's first sandbox is made with it, that of a later one may have been made ahead.
+#[tokio::test]
+async fn each_sandbox_has_a_network_of_its_own_that_nobody_can_change() {
+    let backend = LinuxBackend::new();
+    let host = std::fs::read_link("/proc/self/ns/net").expect("a network of the host");
+    let mut networks = vec![host.to_string_lossy().into_owned()];
+    // It is up, nothing but loopback is there, and it cannot be taken down (SIOCSIFFLAGS).
+    let script = "readlink /proc/self/ns/net; cut -d: -sf1 /proc/net/dev | tr -d ' '; \
+                  perl -MSocket -e 'socket(S, PF_INET, SOCK_STREAM, 0) or die; \
+                    bind(S, sockaddr_in(0, inet_aton(\"127.0.0.1\"))) and listen(S, 1) or die; \
+                    socket(C, PF_INET, SOCK_STREAM, 0) and connect(C, getsockname(S)) and print \"up\\n\"; \
+                    my $request = pack(\"Z16s\", \"lo\", 0) . (\"\\0\" x 22); \
+                    print ioctl(S, 0x8914, $request) ? \"changed\\n\" : \"sealed\\n\"'";
+    // All are kept: the number of a network that is gone may come again.
+    let mut alive = Vec::new();
+    for _ in 0..4 {
+        let sealed = backend.create(&small()).await.expect("a sandbox");
+        let seen = run(&*sealed, script).await.stdout.to_text().into_owned();
+        let (network, rest) = seen.split_once('\n').expect("two lines");
+        assert_eq!(rest, "lo\nup\nsealed\n");
+        assert!(!networks.iter().any(|known| known == network), "{networks:?}, {network}");
+        networks.push(network.to_owned());
+        alive.push(sealed);
+    }
+    for sealed in alive {
+        sealed.close().await.expect("closes");
+    }
 }
 
 /// The whole of what a command sees of its surroundings, so that a change to it is seen in review. The first of the two

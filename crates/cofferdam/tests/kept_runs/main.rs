@@ -6,4 +6,5 @@ mod common;
 #[cfg(feature = "docker")]
 mod docker;
 mod losses;
+mod retention;
 mod secrets;

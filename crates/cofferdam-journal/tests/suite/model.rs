@@ -1,10 +1,6 @@
 //! Random operations of several writers on several runs, beside a model that is too simple to be wrong; on every store, and
 //! with closing and opening again where a store survives that.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
-mod kit;
-
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use cofferdam_core::{RunId, Timestamp};
@@ -14,8 +10,9 @@ use cofferdam_journal::{
     verify_chain,
 };
 use futures::TryStreamExt as _;
-use kit::{Memory, Sqlite};
 use proptest::prelude::*;
+
+use crate::kit::{Memory, Sqlite};
 
 const RUNS: usize = 2;
 const WRITERS: usize = 3;

@@ -1,9 +1,6 @@
 //! Disks that are full, damaged, read-only, locked or of somebody else: each is told apart, and nothing is lost by it.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
 #![expect(clippy::disallowed_methods, reason = "small file systems are mounted, where one may")]
-
-mod kit;
 
 use std::{
     fs,
@@ -22,6 +19,8 @@ use cofferdam_testkit::{FixedClock, skip};
 use futures::StreamExt as _;
 use rusqlite::Connection;
 use tempfile::TempDir;
+
+use crate::kit;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -418,6 +417,53 @@ async fn a_directory_that_is_not_there() {
         error.to_string(),
         "the journal's store could not make its database; read again to know what is there"
     );
+}
+
+#[tokio::test]
+async fn an_append_sees_what_other_connections_did() {
+    let check = async |sql: &str, expect: &str| {
+        let directory = kit::directory();
+        let path = directory.path().join("runs.db");
+        let journal = open(&path).unwrap();
+        let lease = journal.lease(&run(), "x", MINUTE).await.unwrap();
+        // From the second on, it knows the end of the run.
+        for turn in 1..=2 {
+            let last = Seq(u64::from(turn));
+            let appended = journal.append(&lease, Seq(last.0 - 1), vec![entry(turn, 10)]).await;
+            assert_eq!(appended.unwrap(), last);
+        }
+        Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+        let told = match journal.append(&lease, Seq(2), vec![entry(3, 10)]).await {
+            Ok(last) => {
+                let (records, error) = read(&journal).await;
+                assert!(error.is_none() && records.len() as u64 == last.0, "{error:?}");
+                format!("record {last}")
+            }
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(told, expect, "{sql}");
+    };
+    check("UPDATE runs SET owner = 'x'", "record 3").await;
+    check(
+        "UPDATE runs SET epoch = 2; UPDATE newest_epoch SET epoch = 2",
+        "run r was taken over, released or removed: lease 1 is no longer the newest, 2 is; stop driving it",
+    )
+    .await;
+    check(
+        "UPDATE runs SET expires = 1",
+        "lease 1 on run r expired at 1970-01-01T00:00:00.001Z; renew it before anything else is done",
+    )
+    .await;
+    check(
+        "DELETE FROM records WHERE seq = 2",
+        "run r has 1 records, not 2; read what was added and decide again",
+    )
+    .await;
+    check(
+        "INSERT INTO records SELECT run, 3, time, format, body, hash FROM records WHERE seq = 2",
+        "run r has 3 records, not 2; read what was added and decide again",
+    )
+    .await;
 }
 
 #[tokio::test]

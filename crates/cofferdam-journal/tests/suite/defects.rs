@@ -1,7 +1,5 @@
 //! The conformance suite itself: a store with one planted defect at a time must fail the cases that look for it.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},

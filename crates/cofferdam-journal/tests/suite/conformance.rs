@@ -1,9 +1,8 @@
 //! The conformance suite on the stores of this crate.
 
-mod kit;
-
 use cofferdam_journal::conformance::{self, Options, Subject};
-use kit::{Memory, Sqlite};
+
+use crate::kit::{Memory, Sqlite};
 
 async fn check(subject: &dyn Subject, skipped: usize) {
     let report = conformance::run(subject, &Options::default()).await;

@@ -1,9 +1,6 @@
 //! A journal whose disk lost power: at each flush, and at moments between, with any part kept of what had not been flushed.
 
-#![expect(clippy::unwrap_used, reason = "a test, and a process that is a part of it")]
 #![expect(clippy::disallowed_methods, reason = "what is recorded is a process of its own")]
-
-mod kit;
 
 use std::{
     collections::BTreeMap, io::Write as _, ops::RangeInclusive, path::Path, process::Command,
@@ -21,6 +18,8 @@ use cofferdam_testkit::{
 };
 use futures::{TryStreamExt as _, executor::block_on, future::join_all};
 use rusqlite::Connection;
+
+use crate::kit;
 
 /// Names the directory in the environment of the process that is recorded.
 const DIRECTORY: &str = "COFFERDAM_TEST_POWER_LOSS";
@@ -152,7 +151,7 @@ fn record(test: &str, directory: &Path) -> Option<Log> {
 #[test]
 fn what_was_acknowledged_survives() {
     let directory = kit::directory();
-    let Some(log) = record("recorded", directory.path()) else { return };
+    let Some(log) = record("power_loss::recorded", directory.path()) else { return };
     assert!(log.flushes() > 30, "{} flushes", log.flushes());
     let mut states = 0;
     for state in log.crash_states(1, 40) {
@@ -182,7 +181,9 @@ fn recorded_without_flushes() {
 #[test]
 fn what_is_not_flushed_is_lost() {
     let directory = kit::directory();
-    let Some(log) = record("recorded_without_flushes", directory.path()) else { return };
+    let Some(log) = record("power_loss::recorded_without_flushes", directory.path()) else {
+        return;
+    };
     let lost = log.crash_states(1, 20).any(|state| {
         let there = Connection::open(state.directory.path().join("runs.db"))
             .and_then(|db| db.query_row("SELECT count(*) FROM t", [], |row| row.get(0)))

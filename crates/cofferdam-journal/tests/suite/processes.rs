@@ -2,10 +2,7 @@
 //!
 //! The test starts itself again as another process: the holder of a lease, which says on its standard output what it has done.
 
-#![expect(clippy::unwrap_used, reason = "a test, and a process that is a part of it")]
 #![expect(clippy::disallowed_methods, reason = "the holder that is killed is a process of its own")]
-
-mod kit;
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -21,6 +18,8 @@ use cofferdam_journal::{
 };
 use cofferdam_testkit::FixedClock;
 use futures::TryStreamExt as _;
+
+use crate::kit;
 
 /// Names the database in the environment of the process that holds.
 const HOLDER: &str = "COFFERDAM_TEST_HOLDER";
@@ -48,7 +47,7 @@ struct Holder {
 impl Holder {
     fn start(database: &Path) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "holder", "--nocapture", "--test-threads", "1"])
+            .args(["--exact", "processes::holder", "--nocapture", "--test-threads", "1"])
             .env(HOLDER, database)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -1,7 +1,5 @@
 //! [`JournalWriter`]: what parallel calls share, what failures reach whom, and how long the lease is kept.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 use std::{
     collections::VecDeque,
     pin::Pin,

@@ -1,8 +1,5 @@
 //! What the tests of this crate share.
 
-#![allow(dead_code, reason = "each test uses some of it")]
-#![allow(clippy::unwrap_used, reason = "a kit of tests")]
-
 use std::{
     path::{Path, PathBuf},
     sync::{

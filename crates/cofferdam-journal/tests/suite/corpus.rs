@@ -1,10 +1,6 @@
 //! Journals of former releases, which every later one must read: records of each format, and a database of each version of
 //! the store. Files here are never changed, only added.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
-mod kit;
-
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use cofferdam_core::RunId;
@@ -15,6 +11,8 @@ use cofferdam_journal::{
 use cofferdam_testkit::FixedClock;
 use futures::{TryStreamExt as _, executor::block_on};
 use proptest::prelude::*;
+
+use crate::kit;
 
 const FORMATS: [(&str, &str); 2] = [
     ("01j0000000format1corpus000", include_str!("corpus/format-1.jsonl")),
