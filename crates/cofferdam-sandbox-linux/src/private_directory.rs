@@ -28,7 +28,7 @@ use crate::cgroups::Owner;
 const PARENTS: [&str; 2] = ["/var/tmp", "/tmp"];
 
 /// How long a removal goes on while somebody adds to what is removed.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A directory that is removed with all that is in it when the last owner drops it.
 #[derive(Debug)]
@@ -231,7 +231,7 @@ mod tests {
         let private = PrivateDirectory::make(Some(place.path()), "private", None).expect("made");
         // Deeper than a path may be long, and than descriptors may be open.
         let mut at = openat(CWD, private.path(), OFlags::DIRECTORY, Mode::empty()).expect("opens");
-        for _ in 0..3000 {
+        for _ in 0..1500 {
             rustix::fs::mkdirat(&at, "deep", Mode::RWXU).expect("made");
             at = openat(&at, "deep", OFlags::DIRECTORY, Mode::empty()).expect("opens");
         }

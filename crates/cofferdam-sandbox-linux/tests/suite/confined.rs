@@ -21,6 +21,10 @@ use crate::{
     isolation::{Tried, attempt, call, try_all, try_these},
 };
 
+/// Held while a bomb goes off, and by all others: the kernel counts the processes of an ordinary user together, so a bomb at its
+/// limit keeps the user's other sandboxes from starting any.
+static BOMB: tokio::sync::RwLock<()> = tokio::sync::RwLock::const_new(());
+
 fn backend() -> LinuxBackend {
     LinuxBackend::new().without_namespaces()
 }
@@ -36,6 +40,7 @@ fn shared_user() -> bool {
 
 #[tokio::test]
 async fn it_runs_commands_and_keeps_files() {
+    let _bomb = BOMB.read().await;
     let sealed = confined().await;
     let script = "echo x > f && cat f; cd && echo y > g && cat g; t=$(mktemp) && echo z > $t && cat $t; \
                   python3 -c 'print(6 * 7)' 2>&- || echo 42; echo $HOME $TMPDIR";
@@ -53,6 +58,7 @@ async fn it_runs_commands_and_keeps_files() {
 
 #[tokio::test]
 async fn no_attempt_to_get_out_works_but_looking_at_names() {
+    let _bomb = BOMB.read().await;
     let targets = Targets::new();
     let sealed = confined().await;
     let Tried { open, proven, unproven } = try_all(&*sealed, &targets).await;
@@ -140,6 +146,7 @@ fn attempts_of_the_same_user() -> Vec<(&'static str, String)> {
 
 #[tokio::test]
 async fn nothing_is_done_that_one_process_of_a_user_may_do_to_another() {
+    let _bomb = BOMB.read().await;
     let targets = Targets::new();
     let sealed = confined().await;
     let Tried { open, proven, unproven } =
@@ -224,6 +231,7 @@ async fn nothing_hides(name: &str) {
 
 #[tokio::test]
 async fn closing_ends_everything() {
+    let _bomb = BOMB.read().await;
     let backend = backend();
     let (sealed, name) = hiding(&backend).await;
     sealed.close().await.expect("closes");
@@ -232,6 +240,7 @@ async fn closing_ends_everything() {
 
 #[tokio::test]
 async fn dropping_ends_everything() {
+    let _bomb = BOMB.read().await;
     let backend = backend();
     let (sealed, name) = hiding(&backend).await;
     drop(sealed);
@@ -241,6 +250,7 @@ async fn dropping_ends_everything() {
 
 #[tokio::test]
 async fn whoever_of_those_above_is_killed_everything_ends() {
+    let _bomb = BOMB.read().await;
     for victim in ["guest", "keeper", "launcher"] {
         let backend = backend();
         let (sealed, name) = hiding(&backend).await;
@@ -269,6 +279,7 @@ async fn whoever_of_those_above_is_killed_everything_ends() {
 
 #[tokio::test]
 async fn a_fork_bomb_ends_with_its_sandbox() {
+    let _bomb = BOMB.write().await;
     let sealed = confined().await;
     // It rests when it is at its limit: others work on this machine.
     let script =
@@ -283,6 +294,7 @@ async fn a_fork_bomb_ends_with_its_sandbox() {
 
 #[tokio::test]
 async fn a_command_that_kills_all_it_can_reaches_nobody_outside() {
+    let _bomb = BOMB.read().await;
     let targets = Targets::new();
     let backend = backend();
     let (other, name) = hiding(&backend).await;
@@ -297,6 +309,7 @@ async fn a_command_that_kills_all_it_can_reaches_nobody_outside() {
 
 #[tokio::test]
 async fn the_wall_time_ends_it() {
+    let _bomb = BOMB.read().await;
     let mut spec = small();
     spec.limits.wall_time = Duration::from_secs(1);
     let sealed = backend().create(&spec).await.expect("a sandbox");
@@ -308,6 +321,7 @@ async fn the_wall_time_ends_it() {
 
 #[tokio::test]
 async fn what_cannot_be_had_is_refused_by_name() {
+    let _bomb = BOMB.read().await;
     let backend = backend();
     let root = RootFilesystem::Directory("/usr".into());
     let refusal = |spec: SandboxSpec| {
@@ -350,6 +364,7 @@ async fn what_cannot_be_had_is_refused_by_name() {
 
 #[tokio::test]
 async fn what_it_can_and_guarantees_is_said() {
+    let _bomb = BOMB.read().await;
     let backend = backend();
     let found = backend.capabilities().await.expect("a report");
     assert!(found.host_workspace && !found.workspace_base && !found.linger, "{found:?}");
