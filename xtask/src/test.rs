@@ -34,16 +34,22 @@ pub(crate) fn test(
     with_suites: bool,
     report: &mut Report,
 ) -> Result<()> {
-    let mut command = cargo_in(&context.workspace.root);
-    command.args(["test", "--all-features", "--no-fail-fast"]);
-    select(&mut command, packages);
-    cargo_test(&mut command, report)?;
+    cargo_test(tests_of(context, packages).arg("--no-fail-fast"), report)?;
     if with_suites {
+        let context = &Context { built: packages.is_empty(), ..context.clone() };
         for suite in suite::beyond_cargo_test(packages) {
             suite.run_into(context, report);
         }
     }
     Ok(())
+}
+
+/// The tests of the packages, or of all where none is named: one build, whether they are run or not.
+pub(crate) fn tests_of(context: &Context, packages: &[String]) -> Command {
+    let mut command = cargo_in(&context.workspace.root);
+    command.args(["test", "--all-features"]);
+    select(&mut command, packages);
+    command
 }
 
 /// Adds `-p` for each package, or `--workspace`.

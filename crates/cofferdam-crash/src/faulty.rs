@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use cofferdam_core::{Effects, RunId, ToolOutput, ToolSpec};
 use cofferdam_journal::{
-    Entry, Journal, JournalError, Lease, Record, RecordBody, RunFilter, RunSummary, Seq,
+    Entry, Journal, JournalDecorator, JournalError, Lease, Record, RecordBody, Seq,
 };
 use cofferdam_tool::{ProbeOutcome, Tool, ToolContext, ToolError, ToolInput};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream, stream::BoxStream};
@@ -73,14 +73,9 @@ impl LateJournal {
 }
 
 #[async_trait]
-impl Journal for LateJournal {
-    async fn lease(
-        &self,
-        run: &RunId,
-        owner: &str,
-        duration: Duration,
-    ) -> Result<Lease, JournalError> {
-        self.inner.lease(run, owner, duration).await
+impl JournalDecorator for LateJournal {
+    fn inner(&self) -> &dyn Journal {
+        &*self.inner
     }
 
     async fn renew(&self, lease: &Lease, duration: Duration) -> Result<Lease, JournalError> {
@@ -105,21 +100,9 @@ impl Journal for LateJournal {
         Ok(last)
     }
 
-    fn read(&self, run: &RunId, from: Seq) -> BoxStream<'static, Result<Record, JournalError>> {
-        self.inner.read(run, from)
-    }
-
     async fn release(&self, lease: &Lease) -> Result<(), JournalError> {
         self.make_up().await?;
         self.inner.release(lease).await
-    }
-
-    async fn runs(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, JournalError> {
-        self.inner.runs(filter).await
-    }
-
-    async fn remove(&self, run: &RunId) -> Result<(), JournalError> {
-        self.inner.remove(run).await
     }
 }
 
@@ -131,27 +114,9 @@ struct ForgetfulJournal {
 }
 
 #[async_trait]
-impl Journal for ForgetfulJournal {
-    async fn lease(
-        &self,
-        run: &RunId,
-        owner: &str,
-        duration: Duration,
-    ) -> Result<Lease, JournalError> {
-        self.inner.lease(run, owner, duration).await
-    }
-
-    async fn renew(&self, lease: &Lease, duration: Duration) -> Result<Lease, JournalError> {
-        self.inner.renew(lease, duration).await
-    }
-
-    async fn append(
-        &self,
-        lease: &Lease,
-        expected: Seq,
-        entries: Vec<Entry>,
-    ) -> Result<Seq, JournalError> {
-        self.inner.append(lease, expected, entries).await
+impl JournalDecorator for ForgetfulJournal {
+    fn inner(&self) -> &dyn Journal {
+        &*self.inner
     }
 
     fn read(&self, run: &RunId, from: Seq) -> BoxStream<'static, Result<Record, JournalError>> {
@@ -169,18 +134,6 @@ impl Journal for ForgetfulJournal {
             Ok(stream::iter(records.into_iter().map(Ok)))
         };
         forget.into_stream().try_flatten().boxed()
-    }
-
-    async fn release(&self, lease: &Lease) -> Result<(), JournalError> {
-        self.inner.release(lease).await
-    }
-
-    async fn runs(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, JournalError> {
-        self.inner.runs(filter).await
-    }
-
-    async fn remove(&self, run: &RunId) -> Result<(), JournalError> {
-        self.inner.remove(run).await
     }
 }
 

@@ -77,6 +77,7 @@ pub async fn attack(words: &str, targets: &Path, ids: &[String]) -> Result<()> {
 async fn from_inside(backend: &dyn SandboxBackend, targets: &str, ids: &[&str]) -> Result<()> {
     let spec = spec();
     let neighbour = prepared(backend, &spec, targets).await?;
+    // Under attack is not the first sandbox of its backend: only a later one may get what was made ahead.
     let sandbox = prepared(backend, &spec, targets).await?;
     // Kept until the attacks are over: dropping it would end it.
     let _beside = start_neighbour(&*neighbour).await?;

@@ -3,15 +3,12 @@
 //! The layers of the tool stack write intents and results themselves. The loop hears of them here: a journal around the given
 //! one, so that nothing is told twice and nothing is believed that is not durable.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use cofferdam_core::RunId;
-use cofferdam_journal::{Entry, Journal, JournalError, Lease, Record, RunFilter, RunSummary, Seq};
-use futures::{TryStreamExt, stream::BoxStream};
+use cofferdam_journal::{Entry, Journal, JournalDecorator, JournalError, Lease, Seq};
+use futures::TryStreamExt;
 
 use crate::RunState;
 
@@ -58,18 +55,9 @@ impl Tap {
 }
 
 #[async_trait]
-impl Journal for Tap {
-    async fn lease(
-        &self,
-        run: &RunId,
-        owner: &str,
-        duration: Duration,
-    ) -> Result<Lease, JournalError> {
-        self.inner.lease(run, owner, duration).await
-    }
-
-    async fn renew(&self, lease: &Lease, duration: Duration) -> Result<Lease, JournalError> {
-        self.inner.renew(lease, duration).await
+impl JournalDecorator for Tap {
+    fn inner(&self) -> &dyn Journal {
+        &*self.inner
     }
 
     async fn append(
@@ -87,21 +75,5 @@ impl Journal for Tap {
             }
         });
         Ok(last)
-    }
-
-    fn read(&self, run: &RunId, from: Seq) -> BoxStream<'static, Result<Record, JournalError>> {
-        self.inner.read(run, from)
-    }
-
-    async fn release(&self, lease: &Lease) -> Result<(), JournalError> {
-        self.inner.release(lease).await
-    }
-
-    async fn runs(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, JournalError> {
-        self.inner.runs(filter).await
-    }
-
-    async fn remove(&self, run: &RunId) -> Result<(), JournalError> {
-        self.inner.remove(run).await
     }
 }

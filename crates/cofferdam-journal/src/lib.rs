@@ -13,6 +13,7 @@
 //! - [`summary`]: [`RunSummary`], what a list of runs tells.
 //! - `conformance`: what every store must do, as cases. Feature `conformance`.
 //! - [`export`](mod@export): copies of runs as JSON Lines, which anybody can check.
+//! - [`decorator`]: [`JournalDecorator`], a journal around another.
 //! - [`error`]: the failures, [`JournalError`].
 //!
 //! Two processes can never drive one run: a [`Lease`] carries an epoch that rises with each holder, and a store refuses
@@ -22,6 +23,7 @@
 pub mod chain;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod decorator;
 pub mod error;
 pub mod export;
 pub mod journal;
@@ -37,6 +39,7 @@ pub use chain::{
     Chain, Entry, FORMAT_VERSION, MAX_RECORD_BYTES, Record, RecordHash, RecordParts, content_hash,
     verify_chain,
 };
+pub use decorator::JournalDecorator;
 pub use error::JournalError;
 pub use export::{Import, Imported, export};
 pub use journal::{Journal, Seq};

@@ -7,7 +7,10 @@
 use std::{
     collections::BTreeMap,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -59,7 +62,7 @@ impl Names {
     }
 }
 
-/// A command that may have a name. Dropping it kills the command with all its descendants.
+/// A command that may have a name. Dropping it kills the command with all its descendants, unless it is left.
 ///
 /// A named one is killed and then heard to its end, so that the sandbox knows how it ended: whoever asks for it later is told
 /// that it was killed, and not that there never was such a command.
@@ -68,11 +71,18 @@ pub(crate) struct Command {
     process: Option<Process>,
     control: Arc<dyn ProcessControl>,
     name: Option<String>,
+    is_left: Arc<AtomicBool>,
 }
 
 impl Command {
     pub(crate) fn new(process: Process, name: Option<String>) -> Self {
-        Self { control: process.control(), process: Some(process), name }
+        let is_left = Arc::default();
+        Self { control: process.control(), process: Some(process), name, is_left }
+    }
+
+    /// Returns what, once set, leaves a named command alive when it is dropped, for another process to join.
+    pub(crate) fn left(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_left)
     }
 
     pub(crate) fn control(&self) -> Arc<dyn ProcessControl> {
@@ -102,6 +112,11 @@ impl Drop for Command {
         let Some(mut process) = self.process.take().filter(|_| self.name.is_some()) else { return };
         // Without a runtime there is nothing to wait with, and dropping kills as well.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if self.is_left.load(Ordering::Acquire) {
+            // If this fails the sandbox is gone, or goes on without this connection, and the command with it.
+            runtime.spawn(process.detach());
+            return;
+        }
         let control = self.control();
         runtime.spawn(async move {
             let end = async {

@@ -21,6 +21,7 @@
 //! | is cancelled, or its call is dropped | it is killed with all its descendants, unless it is a session already |
 //! | outlives the harness, in a sandbox that lingers | the next one joins it by the name of its call, and hears its real end |
 //! | is a session, and outlives the harness so | the next one joins it at its first use, where the model stopped reading |
+//! | is a session, and is left with its sandbox | the same ([`Terminal::leave`]) |
 //! | is a session, and its sandbox is lost | `write_stdin` says that it ended with its sandbox |
 //! | is the 65th session | the session used longest ago is ended for it; ended ones go first |
 //!

@@ -1,7 +1,10 @@
 //! [`Session`]: one running command, read by a task of its own into bounded memory.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -26,7 +29,7 @@ use crate::{
 /// background process.
 const END_GRACE: Duration = Duration::from_millis(50);
 
-/// A command that was started. Dropping the last handle kills it with all its descendants.
+/// A command that was started. Dropping the last handle kills it with all its descendants, unless it is left.
 ///
 /// The output is drained even if nobody asks for it, so that a forgotten command is not stopped at a full pipe; it costs
 /// the memory of one buffer, and the sandbox's output limit ends one that prints forever.
@@ -36,6 +39,7 @@ pub(crate) struct Session {
     name: Option<String>,
     sandbox: SandboxId,
     has_terminal: bool,
+    is_left: Arc<AtomicBool>,
     shared: Arc<Shared>,
     /// Ending the task drops the process, which kills its tree.
     reader: AbortHandle,
@@ -118,8 +122,9 @@ impl Session {
             changed: Notify::new(),
         });
         let (control, name) = (command.control(), command.name().map(str::to_owned));
+        let is_left = command.left();
         let reader = tokio::spawn(read(command, Arc::clone(&shared))).abort_handle();
-        Self { control, name, sandbox, has_terminal, shared, reader, idle, attached }
+        Self { control, name, sandbox, has_terminal, is_left, shared, reader, idle, attached }
     }
 
     pub(crate) fn control(&self) -> &dyn ProcessControl {
@@ -138,6 +143,11 @@ impl Session {
 
     pub(crate) fn has_terminal(&self) -> bool {
         self.has_terminal
+    }
+
+    /// Lets the command live on when this is dropped, where the sandbox can find it again.
+    pub(crate) fn leave(&self) {
+        self.is_left.store(true, Ordering::Release);
     }
 
     /// Returns true once nothing of the command is left.

@@ -91,6 +91,11 @@ impl SessionTable {
         self.lock().by_id.contains_key(&id)
     }
 
+    /// Lets what is still here live on.
+    pub(crate) fn leave(&self) {
+        self.lock().by_id.values().for_each(|entry| entry.session.leave());
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.lock().by_id.len()
     }

@@ -33,7 +33,7 @@ pub use write_stdin::WriteStdinTool;
 
 /// The commands of one sandbox: what [`ExecCommandTool`] and [`WriteStdinTool`] share.
 ///
-/// Dropping the last handle ends every session.
+/// Dropping the last handle ends every session, unless they were left ([`Terminal::leave`]).
 #[derive(Debug)]
 pub struct Terminal {
     pub(crate) sandbox: Arc<dyn Sandbox>,
@@ -63,6 +63,12 @@ impl Terminal {
     #[must_use]
     pub fn session_count(&self) -> usize {
         self.sessions.len()
+    }
+
+    /// Lets the sessions of now live on when this is dropped, where the sandbox finds commands again, for whoever goes on with
+    /// the run: the sandbox ends them when it ends.
+    pub fn leave(&self) {
+        self.sessions.leave();
     }
 
     /// What commands do to the world: they change the workspace, and whether one ran can be asked of a sandbox that keeps its

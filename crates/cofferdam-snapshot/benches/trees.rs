@@ -2,7 +2,7 @@
 //!
 //! The tree has 20 000 files of 200 bytes and 300 MiB that nothing compresses. Each ratio is of the minima of rounds that took
 //! turns, which a busy machine disturbs least. `cargo bench -p cofferdam-snapshot --bench trees`; with names of parts after
-//! `--` (`whole`, `memory`, `layers`, `scans`), those alone. `TREES_BASES=20000,100000,1000000` names the sizes of the trees
+//! `--` (`whole`, `memory`, `layers`, `scans`, `one-byte`), those alone. `TREES_BASES=20000,100000,1000000` names the sizes of the trees
 //! beneath the layers; the default leaves the largest out, which takes minutes to make.
 #![expect(clippy::disallowed_methods, reason = "other programs are what it measures against")]
 
@@ -10,6 +10,8 @@
 mod kit;
 #[path = "trees/layers.rs"]
 mod layers;
+#[path = "trees/one_byte.rs"]
+mod one_byte;
 #[path = "trees/scans.rs"]
 mod scans;
 #[path = "trees/synthetic.rs"]
@@ -41,6 +43,9 @@ fn main() -> Result<()> {
         }
         if wanted("scans") {
             scans::run().await?;
+        }
+        if wanted("one-byte") {
+            one_byte::run().await?;
         }
         if wanted("layers") {
             layers::run().await?;

@@ -185,8 +185,8 @@ impl ContentWriter {
             chunker.finish(&mut pieces);
             self.files.remove(&key);
             let bytes = match pieces.pop() {
-                Some(Piece::Data(bytes)) => bytes.to_vec(),
-                _ => Vec::new(),
+                Some(Piece::Data(bytes)) => bytes,
+                _ => Bytes::new(),
             };
             self.done.push(Written { file: key, size, content: FileContent::Inline(bytes) });
             return size;

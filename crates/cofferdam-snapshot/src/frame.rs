@@ -10,7 +10,7 @@ use crate::{
     contexts::Contexts,
     crypt::{Keys, OVERHEAD},
     id::{ChunkId, TreeId},
-    node::{MAX_NODE_BYTES, Node, NodeBytes},
+    node::{self, Draft, MAX_NODE_BYTES, Node},
     wire::{Decoder, Encoder, Malformed},
 };
 
@@ -86,8 +86,8 @@ impl Codec {
         TreeId::from_bytes(self.hash(canonical))
     }
 
-    pub(crate) fn node_frame(&self, id: &TreeId, node: &NodeBytes) -> Result<Vec<u8>, Malformed> {
-        self.frame(FrameKind::Node, id.as_bytes(), &node.join())
+    pub(crate) fn node_frame(&self, id: &TreeId, node: &Draft) -> Result<Vec<u8>, Malformed> {
+        self.frame(FrameKind::Node, id.as_bytes(), &node.stored())
     }
 
     /// Makes a frame.
@@ -125,7 +125,7 @@ impl Codec {
     /// Returns the node in a frame, which has the id that was asked for.
     pub(crate) fn open_node(&self, id: &TreeId, frame: &[u8]) -> Result<Node, Malformed> {
         let content = self.content(FrameKind::Node, id.as_bytes(), frame, MAX_NODE_BYTES * 2)?;
-        let (canonical, places) = NodeBytes::split(&content)?;
+        let (canonical, places) = node::split(&content)?;
         if self.node_id(canonical) != *id {
             return Err(OTHER);
         }

@@ -222,12 +222,10 @@ impl SnapshotStore {
                 continue;
             }
             match latest.get(pack) {
-                Some(since) if age(*since) > self.env.grace => {
-                    if !missed {
-                        report.deleted += 1;
-                        report.deleted_bytes += size;
-                        doomed.push(*pack);
-                    }
+                Some(since) if age(*since) > self.env.grace && !missed => {
+                    report.deleted += 1;
+                    report.deleted_bytes += size;
+                    doomed.push(*pack);
                 }
                 Some(_) => {}
                 None if named.contains(pack) || age(pack.begun()) > self.env.grace => {

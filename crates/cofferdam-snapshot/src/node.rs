@@ -4,13 +4,16 @@
 //! the things lie that it names, in the order in which it names them; they are no part of the id, so the same tree has the
 //! same id wherever it is stored, and finding something takes no index.
 
+mod draft;
 mod places;
 #[cfg(test)]
 mod tests;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use self::places::{Places, encode_places};
+pub(crate) use self::draft::{Draft, Reference};
+use self::places::Places;
 
 use crate::{
     frame::FrameKind,
@@ -144,7 +147,7 @@ impl Extent {
 /// What a file holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FileContent {
-    Inline(Vec<u8>),
+    Inline(Bytes),
     Extents(Vec<Extent>),
     /// Nodes of extents, and how many bytes each covers.
     Lists(Vec<(Stored<TreeId>, u64)>),
@@ -166,6 +169,23 @@ pub(crate) struct Entry {
     pub(crate) kind: EntryKind,
 }
 
+impl Entry {
+    /// About the bytes that it takes in memory.
+    pub(crate) fn memory(&self) -> usize {
+        let xattrs = self.metadata.xattrs.iter().map(|x| 64 + x.name.len() + x.value.len());
+        let kind = match &self.kind {
+            EntryKind::File { content: FileContent::Inline(bytes), .. } => bytes.len(),
+            EntryKind::File { content: FileContent::Extents(extents), .. } => {
+                size_of_val(&extents[..])
+            }
+            EntryKind::File { content: FileContent::Lists(lists), .. } => size_of_val(&lists[..]),
+            EntryKind::Directory { .. } => 0,
+            EntryKind::SymbolicLink { target } => target.len(),
+        };
+        size_of::<Self>() + self.name.as_bytes().len() + xattrs.sum::<usize>() + kind
+    }
+}
+
 /// A page of a large directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Page {
@@ -184,63 +204,15 @@ pub(crate) enum Node {
     Extents(Vec<Extent>),
 }
 
-/// The two byte strings of a node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct NodeBytes {
-    pub(crate) canonical: Vec<u8>,
-    pub(crate) places: Vec<u8>,
-}
-
-impl NodeBytes {
-    /// Returns what is stored: the length of the canonical string, then both.
-    pub(crate) fn join(&self) -> Vec<u8> {
-        let mut encoder = Encoder::default();
-        encoder.text(&self.canonical);
-        encoder.raw(&self.places);
-        encoder.into_bytes()
-    }
-
-    /// Takes apart what is stored.
-    pub(crate) fn split(stored: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
-        let mut decoder = Decoder::new(stored);
-        let canonical = decoder.text(MAX_NODE_BYTES)?;
-        Ok((canonical, decoder.rest()))
-    }
+/// Takes apart what [`Draft::stored`] made: the canonical string and the places.
+pub(crate) fn split(stored: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+    let mut decoder = Decoder::new(stored);
+    let canonical = decoder.text(MAX_NODE_BYTES)?;
+    Ok((canonical, decoder.rest()))
 }
 
 impl Node {
-    /// Encodes it.
-    pub(crate) fn encode(&self) -> NodeBytes {
-        let mut writer = NodeWriter::default();
-        let canonical = &mut writer.canonical;
-        canonical.byte(VERSION);
-        match self {
-            Self::Leaf(entries) => {
-                canonical.byte(LEAF);
-                canonical.count(entries.len());
-                entries.iter().for_each(|entry| writer.entry(entry));
-            }
-            Self::Branch(pages) => {
-                canonical.byte(BRANCH);
-                canonical.count(pages.len());
-                for page in pages {
-                    writer.canonical.text(page.first.as_bytes());
-                    writer.reference(page.node.id.as_bytes(), page.node.place);
-                }
-            }
-            Self::Extents(extents) => {
-                canonical.byte(EXTENTS);
-                canonical.count(extents.len());
-                extents.iter().for_each(|extent| writer.extent(extent));
-            }
-        }
-        NodeBytes {
-            canonical: writer.canonical.into_bytes(),
-            places: encode_places(&writer.places),
-        }
-    }
-
-    /// Decodes what [`Self::encode`] has written, and nothing else.
+    /// Decodes what a [`Draft`] has made, and nothing else.
     pub(crate) fn decode(canonical: &[u8], places: &[u8]) -> Result<Self, Malformed> {
         let mut reader =
             NodeReader { canonical: Decoder::new(canonical), places: Places::decode(places)? };
@@ -294,80 +266,6 @@ impl Node {
                         EntryKind::File { content: FileContent::Inline(_), .. }
                         | EntryKind::SymbolicLink { .. } => {}
                     }
-                }
-            }
-        }
-    }
-}
-
-#[derive(Default)]
-struct NodeWriter {
-    canonical: Encoder,
-    places: Vec<Place>,
-}
-
-impl NodeWriter {
-    fn reference(&mut self, id: &[u8; ID], place: Place) {
-        self.canonical.raw(id);
-        self.places.push(place);
-    }
-
-    fn extent(&mut self, extent: &Extent) {
-        match extent {
-            Extent::Data { chunk, length } => {
-                self.canonical.byte(0);
-                self.canonical.number(u64::from(*length));
-                self.reference(chunk.id.as_bytes(), chunk.place);
-            }
-            Extent::Hole { length } => {
-                self.canonical.byte(1);
-                self.canonical.number(*length);
-            }
-        }
-    }
-
-    fn entry(&mut self, entry: &Entry) {
-        self.canonical.text(entry.name.as_bytes());
-        encode_metadata(&mut self.canonical, &entry.metadata);
-        match &entry.kind {
-            EntryKind::File { size, link_group, content } => {
-                self.canonical.byte(1);
-                self.canonical.number(*size);
-                self.canonical.byte(u8::from(link_group.is_some()));
-                if let Some(group) = link_group {
-                    self.canonical.raw(&group.to_le_bytes());
-                }
-                self.content(content);
-            }
-            EntryKind::Directory { node, totals } => {
-                self.canonical.byte(2);
-                self.reference(node.id.as_bytes(), node.place);
-                encode_totals(&mut self.canonical, totals);
-            }
-            EntryKind::SymbolicLink { target } => {
-                self.canonical.byte(3);
-                self.canonical.text(target);
-            }
-        }
-    }
-
-    fn content(&mut self, content: &FileContent) {
-        match content {
-            FileContent::Inline(bytes) => {
-                self.canonical.byte(0);
-                self.canonical.raw(bytes);
-            }
-            FileContent::Extents(extents) => {
-                self.canonical.byte(1);
-                self.canonical.count(extents.len());
-                extents.iter().for_each(|extent| self.extent(extent));
-            }
-            FileContent::Lists(lists) => {
-                self.canonical.byte(2);
-                self.canonical.count(lists.len());
-                for (list, length) in lists {
-                    self.reference(list.id.as_bytes(), list.place);
-                    self.canonical.number(*length);
                 }
             }
         }
@@ -534,7 +432,7 @@ impl NodeReader<'_> {
         if form == 0 {
             let length = usize::try_from(size).ok().filter(|length| *length <= MAX_INLINE_FILE);
             let length = length.ok_or(Malformed("a file is too large to lie in its directory"))?;
-            return Ok(FileContent::Inline(self.canonical.raw(length)?.to_vec()));
+            return Ok(FileContent::Inline(Bytes::copy_from_slice(self.canonical.raw(length)?)));
         }
         if size <= MAX_INLINE_FILE as u64 {
             return Err(Malformed("a file is too small not to lie in its directory"));

@@ -12,7 +12,7 @@ use crate::{
     head::MAX_INLINE_BYTES,
     id::{PackName, TreeId},
     index::Index,
-    node::{Node, NodeBytes, Place},
+    node::{Draft, Place, Reference},
     pack::{PackBuilder, PackRef, TARGET_BYTES},
     receipt::Stored,
     store::Env,
@@ -89,10 +89,10 @@ impl Packer {
     }
 
     /// Takes a new node.
-    pub(crate) fn append_node(&mut self, key: FrameKey, frame: Vec<u8>, node: &mut Node) -> Place {
+    pub(crate) fn append_node(&mut self, key: FrameKey, frame: Vec<u8>, node: &Draft) -> Place {
         let place = self.append(key, frame);
         if place == Place::Head {
-            self.new.insert(key, names_in_head(node));
+            self.new.insert(key, names_in_head(&node.references));
         }
         place
     }
@@ -112,24 +112,16 @@ impl Packer {
         builder.append(key, frame)
     }
 
-    /// Makes a node ready for a pack: when packs are filled, nothing that it names may stay in the head. True if it changed.
-    pub(crate) fn settle(&mut self, node: &mut Node) -> Result<bool, SnapshotError> {
-        if !self.spilled {
-            return Ok(false);
-        }
-        let mut outcome = Ok(false);
-        node.references(|kind, id, place| {
-            if *place == Place::Head && outcome.is_ok() {
-                match self.settled((kind, *id)) {
-                    Ok(settled) => {
-                        *place = settled;
-                        outcome = Ok(true);
-                    }
-                    Err(error) => outcome = Err(error),
+    /// Makes a node ready for a pack: when packs are filled, nothing that it names may stay in the head.
+    pub(crate) fn settle(&mut self, node: &mut Draft) -> Result<(), SnapshotError> {
+        if self.spilled {
+            for (key, place) in &mut node.references {
+                if *place == Place::Head {
+                    *place = self.settled(*key)?;
                 }
             }
-        });
-        outcome
+        }
+        Ok(())
     }
 
     /// Moves a frame, and all that it names, from the head to a pack. Nodes in a head are few, and so is their depth.
@@ -149,9 +141,9 @@ impl Packer {
             FrameKind::Node => {
                 let id = TreeId::from_bytes(key.1);
                 let codec = self.env.codec.clone();
-                let mut node = codec.open_node(&id, &frame).map_err(corrupt)?;
+                let mut node = Draft::of(&codec.open_node(&id, &frame).map_err(corrupt)?);
                 self.settle(&mut node)?;
-                codec.node_frame(&id, &node.encode()).map_err(corrupt)?.into()
+                codec.node_frame(&id, &node).map_err(corrupt)?.into()
             }
         };
         let place = self.pack(key, &frame);
@@ -160,11 +152,7 @@ impl Packer {
     }
 
     /// Makes the frame of a node.
-    pub(crate) fn node_frame(
-        &self,
-        id: &TreeId,
-        node: &NodeBytes,
-    ) -> Result<Vec<u8>, SnapshotError> {
+    pub(crate) fn node_frame(&self, id: &TreeId, node: &Draft) -> Result<Vec<u8>, SnapshotError> {
         let framed = self.env.codec.node_frame(id, node);
         framed.map_err(|Malformed(reason)| SnapshotError::Worker { reason: reason.to_owned() })
     }
@@ -251,8 +239,8 @@ impl Packer {
                 open.extend(names);
             } else if key.0 == FrameKind::Node {
                 let id = TreeId::from_bytes(key.1);
-                let mut node = self.env.codec.open_node(&id, frame).map_err(corrupt)?;
-                open.extend(names_in_head(&mut node));
+                let node = self.env.codec.open_node(&id, frame).map_err(corrupt)?;
+                open.extend(names_in_head(&Draft::of(&node).references));
             }
             live.insert(key, frame.clone());
         }
@@ -260,12 +248,7 @@ impl Packer {
     }
 }
 
-fn names_in_head(node: &mut Node) -> Vec<FrameKey> {
-    let mut names = Vec::new();
-    node.references(|kind, id, place| {
-        if *place == Place::Head {
-            names.push((kind, *id));
-        }
-    });
-    names
+fn names_in_head(references: &[Reference]) -> Vec<FrameKey> {
+    let in_head = references.iter().filter(|(_, place)| *place == Place::Head);
+    in_head.map(|(key, _)| *key).collect()
 }

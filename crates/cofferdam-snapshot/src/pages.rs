@@ -5,6 +5,7 @@
 //! they were before.
 
 use crate::{
+    leaf::Part,
     node::{Entry, EntryKind, FileContent},
     path::Name,
 };
@@ -24,62 +25,80 @@ pub(crate) struct Amount {
 }
 
 impl Amount {
-    fn add(&mut self, entry: &Entry) {
+    pub(crate) fn add(&mut self, entry: &Entry) {
         self.entries += 1;
         self.bytes = self.bytes.saturating_add(estimate(entry));
     }
 
-    pub(crate) fn add_all(&mut self, entries: &[Entry]) {
-        entries.iter().for_each(|entry| self.add(entry));
+    pub(crate) fn plus(&self, other: &Self) -> Self {
+        Self {
+            entries: self.entries + other.entries,
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
     }
 
-    fn of(entries: &[Entry]) -> Self {
-        let mut amount = Self::default();
-        amount.add_all(entries);
-        amount
+    pub(crate) fn without(&self, part: &Self) -> Self {
+        Self {
+            entries: self.entries.saturating_sub(part.entries),
+            bytes: self.bytes.saturating_sub(part.bytes),
+        }
     }
 
-    /// Returns whether a directory of so much is cut into pages.
+    /// Returns whether a directory of this amount is cut into pages.
     pub(crate) fn is_cut(&self) -> bool {
         self.entries > MAX_LEAF_ENTRIES || self.bytes > MAX_LEAF_BYTES
     }
+
+    /// Returns whether a page of this amount ends.
+    pub(crate) fn is_full(&self) -> bool {
+        self.entries >= MAX_PAGE_ENTRIES || self.bytes >= MAX_LEAF_BYTES
+    }
 }
 
-/// Cuts entries that come in order.
+/// Cuts what comes in order.
 #[derive(Debug, Default)]
 pub(crate) struct Cutter {
-    page: Vec<Entry>,
-    bytes: usize,
+    page: Vec<Part>,
+    amount: Amount,
 }
 
 impl Cutter {
-    /// Begins with a page whose beginning stands.
-    pub(crate) fn resume(page: Vec<Entry>) -> Self {
-        let bytes = Amount::of(&page).bytes;
-        Self { page, bytes }
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.page.is_empty()
     }
 
     /// Returns whether a page begins with this name, after what was taken.
     pub(crate) fn is_cut_before(&self, name: &Name) -> bool {
-        let full = self.page.len() >= MAX_PAGE_ENTRIES || self.bytes >= MAX_LEAF_BYTES;
-        !self.page.is_empty() && (full || begins_a_page(name))
+        !self.is_empty() && (self.amount.is_full() || begins_a_page(name))
     }
 
-    /// Takes the next entry, and returns the page that ends before it, if one does.
-    pub(crate) fn push(&mut self, entry: Entry) -> Option<Vec<Entry>> {
-        let ended = self.is_cut_before(&entry.name).then(|| self.end());
-        self.bytes = self.bytes.saturating_add(estimate(&entry));
-        self.page.push(entry);
-        ended
+    /// Takes the next part, and adds the pages that end before it or in it.
+    pub(crate) fn push(&mut self, part: Part, pages: &mut Vec<Vec<Part>>) {
+        if !self.is_empty() && (self.amount.is_full() || part.begins_a_page()) {
+            pages.push(self.end());
+        }
+        match part {
+            Part::Entry(_) => self.take(part),
+            Part::Run(mut run) => {
+                while !run.range.is_empty() {
+                    if self.amount.is_full() || (!self.is_empty() && run.begins_a_page()) {
+                        pages.push(self.end());
+                    }
+                    let first = run.split_page(&self.amount);
+                    self.take(Part::Run(first));
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, part: Part) {
+        self.amount = self.amount.plus(&part.amount());
+        self.page.push(part);
     }
 
     /// Ends the page.
-    pub(crate) fn end(&mut self) -> Vec<Entry> {
-        self.bytes = 0;
+    pub(crate) fn end(&mut self) -> Vec<Part> {
+        self.amount = Amount::default();
         std::mem::take(&mut self.page)
     }
 }
@@ -89,13 +108,14 @@ pub(crate) fn begins_a_page(name: &Name) -> bool {
     blake3::hash(name.as_bytes()).as_bytes()[0] == 0
 }
 
-/// Cuts the entries of a directory into pages; one page if it is not large.
-pub(crate) fn pages(entries: Vec<Entry>) -> Vec<Vec<Entry>> {
-    if !Amount::of(&entries).is_cut() {
-        return vec![entries];
+/// Cuts what is in a directory into pages; one page if it is not large.
+pub(crate) fn pages(parts: Vec<Part>) -> Vec<Vec<Part>> {
+    let amount = parts.iter().fold(Amount::default(), |sum, part| sum.plus(&part.amount()));
+    if !amount.is_cut() {
+        return vec![parts];
     }
-    let mut cutter = Cutter::default();
-    let mut pages: Vec<_> = entries.into_iter().filter_map(|entry| cutter.push(entry)).collect();
+    let (mut cutter, mut pages) = (Cutter::default(), Vec::new());
+    parts.into_iter().for_each(|part| cutter.push(part, &mut pages));
     pages.push(cutter.end());
     pages
 }
@@ -116,8 +136,13 @@ fn estimate(entry: &Entry) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::node::Metadata;
+    use crate::{
+        leaf::{ReadLeaf, Run},
+        node::Metadata,
+    };
 
     fn named(name: &str) -> Entry {
         let target = b"x".to_vec();
@@ -128,16 +153,26 @@ mod tests {
         }
     }
 
+    fn cut(parts: Vec<Part>) -> Vec<Vec<Entry>> {
+        let entries = |page: Vec<Part>| page.iter().flat_map(Part::entries).cloned().collect();
+        pages(parts).into_iter().map(entries).collect()
+    }
+
+    fn single(entries: &[Entry]) -> Vec<Part> {
+        entries.iter().cloned().map(Part::Entry).collect()
+    }
+
     #[test]
     fn large_directories_are_cut_where_their_names_say() {
         let names: Vec<String> = (0..5000).map(|at| format!("file-{at:05}")).collect();
         let all: Vec<Entry> = names.iter().map(|name| named(name)).collect();
-        let before = pages(all.clone());
+        let before = cut(single(&all));
         assert!((5..60).contains(&before.len()), "{}", before.len());
         assert_eq!(before.concat(), all);
+        assert_eq!(cut(vec![Part::Run(Run::of(Arc::new(ReadLeaf::new(all.clone()))))]), before);
         let mut more = all;
         more.insert(2500, named("file-02499-and-a-half"));
-        let after = pages(more);
+        let after = cut(single(&more));
         let same = after.iter().filter(|page| before.contains(page)).count();
         assert!(same + 2 >= after.len(), "{same} of {} pages are as they were", after.len());
     }

@@ -9,8 +9,11 @@ use crate::{
     frame::{Codec, FrameKind},
     head::{Head, object},
     id::{ChunkId, TreeId},
+    leaf::ReadLeaf,
     moved::Packs,
     node::{Entry, Extent, Node, Page, Place, Stored},
+    nodes::{Nodes, ReadNode},
+    pages::MAX_PAGE_ENTRIES,
     path::{Name, TreePath},
     windows::{Windows, pack_object},
     wire::Malformed,
@@ -21,24 +24,75 @@ pub const MAX_DEPTH: usize = 512;
 /// The most entries of one directory.
 pub(crate) const MAX_DIRECTORY_ENTRIES: usize = 4 << 20;
 
+const NO_PAGE: &str = "it is no page of a directory";
+
 /// Reads one snapshot.
 #[derive(Debug, Clone)]
 pub(crate) struct Reader {
     pub(crate) packs: Packs,
     pub(crate) codec: Codec,
     pub(crate) windows: Arc<Windows>,
+    pub(crate) nodes: Arc<Nodes>,
     pub(crate) head: Arc<Head>,
 }
 
-/// A directory, joined of its pages, or of some of them.
+/// A directory, joined of its pages.
 #[derive(Debug, Default)]
 pub(crate) struct ReadDirectory {
-    /// What is in the pages that were read, in order.
     pub(crate) entries: Vec<Entry>,
     /// Its node, and its pages if it has some.
     pub(crate) nodes: Vec<Stored<TreeId>>,
-    /// The pages that were not read, in order.
-    pub(crate) unread: Vec<UnreadPage>,
+}
+
+/// What was read of a directory to make another of it.
+#[derive(Debug, Default)]
+pub(crate) struct PartOfDirectory {
+    /// Its pages in order, or the one leaf that it is.
+    pub(crate) pages: Vec<DirectoryPage>,
+    /// Its node, and its pages if it has some.
+    pub(crate) nodes: Vec<Stored<TreeId>>,
+}
+
+/// A page of a directory.
+#[derive(Debug, Clone)]
+pub(crate) enum DirectoryPage {
+    Read(Arc<ReadLeaf>),
+    Unread(UnreadPage),
+}
+
+impl PartOfDirectory {
+    /// Returns what is of a name in a page that was read.
+    pub(crate) fn find(&self, name: &Name) -> Option<&Entry> {
+        let after = self.pages.partition_point(|page| page.first().is_none_or(|it| it <= name));
+        match self.pages.get(after.checked_sub(1)?)? {
+            DirectoryPage::Read(leaf) => leaf.find(name),
+            DirectoryPage::Unread(_) => None,
+        }
+    }
+
+    /// Returns whether all of it was read.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.pages.iter().all(|page| matches!(page, DirectoryPage::Read(_)))
+    }
+
+    /// Returns the most entries that there can be; how many there are, if all of it was read.
+    pub(crate) fn most_entries(&self) -> usize {
+        let counts = self.pages.iter().map(|page| match page {
+            DirectoryPage::Read(leaf) => leaf.entries.len(),
+            DirectoryPage::Unread(_) => MAX_PAGE_ENTRIES,
+        });
+        counts.sum()
+    }
+}
+
+impl DirectoryPage {
+    /// Returns the name with which it begins; `None` if it is empty.
+    pub(crate) fn first(&self) -> Option<&Name> {
+        match self {
+            Self::Read(leaf) => leaf.entries.first().map(|entry| &entry.name),
+            Self::Unread(unread) => Some(&unread.page.first),
+        }
+    }
 }
 
 /// A page of a directory that was not read.
@@ -56,15 +110,43 @@ impl Reader {
         node: Stored<TreeId>,
         path: &TreePath,
     ) -> Result<Node, SnapshotError> {
-        let key = (FrameKind::Node, *node.id.as_bytes());
+        let frame = self.frame(&node, path).await?;
+        self.open_node(&node, &frame, path)
+    }
+
+    /// Returns the node of a directory, which the next snapshot is likely to read again.
+    async fn kept_node(
+        &self,
+        node: &Stored<TreeId>,
+        path: &TreePath,
+    ) -> Result<ReadNode, SnapshotError> {
+        let frame = self.frame(node, path).await?;
+        if let Some(kept) = self.nodes.find(&node.id, &frame) {
+            return Ok(kept);
+        }
+        let read = ReadNode::new(self.open_node(node, &frame, path)?);
+        let read = read.ok_or_else(|| self.wrong_page(node, path, "it is no directory"))?;
+        self.nodes.keep(node.id, &frame, read.clone());
+        Ok(read)
+    }
+
+    async fn frame(&self, node: &Stored<TreeId>, path: &TreePath) -> Result<Bytes, SnapshotError> {
         let frame = match node.place {
-            Place::Head => self.head.frames.get(&key).cloned(),
+            Place::Head => self.head.frames.get(&(FrameKind::Node, *node.id.as_bytes())).cloned(),
             Place::Pack { pack, offset, length } => {
                 self.windows.read(&self.packs, pack, offset, length).await?
             }
         };
-        let frame = frame.ok_or_else(|| self.missing(&node.place, &holds_node(&node.id, path)))?;
-        let opened = self.codec.open_node(&node.id, &frame);
+        frame.ok_or_else(|| self.missing(&node.place, &holds_node(&node.id, path)))
+    }
+
+    fn open_node(
+        &self,
+        node: &Stored<TreeId>,
+        frame: &[u8],
+        path: &TreePath,
+    ) -> Result<Node, SnapshotError> {
+        let opened = self.codec.open_node(&node.id, frame);
         opened.map_err(|error| self.corrupt(&node.place, holds_node(&node.id, path), error))
     }
 
@@ -74,17 +156,7 @@ impl Reader {
         node: Stored<TreeId>,
         path: &TreePath,
     ) -> Result<ReadDirectory, SnapshotError> {
-        self.part_of_directory(node, None, path).await
-    }
-
-    /// Returns what is in a directory, without the pages in which none of these names would be, which are in order.
-    pub(crate) async fn part_of_directory(
-        &self,
-        node: Stored<TreeId>,
-        names: Option<&[&Name]>,
-        path: &TreePath,
-    ) -> Result<ReadDirectory, SnapshotError> {
-        let mut read = ReadDirectory { nodes: vec![node], ..ReadDirectory::default() };
+        let mut read = ReadDirectory { nodes: vec![node], entries: Vec::new() };
         let pages = match self.node(node, path).await? {
             Node::Leaf(entries) => {
                 read.entries = entries;
@@ -93,11 +165,41 @@ impl Reader {
             Node::Branch(pages) => pages,
             Node::Extents(_) => return Err(self.wrong_page(&node, path, "it is no directory")),
         };
-        let mut names_left = names;
-        let mut pages = pages.into_iter().peekable();
-        while let Some(page) = pages.next() {
-            let next = pages.peek().map(|next| &next.first);
+        for (at, page) in pages.iter().enumerate() {
             read.nodes.push(page.node);
+            let Node::Leaf(entries) = self.node(page.node, path).await? else {
+                return Err(self.wrong_page(&page.node, path, NO_PAGE));
+            };
+            let next = pages.get(at + 1).map(|next| &next.first);
+            self.check_page(&entries, page, next, path)?;
+            read.entries.extend(entries);
+            if read.entries.len() > MAX_DIRECTORY_ENTRIES {
+                let reason = "a directory has too many entries";
+                return Err(self.wrong_page(&page.node, path, reason));
+            }
+        }
+        Ok(read)
+    }
+
+    /// Returns what is in a directory, without the pages in which none of these names would be, which are in order.
+    pub(crate) async fn part_of_directory(
+        &self,
+        node: Stored<TreeId>,
+        names: Option<&[&Name]>,
+        path: &TreePath,
+    ) -> Result<PartOfDirectory, SnapshotError> {
+        let mut part = PartOfDirectory { nodes: vec![node], pages: Vec::new() };
+        let pages = match self.kept_node(&node, path).await? {
+            ReadNode::Leaf(leaf) => {
+                part.pages.push(DirectoryPage::Read(leaf));
+                return Ok(part);
+            }
+            ReadNode::Branch(pages) => pages,
+        };
+        let mut names_left = names;
+        for (at, page) in pages.iter().enumerate() {
+            let next = pages.get(at + 1).map(|next| &next.first);
+            part.nodes.push(page.node);
             // A name before the first page would be in it.
             let here = names_left.map(|names| {
                 let (here, later) = names.split_at(
@@ -106,18 +208,13 @@ impl Reader {
                 names_left = Some(later);
                 here
             });
-            let page = UnreadPage { page, next: next.cloned() };
-            if here.is_some_and(<[_]>::is_empty) {
-                read.unread.push(page);
-                continue;
-            }
-            read.entries.extend(self.page(&page, path).await?);
-            if read.entries.len() > MAX_DIRECTORY_ENTRIES {
-                let reason = "a directory has too many entries";
-                return Err(self.wrong_page(&page.page.node, path, reason));
-            }
+            let page = UnreadPage { page: page.clone(), next: next.cloned() };
+            part.pages.push(match here {
+                Some([]) => DirectoryPage::Unread(page),
+                _ => DirectoryPage::Read(self.page(&page, path).await?),
+            });
         }
-        Ok(read)
+        Ok(part)
     }
 
     /// Returns what is in a page of a directory.
@@ -125,10 +222,21 @@ impl Reader {
         &self,
         UnreadPage { page, next }: &UnreadPage,
         path: &TreePath,
-    ) -> Result<Vec<Entry>, SnapshotError> {
-        let Node::Leaf(entries) = self.node(page.node, path).await? else {
-            return Err(self.wrong_page(&page.node, path, "it is no page of a directory"));
+    ) -> Result<Arc<ReadLeaf>, SnapshotError> {
+        let ReadNode::Leaf(leaf) = self.kept_node(&page.node, path).await? else {
+            return Err(self.wrong_page(&page.node, path, NO_PAGE));
         };
+        self.check_page(&leaf.entries, page, next.as_ref(), path)?;
+        Ok(leaf)
+    }
+
+    fn check_page(
+        &self,
+        entries: &[Entry],
+        page: &Page,
+        next: Option<&Name>,
+        path: &TreePath,
+    ) -> Result<(), SnapshotError> {
         let ends = match (entries.last(), next) {
             (Some(last), Some(next)) => last.name < *next,
             _ => true,
@@ -137,7 +245,7 @@ impl Reader {
             let reason = "the pages of a directory do not fit together";
             return Err(self.wrong_page(&page.node, path, reason));
         }
-        Ok(entries)
+        Ok(())
     }
 
     fn wrong_page(

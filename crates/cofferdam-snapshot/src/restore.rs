@@ -118,7 +118,7 @@ impl Walker {
                 match content {
                     FileContent::Inline(bytes) if bytes.is_empty() => {}
                     FileContent::Inline(bytes) => {
-                        self.ready.push_back(Step::Entry(TargetEntry::Data(bytes.into())));
+                        self.ready.push_back(Step::Entry(TargetEntry::Data(bytes)));
                     }
                     FileContent::Extents(extents) => {
                         self.ready.extend(extents.into_iter().map(|extent| step(extent, &of)));

@@ -25,6 +25,7 @@ use crate::{
     log::LogEntry,
     moved::{Moves, Packs},
     node::Totals,
+    nodes::Nodes,
     reader::Reader,
     receipt::{Receipt, RestoreReceipt},
     restore,
@@ -115,6 +116,7 @@ pub(crate) struct Env {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) grace: Duration,
     pub(crate) windows: Arc<Windows>,
+    pub(crate) nodes: Arc<Nodes>,
     pub(crate) hints: Arc<Hints>,
     pub(crate) heads: Arc<Heads>,
     pub(crate) moves: Arc<Moves>,
@@ -178,9 +180,10 @@ impl SnapshotStore {
             }
         };
         let grace = decode_config(&codec, &bytes)?;
-        let (windows, moves) = (Arc::default(), Arc::default());
+        let (windows, nodes, moves) = (Arc::default(), Arc::default(), Arc::default());
         let (hints, heads) = (Arc::default(), Arc::default());
-        let env = Env { storage, codec, clock, entropy, grace, windows, hints, heads, moves };
+        let env =
+            Env { storage, codec, clock, entropy, grace, windows, nodes, hints, heads, moves };
         Ok(Self { env })
     }
 
@@ -436,6 +439,7 @@ impl SnapshotStore {
             packs: self.env.packs(),
             codec: self.env.codec.clone(),
             windows: Arc::clone(&self.env.windows),
+            nodes: Arc::clone(&self.env.nodes),
             head: head.into(),
         }
     }

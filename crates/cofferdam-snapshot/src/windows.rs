@@ -59,25 +59,29 @@ impl Windows {
         if last > u64::from(first) + 1 {
             return packs.range(pack, u64::from(offset)..end).await;
         }
-        let mut joined = BytesMut::new();
         let begin = u64::from(first) * u64::from(WINDOW);
-        for window in first..=u32::try_from(last).unwrap_or(first) {
-            let bytes = match self.find((pack, window)) {
-                Some(bytes) => bytes,
-                None => {
-                    let at = u64::from(window) * u64::from(WINDOW);
-                    let read = packs.range(pack, at..at + u64::from(WINDOW)).await?;
-                    let Some(bytes) = read else { return Ok(None) };
-                    self.keep((pack, window), bytes.clone());
-                    bytes
-                }
-            };
-            joined.extend_from_slice(&bytes);
+        let read = async |window: u32| {
+            if let Some(bytes) = self.find((pack, window)) {
+                return Ok::<_, SnapshotError>(Some(bytes));
+            }
+            let at = u64::from(window) * u64::from(WINDOW);
+            let read = packs.range(pack, at..at + u64::from(WINDOW)).await?;
+            if let Some(bytes) = &read {
+                self.keep((pack, window), bytes.clone());
+            }
+            Ok(read)
+        };
+        let last = u32::try_from(last).unwrap_or(first);
+        let Some(mut bytes) = read(first).await? else { return Ok(None) };
+        if last > first {
+            let Some(second) = read(last).await? else { return Ok(None) };
+            let mut joined = BytesMut::from(bytes);
+            joined.extend_from_slice(&second);
+            bytes = joined.freeze();
         }
-        let joined = joined.freeze();
         let (from, to) = (u64::from(offset) - begin, end - begin);
-        let to = usize::try_from(to).unwrap_or(usize::MAX).min(joined.len());
+        let to = usize::try_from(to).unwrap_or(usize::MAX).min(bytes.len());
         let from = usize::try_from(from).unwrap_or(usize::MAX).min(to);
-        Ok(Some(joined.slice(from..to)))
+        Ok(Some(bytes.slice(from..to)))
     }
 }

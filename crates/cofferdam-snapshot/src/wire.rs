@@ -41,6 +41,10 @@ impl Encoder {
         self.raw(bytes);
     }
 
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.0
     }

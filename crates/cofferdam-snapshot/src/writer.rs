@@ -7,12 +7,12 @@
 mod directories;
 mod files;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 use futures::StreamExt as _;
 
 use self::{
-    directories::{Directory, DirectoryKey, Slot},
+    directories::{Directory, DirectoryKey, Kept, Slot},
     files::{Asked, Group},
 };
 use crate::{
@@ -21,11 +21,10 @@ use crate::{
     head::IndexRefs,
     id::TreeId,
     index::Index,
-    node::{Entry, EntryKind, Metadata, Stored, Totals},
+    node::{Entry, EntryKind, MAX_INLINE_FILE, Metadata, Stored, Totals},
     packer::Packer,
-    pages::MAX_PAGE_ENTRIES,
     path::{Name, TreePath},
-    reader::{MAX_DEPTH, MAX_DIRECTORY_ENTRIES, ReadDirectory, Reader},
+    reader::{MAX_DEPTH, MAX_DIRECTORY_ENTRIES, PartOfDirectory, Reader},
     receipt::Skipped,
     source::{Coverage, Listing, Source, SourceEntry, SourceKind},
     store::Env,
@@ -35,6 +34,9 @@ use crate::{
 const BATCH_FILES: usize = 256;
 /// About the bytes that are read in one batch.
 const BATCH_BYTES: u64 = 16 << 20;
+
+/// The most entries of one directory.
+const MAX_ENTRIES: u64 = MAX_DIRECTORY_ENTRIES as u64;
 
 /// The root of a tree that was written.
 #[derive(Debug)]
@@ -204,33 +206,28 @@ impl<'a> Writer<'a> {
             slots: Vec::new(),
             missing: 0,
             before: known.nodes,
-            unread: known.unread,
+            kept: Totals::default(),
         };
         let mut children = VecDeque::new();
-        let removed: HashSet<&Name> = removed.iter().collect();
-        let mut kept = known.base.into_iter().peekable();
-        let mut before = known.previous.map(|entries| entries.into_iter().peekable());
-        let stays = |slot: &Slot| !slot.name().is_some_and(|name| removed.contains(name));
+        let mut kept = Kept::new(if complete { Vec::new() } else { known.base.pages.clone() });
+        let removed: BTreeSet<&Name> = removed.iter().collect();
+        let mut removed = removed.into_iter().peekable();
         for entry in &entries {
-            while let Some(kept) = kept.next_if(|kept| kept.name() < Some(&entry.name)) {
-                directory.slots.extend((!complete && stays(&kept)).then_some(kept));
+            while let Some(gone) = removed.next_if(|gone| **gone < entry.name) {
+                kept.up_to(gone, &mut directory.slots);
             }
-            let of_base = kept.next_if(|kept| kept.name() == Some(&entry.name));
-            let of_base = of_base.and_then(Slot::ready);
-            let of_previous = before.as_mut().and_then(|before| {
-                while before.next_if(|before| before.name < entry.name).is_some() {}
-                before.next_if(|before| before.name == entry.name)
-            });
-            let of_previous = match &before {
-                Some(_) => of_previous.as_ref(),
-                None => of_base.as_ref(),
+            kept.up_to(&entry.name, &mut directory.slots);
+            let of_base = known.base.find(&entry.name);
+            let of_previous = match &known.previous {
+                Some(previous) => previous.find(&entry.name),
+                None => of_base,
             };
             let slot = directory.slots.len();
             if is_directory(entry) {
                 children.push_back(Expected {
                     slot,
                     path: directory.path.join(&entry.name),
-                    base: of_base.as_ref().and_then(directory_node),
+                    base: of_base.and_then(directory_node),
                     previous: of_previous.and_then(directory_node).map(|(node, _)| node),
                 });
             }
@@ -238,15 +235,12 @@ impl<'a> Writer<'a> {
             directory.missing += usize::from(matches!(made, Slot::Waiting { .. }));
             directory.slots.push(made);
         }
-        if !complete {
-            directory.slots.extend(kept.filter(stays));
-        }
-        if directory.slots.len() > MAX_DIRECTORY_ENTRIES {
-            return Err(SnapshotError::TooLarge {
-                what: "the number of entries of a directory",
-                limit: MAX_DIRECTORY_ENTRIES as u64,
-            });
-        }
+        removed.for_each(|gone| kept.up_to(gone, &mut directory.slots));
+        kept.rest(&mut directory.slots);
+        directory.kept = match known.kept {
+            Some(kept) => kept,
+            None => directory.totals_of_runs(),
+        };
         let complete = directory.missing == 0;
         self.directories.insert(key, directory);
         self.levels.push(Level { key, expected: children });
@@ -265,66 +259,83 @@ impl<'a> Writer<'a> {
         if !removed.is_empty() {
             names.extend(removed);
             names.sort_unstable();
+            names.dedup();
         }
         let path = &expected.path;
         let base_node = expected.base.map(|(node, _)| node);
-        let mut unread = Totals::default();
-        let mut base = ReadDirectory::default();
+        let mut kept = complete.then(Totals::default);
+        let mut base = PartOfDirectory::default();
         if let (Some((node, totals)), Some(reader)) = (expected.base, &self.base)
             && (!complete || entries.iter().any(is_directory))
         {
             base = reader.part_of_directory(node, Some(&names), path).await?;
-            if complete {
-                base.unread.clear();
-            } else if !base.unread.is_empty() {
-                match rest(&totals, &base, entries.len()) {
-                    Some(rest) => unread = rest,
-                    None => base = reader.directory(node, path).await?,
+            if !complete {
+                kept = rest(&totals, &base, &names);
+                let most = (base.most_entries() as u64).min(totals.names());
+                let may_be_large = most.saturating_add(entries.len() as u64) > MAX_ENTRIES;
+                if !base.is_whole() && (kept.is_none() || may_be_large) {
+                    base = reader.part_of_directory(node, None, path).await?;
                 }
             }
         }
+        let stays = match complete || !base.is_whole() {
+            true => 0,
+            false => {
+                let gone = names.iter().filter(|name| base.find(name).is_some()).count();
+                base.most_entries().saturating_sub(gone)
+            }
+        };
+        if (stays + entries.len()) as u64 > MAX_ENTRIES {
+            return Err(SnapshotError::TooLarge {
+                what: "the number of entries of a directory",
+                limit: MAX_ENTRIES,
+            });
+        }
         let same = base_node == expected.previous && !base.nodes.is_empty();
         let previous = match (expected.previous, &self.previous) {
-            (Some(node), Some(reader)) if !same && !entries.is_empty() => {
+            (Some(node), Some(reader)) if !same && entries.iter().any(has_a_past) => {
                 reader.part_of_directory(node, Some(&names), path).await?
             }
-            _ => ReadDirectory::default(),
+            _ => PartOfDirectory::default(),
         };
-        let mut nodes = previous.nodes;
+        let mut nodes = previous.nodes.clone();
         nodes.extend(base.nodes.iter().chain(&expected.previous).chain(&base_node));
-        Ok(Known {
-            base: Slot::all(base.entries, base.unread),
-            unread,
-            previous: (!same).then_some(previous.entries),
-            nodes,
-        })
+        Ok(Known { base, kept, previous: (!same).then_some(previous), nodes })
     }
 }
 
 /// What is known of a directory that was listed.
 struct Known {
-    /// What the base has, in order.
-    base: Vec<Slot>,
-    /// How much of it was not read.
-    unread: Totals,
+    base: PartOfDirectory,
+    /// How much of the base stays; `None` if that is to be counted, and all of it was read.
+    kept: Option<Totals>,
     /// What the snapshot before has; `None` if that is the same as what the base has.
-    previous: Option<Vec<Entry>>,
+    previous: Option<PartOfDirectory>,
     /// Nodes that the directory and its pages were before.
     nodes: Vec<Stored<TreeId>>,
 }
 
-/// Returns how much is in what was not read of a directory; `None` if that cannot be told, or could be more than a directory holds.
-fn rest(totals: &Totals, read: &ReadDirectory, listed: usize) -> Option<Totals> {
-    let mut known = Totals::default();
-    read.entries.iter().for_each(|entry| known.add(&entry.kind));
-    let rest = totals.without(&known)?;
-    let pages = read.unread.len().saturating_mul(MAX_PAGE_ENTRIES) as u64;
-    let most = rest.names().min(pages).saturating_add((read.entries.len() + listed) as u64);
-    (most <= MAX_DIRECTORY_ENTRIES as u64).then_some(rest)
+/// Returns how much is in a directory without these names; `None` if that cannot be told.
+fn rest(totals: &Totals, base: &PartOfDirectory, names: &[&Name]) -> Option<Totals> {
+    let mut gone = Totals::default();
+    for entry in names.iter().filter_map(|name| base.find(name)) {
+        gone.add(&entry.kind);
+    }
+    totals.without(&gone)
 }
 
 fn is_directory(entry: &SourceEntry) -> bool {
     entry.kind == SourceKind::Directory
+}
+
+/// Returns whether what the snapshot before has of an entry is of use: the content of a file that lies in its directory is not, if it
+/// is read anew.
+fn has_a_past(entry: &SourceEntry) -> bool {
+    match &entry.kind {
+        SourceKind::Directory => true,
+        SourceKind::SymbolicLink { .. } => false,
+        SourceKind::File { size, unchanged, .. } => *unchanged || *size > MAX_INLINE_FILE as u64,
+    }
 }
 
 fn directory_node(entry: &Entry) -> Option<(Stored<TreeId>, Totals)> {

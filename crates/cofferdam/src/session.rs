@@ -16,7 +16,7 @@ use cofferdam_harness::{
 use cofferdam_journal::ApprovalVerdict;
 use cofferdam_manifest::{OutputSpec, ToolName};
 use cofferdam_sandbox::Sandbox;
-use cofferdam_shell::{FileTools, ShellOptions, ShellTools, ViewImageTool};
+use cofferdam_shell::{FileTools, ShellOptions, ShellTools, Terminal, ViewImageTool};
 use cofferdam_tool::{Tool, ToolSet};
 use cofferdam_workspace::{Collected, Collector, Materialized};
 
@@ -37,6 +37,8 @@ pub struct Session {
     materialized: Materialized,
     keeper: Option<Arc<SnapshotKeeper>>,
     harness: Harness,
+    /// The terminals that the model has open, if it has the shell tools.
+    terminal: Option<Arc<Terminal>>,
     /// The name of the first run in it, until that has begun.
     first_run: Mutex<Option<RunId>>,
     /// The run that it was reopened for, from then until it is driven.
@@ -146,7 +148,8 @@ impl Session {
         run: Option<RunId>,
         origin: Origin,
     ) -> Result<Self, AgentError> {
-        let tools = ToolSet::new(tools(&setup, &sandbox))?;
+        let (tools, terminal) = tools(&setup, &sandbox);
+        let tools = ToolSet::new(tools)?;
         let entropy = Arc::new(SystemEntropy);
         let stacks = DefaultStacks {
             model: Arc::clone(&setup.model),
@@ -168,7 +171,17 @@ impl Session {
         });
         let first_run = Mutex::new(run);
         let held = tokio::sync::Mutex::default();
-        Ok(Self { setup, sandbox, materialized, keeper, harness, first_run, held, origin })
+        Ok(Self {
+            setup,
+            sandbox,
+            materialized,
+            keeper,
+            harness,
+            terminal,
+            first_run,
+            held,
+            origin,
+        })
     }
 
     /// Returns the sandbox: whichever is in the place, if a lost one was replaced.
@@ -346,9 +359,11 @@ impl Session {
         closed
     }
 
-    /// Leaves the sandbox to whoever goes on with the run. It ends by itself if nobody comes: after ten minutes where sandboxes
-    /// linger, at once where they do not.
-    pub fn leave(self) {}
+    /// Leaves the sandbox to whoever goes on with the run, with the terminals that the model has open. It ends by itself if nobody
+    /// comes: after ten minutes where sandboxes linger, at once where they do not.
+    pub fn leave(self) {
+        self.terminal.iter().for_each(|terminal| terminal.leave());
+    }
 
     /// Closes the sandbox after a run that is over. A kept run that can be resumed leaves it, where sandboxes linger: it ends by
     /// itself if nobody comes.
@@ -358,6 +373,8 @@ impl Session {
     ) -> Result<RunReport, AgentError> {
         if self.keeper.is_none() || result.is_ok() {
             self.close().await?;
+        } else {
+            self.leave();
         }
         result
     }
@@ -373,8 +390,10 @@ pub(crate) fn owner() -> String {
     format!("process {}", std::process::id())
 }
 
-fn tools(setup: &Setup, sandbox: &Arc<dyn Sandbox>) -> Vec<Arc<dyn Tool>> {
+/// Returns the tools over a sandbox, and the terminals that they share.
+fn tools(setup: &Setup, sandbox: &Arc<dyn Sandbox>) -> (Vec<Arc<dyn Tool>>, Option<Arc<Terminal>>) {
     let mut tools: Vec<Arc<dyn Tool>> = Vec::new();
+    let mut terminal = None;
     for name in &setup.tool_names {
         match name {
             ToolName::Shell => {
@@ -384,7 +403,9 @@ fn tools(setup: &Setup, sandbox: &Arc<dyn Sandbox>) -> Vec<Arc<dyn Tool>> {
                     seed: SystemEntropy.next_u64(),
                     ..ShellOptions::default()
                 };
-                tools.extend(ShellTools::new(Arc::clone(sandbox), options));
+                let shell = ShellTools::new(Arc::clone(sandbox), options);
+                terminal = Some(shell.terminal());
+                tools.extend(shell);
             }
             ToolName::ApplyPatch => tools.push(Arc::new(ApplyPatchTool::new(Arc::clone(sandbox)))),
             ToolName::Files => tools.extend(FileTools::new(Arc::clone(sandbox))),
@@ -393,5 +414,5 @@ fn tools(setup: &Setup, sandbox: &Arc<dyn Sandbox>) -> Vec<Arc<dyn Tool>> {
         }
     }
     tools.extend(setup.more_tools.iter().cloned());
-    tools
+    (tools, terminal)
 }

@@ -1,28 +1,34 @@
 //! Each crate builds with `-p` alone: with its default features, with none, with each by itself, and with all.
 
+use std::process::Command;
+
 use anyhow::Result;
 
-use crate::command::{cargo_in, run as run_command};
+use crate::command::{cargo_in, run as run_command, shown};
 use crate::context::Context;
 use crate::metadata::Package;
 use crate::report::Report;
 
 pub(crate) fn run(context: &Context, packages: &[String], report: &mut Report) -> Result<()> {
-    for (_, package) in context.workspace.members() {
-        if !packages.is_empty() && !packages.contains(&package.name) {
-            continue;
-        }
-        for variant in variants(package) {
-            let mut command = cargo_in(&context.workspace.root);
-            command.args(["check", "--quiet", "-p", &package.name]).args(&variant);
-            let good = run_command(&mut command)?;
-            report.check(
-                &format!("alone: cargo check -p {} {}", package.name, variant.join(" ")),
-                good,
-            );
-        }
+    for mut command in commands(context, packages) {
+        let good = run_command(&mut command)?;
+        report.check(&format!("alone: {}", shown(&command)), good);
     }
     Ok(())
+}
+
+/// The builds of the packages, or of all where none is named.
+pub(super) fn commands(context: &Context, packages: &[String]) -> Vec<Command> {
+    let members = context.workspace.members().into_iter().map(|(_, package)| package);
+    let chosen = members.filter(|it| packages.is_empty() || packages.contains(&it.name));
+    let check = |package: &Package, variant: &[String]| {
+        let mut command = cargo_in(&context.workspace.root);
+        command.args(["check", "--quiet", "-p", &package.name]).args(variant);
+        command
+    };
+    chosen
+        .flat_map(|package| variants(package).into_iter().map(move |it| check(package, &it)))
+        .collect()
 }
 
 /// The feature flags of each build that differs from the others.

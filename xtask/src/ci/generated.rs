@@ -18,8 +18,8 @@ pub(crate) fn schema(context: &Context, packages: &[String], report: &mut Report
         report.skip("schema", format!("{SCHEMA} does not exist"));
         return Ok(());
     }
-    let mut command = cargo_in(&context.workspace.root);
-    command.args(["run", "--quiet", "-p", "cofferdam-cli", "--", "manifest", "schema"]);
+    let mut command = context.program("cofferdam-cli", "cofferdam");
+    command.args(["manifest", "schema"]);
     let fresh = output(&mut command)?;
     let good = std::fs::read_to_string(&file)?.trim_end() == fresh;
     if !good {

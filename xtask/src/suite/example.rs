@@ -1,5 +1,7 @@
 //! `example`: the main job of the README, in release mode, end to end.
 
+use std::process::Command;
+
 use anyhow::Result;
 
 use super::Suite;
@@ -15,16 +17,17 @@ pub(crate) const SUITE: Suite = Suite {
     run,
 };
 
+/// What the suite builds and no test does.
+pub(super) fn build(context: &Context) -> Command {
+    let mut command = cargo_in(&context.workspace.root);
+    command.args(["build", "--quiet", "--release"]);
+    command
+}
+
 fn run(context: &Context, report: &mut Report) -> Result<()> {
     let mut command = cargo_in(&context.workspace.root);
-    command.args([
-        "run",
-        "--quiet",
-        "--release",
-        "--",
-        "run",
-        "examples/clinical-records/agent.yaml",
-    ]);
+    command.args(["run", "--quiet", "--release", "--"]);
+    command.args(["run", "examples/clinical-records/agent.yaml"]);
     // The scripted model plays the job, whatever key the caller's environment holds.
     command.env_remove("OPENAI_API_KEY");
     let mut text = String::new();

@@ -4,7 +4,8 @@
 //! no sanitizer, which would need another compiler. `--rounds N` gives each target N seconds, `--seed N` repeats a run.
 //! What a target found is kept in `fuzz/artifacts`, what it learnt in `fuzz/corpus`; neither is tracked.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
@@ -29,25 +30,40 @@ const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-leve
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing";
 
+/// What the suite builds and no test does.
+pub(super) fn build(context: &Context) -> Command {
+    let mut build = cargo_in(&context.path("fuzz"));
+    build
+        // Flags for a named platform do not reach build scripts.
+        .args(["build", "--quiet", "--release", "--bins", "--target", &platform(), "--target-dir"])
+        .arg(built(context))
+        .env("RUSTFLAGS", FLAGS);
+    build
+}
+
+pub(super) fn can_be_built() -> bool {
+    find_program("c++").is_some()
+}
+
+fn platform() -> String {
+    format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
+}
+
+fn built(context: &Context) -> PathBuf {
+    context.target("fuzz")
+}
+
 fn run(context: &Context, report: &mut Report) -> Result<()> {
-    if find_program("c++").is_none() {
+    if !can_be_built() {
         report.skip("suite fuzz", "the fuzzer is C++: install g++");
         return Ok(());
     }
     let directory = context.path("fuzz");
-    // Flags for a named platform do not reach build scripts.
-    let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let built = context.target("fuzz");
-    let mut build = cargo_in(&directory);
-    build
-        .args(["build", "--quiet", "--release", "--bins", "--target", &platform, "--target-dir"])
-        .arg(&built)
-        .env("RUSTFLAGS", FLAGS);
-    if !run_command(&mut build)? {
+    if !run_command(&mut build(context))? {
         report.fail("suite fuzz: the targets do not build");
         return Ok(());
     }
-    let programs = built.join(platform).join("release");
+    let programs = built(context).join(platform()).join("release");
     for target in targets(&directory.join("targets"))? {
         let passed = play(&programs, &directory, &target, context)?;
         report.check(&format!("suite fuzz: target {target} (see fuzz/artifacts)"), passed);
@@ -78,7 +94,7 @@ fn play(programs: &Path, directory: &Path, target: &str, context: &Context) -> R
             .with_context(|| format!("could not make {}", made.display()))?;
     }
     let seconds = context.rounds.number.unwrap_or(SECONDS);
-    let mut command = std::process::Command::new(programs.join(target));
+    let mut command = Command::new(programs.join(target));
     command
         .arg(format!("-max_total_time={seconds}"))
         .args(["-timeout=10", "-rss_limit_mb=1024", "-print_final_stats=1", "-verbosity=0"])

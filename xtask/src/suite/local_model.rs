@@ -6,10 +6,10 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::Suite;
-use crate::command::{Server, cargo_in, succeeds};
+use crate::command::{Server, succeeds};
 use crate::context::Context;
 use crate::report::Report;
-use crate::test::cargo_test;
+use crate::test::{cargo_test, tests_of};
 
 const PACKAGE: &str = "cofferdam-model-openai";
 
@@ -39,8 +39,10 @@ fn run(context: &Context, report: &mut Report) -> Result<()> {
     let server = Server::start(
         Command::new(python).arg(context.path("xtask/suites/local_model_server.py")),
     )?;
-    let mut command = cargo_in(&context.workspace.root);
-    command.args(["test", "--all-features", "-p", PACKAGE, "--test", "local_model"]);
+    // Where all tests are built, no other build of the package's dependencies.
+    let packages = if context.built { Vec::new() } else { vec![PACKAGE.to_owned()] };
+    let mut command = tests_of(context, &packages);
+    command.args(["--test", "local_model"]);
     command.env(BASE_URL, format!("http://127.0.0.1:{}/v1", server.port()?));
     cargo_test(&mut command, report)
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use cofferdam_core::RunId;
-use cofferdam_journal::{Entry, Journal, JournalError, Lease, Record, RunFilter, RunSummary, Seq};
+use cofferdam_journal::{Entry, Journal, JournalDecorator, JournalError, Lease, Record, Seq};
 use futures::stream::BoxStream;
 
 use crate::point::Points;
@@ -30,7 +30,11 @@ pub(crate) fn kind(entry: &Entry) -> String {
 }
 
 #[async_trait]
-impl Journal for CrashingJournal {
+impl JournalDecorator for CrashingJournal {
+    fn inner(&self) -> &dyn Journal {
+        &*self.inner
+    }
+
     async fn lease(
         &self,
         run: &RunId,
@@ -62,13 +66,5 @@ impl Journal for CrashingJournal {
 
     async fn release(&self, lease: &Lease) -> Result<(), JournalError> {
         self.points.around("journal.release", self.inner.release(lease)).await
-    }
-
-    async fn runs(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, JournalError> {
-        self.inner.runs(filter).await
-    }
-
-    async fn remove(&self, run: &RunId) -> Result<(), JournalError> {
-        self.inner.remove(run).await
     }
 }

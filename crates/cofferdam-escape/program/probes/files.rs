@@ -34,6 +34,7 @@ probe_table! { "files":
     process_descriptors "proc-fd" "reach host files through /proc/PID/fd",
     shadow "shadow" "read the host's password hashes",
     homes "homes" "list home directories of the host",
+    other_directories "host-directories" "list directories of the host that no command needs",
     engine_socket "engine-socket" "connect to a container engine's socket",
     path_socket "path-socket" "connect to a Unix socket of the host by path",
     descriptors "leaked-descriptors" "find descriptors that the launcher left open",
@@ -170,6 +171,16 @@ fn homes(_: &Targets) -> Outcome {
             .chain(others)
             .map(|home| Outcome::of(fs::read_dir(&home), format!("listed {}", home.display()))),
     )
+}
+
+fn other_directories(_: &Targets) -> Outcome {
+    Outcome::any(["/boot", "/opt", "/srv", "/sys", "/var/lib", "/var/log"].map(|path| {
+        match fs::read_dir(path).map(|mut entries| entries.next().is_some()) {
+            // A sandbox may have an empty one of its own.
+            Ok(false) => Outcome::denied(format!("nothing is in {path}")),
+            listed => Outcome::of(listed, format!("listed {path}")),
+        }
+    }))
 }
 
 fn engine_socket(targets: &Targets) -> Outcome {

@@ -35,7 +35,7 @@ probe_table! { "kernel":
     module_bytes "init-module" "load a module from memory",
     kexec "kexec" "load another kernel",
     accounting "acct" "switch process accounting",
-    swap "swapon" "add swap",
+    swap "swapon" "add or remove swap",
     ports "iopl" "use processor ports",
     segments "modify-ldt" "change the segment table",
     persona "personality" "switch off random addresses",
@@ -240,7 +240,10 @@ fn accounting(_: &Targets) -> Outcome {
 }
 
 fn swap(_: &Targets) -> Outcome {
-    Outcome::past_the_check(sys!(n::SWAPON, c"/no-such-file", 0), &[ENOENT, EINVAL])
+    Outcome::any([
+        Outcome::past_the_check(sys!(n::SWAPON, c"/no-such-file", 0), &[ENOENT, EINVAL]),
+        Outcome::past_the_check(sys!(n::SWAPOFF, c"/no-such-file"), &[ENOENT, EINVAL]),
+    ])
 }
 
 fn ports(_: &Targets) -> Outcome {

@@ -1,12 +1,12 @@
 //! Terminals of the host.
 
-use std::{fs, os::fd::OwnedFd};
+use std::{fs, io::Error, os::fd::OwnedFd};
 
 use super::probe_table;
 use crate::{
     numbers as n,
-    outcome::Outcome,
-    sys::{self, sys},
+    outcome::{EINVAL, Outcome},
+    sys::{self, Ended, sys},
     targets::Targets,
 };
 
@@ -14,6 +14,7 @@ probe_table! { "terminal":
     controlling "controlling-tty" "have the launcher's terminal as controlling terminal",
     inherited "inherited-tty" "have the launcher's terminal as standard input",
     others "host-ptys" "open a terminal of the host",
+    own "own-tty" "type into an own terminal, as if somebody had (TIOCSTI)",
     paste "tioclinux" "paste into a console (TIOCLINUX)",
     console "console" "open the console",
 }
@@ -44,6 +45,50 @@ fn others(targets: &Targets) -> Outcome {
         Ok(_) => Outcome::open(format!("opened {path}")),
         Err(error) => Outcome::refused(&error),
     }
+}
+
+fn own(_: &Targets) -> Outcome {
+    let code = |error: &Error| error.raw_os_error().unwrap_or(EINVAL);
+    // In a child: whoever leads a group cannot begin a session.
+    let ended = match sys::fork_process() {
+        Ok(None) => {
+            // Open to the end: its hang-up would kill the session.
+            let terminal = own_terminal();
+            let typed = terminal.as_ref().map_err(code);
+            let typed = typed.and_then(|[_, it]| type_into(it).map_err(|error| code(&error)));
+            sys::exit_now(typed.err().unwrap_or(0))
+        }
+        Ok(Some(child)) => sys::wait_child(child, true),
+        Err(error) => Err(error),
+    };
+    match ended {
+        Ok(Some(Ended::Exited(0))) => Outcome::open("typed into it"),
+        Ok(Some(Ended::Exited(code))) => Outcome::refused(&Error::from_raw_os_error(code)),
+        Ok(ended) => Outcome::broken(format!("the child ended so: {ended:?}")),
+        Err(error) => Outcome::broken(format!("no child: {error}")),
+    }
+}
+
+/// Begins a session with a terminal of its own, since into another's only the superuser may type. Returns both its ends.
+fn own_terminal() -> std::io::Result<[OwnedFd; 2]> {
+    const TIOCSPTLCK: u64 = 0x4004_5431;
+    const TIOCGPTPEER: u64 = 0x5441;
+    const TIOCSCTTY: u64 = 0x540e;
+    sys!(n::SETSID)?;
+    let master = open(c"/dev/ptmx")?;
+    let unlocked = 0_i32.to_ne_bytes();
+    sys!(n::IOCTL, &master, TIOCSPTLCK, &unlocked[..])?;
+    let flags = (O_RDWR | O_NOCTTY).into();
+    let terminal = sys::descriptor(n::IOCTL, &[(&master).into(), TIOCGPTPEER.into(), flags])?;
+    sys!(n::IOCTL, &terminal, TIOCSCTTY, 0)?;
+    Ok([master, terminal])
+}
+
+fn type_into(terminal: &OwnedFd) -> std::io::Result<()> {
+    const TIOCSTI: u64 = 0x5412;
+    // The kernel looks at the lower half of the number alone; a filter may forget that.
+    let by = |request: u64| sys!(n::IOCTL, terminal, request, &b" "[..]).map(drop);
+    by(TIOCSTI).or_else(|_| by(TIOCSTI | 1 << 32))
 }
 
 fn paste(_: &Targets) -> Outcome {

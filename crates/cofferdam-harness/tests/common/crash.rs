@@ -4,13 +4,10 @@
 use std::{
     sync::Arc,
     sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
 };
 
 use async_trait::async_trait;
-use cofferdam_core::RunId;
-use cofferdam_journal::{Entry, Journal, JournalError, Lease, Record, RunFilter, RunSummary, Seq};
-use futures::stream::BoxStream;
+use cofferdam_journal::{Entry, Journal, JournalDecorator, JournalError, Lease, Seq};
 use tokio::sync::Semaphore;
 
 use super::world::Moment;
@@ -43,13 +40,9 @@ impl CrashJournal {
 }
 
 #[async_trait]
-impl Journal for CrashJournal {
-    async fn lease(&self, run: &RunId, owner: &str, d: Duration) -> Result<Lease, JournalError> {
-        self.inner.lease(run, owner, d).await
-    }
-
-    async fn renew(&self, lease: &Lease, duration: Duration) -> Result<Lease, JournalError> {
-        self.inner.renew(lease, duration).await
+impl JournalDecorator for CrashJournal {
+    fn inner(&self) -> &dyn Journal {
+        &*self.inner
     }
 
     async fn append(
@@ -67,21 +60,5 @@ impl Journal for CrashJournal {
             self.die().await;
         }
         last
-    }
-
-    fn read(&self, run: &RunId, from: Seq) -> BoxStream<'static, Result<Record, JournalError>> {
-        self.inner.read(run, from)
-    }
-
-    async fn release(&self, lease: &Lease) -> Result<(), JournalError> {
-        self.inner.release(lease).await
-    }
-
-    async fn runs(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, JournalError> {
-        self.inner.runs(filter).await
-    }
-
-    async fn remove(&self, run: &RunId) -> Result<(), JournalError> {
-        self.inner.remove(run).await
     }
 }

@@ -12,9 +12,9 @@ use async_trait::async_trait;
 use cofferdam_core::{Clock, RunId, Timestamp};
 use cofferdam_journal::{
     Entry, Journal, JournalError, JournalWriter, Lease, MAX_RECORD_BYTES, MemoryJournal, Record,
-    RecordBody, RunFilter, RunSummary, Seq, conformance::HandClock,
+    RecordBody, Seq, conformance::HandClock,
 };
-use futures::{FutureExt as _, TryStreamExt as _, future::join_all, stream::BoxStream};
+use futures::{FutureExt as _, TryStreamExt as _, future::join_all};
 use tokio::sync::Semaphore;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -40,9 +40,9 @@ enum Failure {
 }
 
 #[async_trait]
-impl Journal for Gated {
-    async fn lease(&self, run: &RunId, owner: &str, time: Duration) -> Result<Lease, JournalError> {
-        self.inner.lease(run, owner, time).await
+impl cofferdam_journal::JournalDecorator for Gated {
+    fn inner(&self) -> &dyn Journal {
+        &self.inner
     }
 
     async fn renew(&self, lease: &Lease, duration: Duration) -> Result<Lease, JournalError> {
@@ -69,22 +69,6 @@ impl Journal for Gated {
             }
             None => self.inner.append(lease, expected, entries).await,
         }
-    }
-
-    fn read(&self, run: &RunId, from: Seq) -> BoxStream<'static, Result<Record, JournalError>> {
-        self.inner.read(run, from)
-    }
-
-    async fn release(&self, lease: &Lease) -> Result<(), JournalError> {
-        self.inner.release(lease).await
-    }
-
-    async fn runs(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, JournalError> {
-        self.inner.runs(filter).await
-    }
-
-    async fn remove(&self, run: &RunId) -> Result<(), JournalError> {
-        self.inner.remove(run).await
     }
 }
 

@@ -17,8 +17,9 @@ use cofferdam_sandbox_linux::LinuxBackend;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    host::{Targets, eventually, processes_with, run, small, unique},
-    isolation::{Tried, attempt, call, try_all, try_these},
+    attempts::{Tried, attempt, call, try_all, try_these},
+    host::{eventually, processes_with, run, small, unique},
+    targets::Targets,
 };
 
 /// Held while a bomb goes off, and by all others: the kernel counts the processes of an ordinary user together, so a bomb at its

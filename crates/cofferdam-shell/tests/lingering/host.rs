@@ -31,6 +31,7 @@ pub(crate) async fn sandbox(test: &str) -> Option<(Host, Arc<dyn Sandbox>)> {
 
 /// The tools of one process.
 pub(crate) struct Tools {
+    pub(crate) terminal: Arc<Terminal>,
     pub(crate) exec: ExecCommandTool,
     pub(crate) shell: NativeShellTool,
     pub(crate) stdin: WriteStdinTool,
@@ -41,10 +42,22 @@ pub(crate) fn tools(sandbox: &Arc<dyn Sandbox>) -> Tools {
     Tools {
         exec: ExecCommandTool::new(Arc::clone(&terminal)),
         shell: NativeShellTool::new(Arc::clone(&terminal)),
-        stdin: WriteStdinTool::new(terminal),
+        stdin: WriteStdinTool::new(Arc::clone(&terminal)),
+        terminal,
     }
 }
 
 pub(crate) fn context(call: u32) -> ToolContext {
     ToolContext::new(RunId::new("r"), StepId { turn: 1, call }, CallId::new("c"))
+}
+
+/// Waits until a command has ended and the sandbox knows how.
+pub(crate) async fn ended(sandbox: &Arc<dyn Sandbox>, name: &str) {
+    loop {
+        let list = sandbox.sessions().unwrap().list().await.unwrap();
+        if list.iter().any(|command| command.id == name && command.status.is_some()) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }

@@ -8,7 +8,7 @@ use cofferdam_sandbox_linux::LinuxBackend;
 use cofferdam_tool::{ProbeOutcome, Tool, ToolContext, ToolError, ToolInput};
 use serde_json::{Value, json};
 
-use crate::host::{context, sandbox, tools};
+use crate::host::{context, ended, sandbox, tools};
 
 async fn probe(tool: &dyn Tool, context: &ToolContext, input: Value) -> ProbeOutcome {
     tool.probe(context, &ToolInput::Json(input), &Value::Null).await.unwrap()
@@ -26,17 +26,6 @@ async fn started(sandbox: &Arc<dyn Sandbox>, name: &str, script: &str) {
     let request =
         ExecRequest { id: Some(name.to_owned()), ..ExecRequest::program(["sh", "-c", script]) };
     sandbox.exec(request).await.unwrap().detach().await.unwrap();
-}
-
-/// Waits until a command has ended and the sandbox knows how.
-async fn ended(sandbox: &Arc<dyn Sandbox>, name: &str) {
-    loop {
-        let list = sandbox.sessions().unwrap().list().await.unwrap();
-        if list.iter().any(|command| command.id == name && command.status.is_some()) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 async fn names(sandbox: &Arc<dyn Sandbox>) -> Vec<String> {

@@ -7,7 +7,7 @@ use cofferdam_sandbox::{ReplaceableSandbox, Sandbox, SandboxBackend, SandboxSpec
 use cofferdam_tool::{ProbeOutcome, Recalled, Tool, ToolInput};
 use serde_json::{Value, json};
 
-use crate::host::{Host, Tools, context, sandbox, tools};
+use crate::host::{Host, Tools, context, ended, sandbox, tools};
 
 /// Says what each line is that it reads, on a terminal that does not.
 const ECHO: &str = "stty -echo; echo ready; while read line; do echo \"got $line\"; done; exit 7";
@@ -170,4 +170,31 @@ async fn a_session_whose_sandbox_is_lost_is_said_to_be() {
     assert_eq!(outcome, ProbeOutcome::NotStarted);
     first.close().await.unwrap();
     second.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn sessions_that_are_left_go_on_and_others_end_with_their_tools() {
+    let name = "sessions_that_are_left_go_on_and_others_end_with_their_tools";
+    let Some((_host, sandbox)) = sandbox(name).await else { return };
+    for is_left in [true, false] {
+        let first = tools(&sandbox);
+        let place = u32::from(is_left);
+        let input = json!({"cmd": ECHO, "tty": true, "yield_time_ms": 500});
+        let begun = call(&first.exec, place, input).await;
+        if is_left {
+            first.terminal.leave();
+        }
+        // The connection stays: only the tools are gone.
+        drop(first);
+        if !is_left {
+            ended(&sandbox, &format!("r/1.{place}:tty")).await;
+        }
+        let second = tools(&sandbox);
+        let step = StepId { turn: 1, call: place };
+        second.exec.recall(&Recalled::Result { step, output: &begun });
+        let typed = json!({"session_id": session_of(&begun), "chars": "x\n\u{4}"});
+        let ended = call(&second.stdin, 10 + place, typed).await;
+        assert_eq!(ended.structured["exit_code"], if is_left { 7 } else { 137 }, "{is_left}");
+    }
+    sandbox.close().await.unwrap();
 }

@@ -156,6 +156,21 @@ pub(crate) fn report(
     print(&line)
 }
 
+/// Prints a case beside one of another benchmark of the same run, and as what part of it it may take at most.
+pub(crate) fn report_against(
+    case: &str,
+    times: &[Duration],
+    against: &str,
+    bar: f64,
+    more: Value,
+) -> Result<()> {
+    let times = milliseconds(times);
+    print(&json!({
+        "case": case, "median_ms": times[times.len() / 2], "min_ms": times[0], "n": times.len(), "more": more,
+        "against": against, "bar": bar,
+    }))
+}
+
 /// Prints something other than a time, as a part of what it may be at most.
 pub(crate) fn report_share(
     case: &str,

@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// Writes places: the packs, then for each place 0 for the head, or the number of its pack, offset and length.
-pub(super) fn encode_places(places: &[Place]) -> Vec<u8> {
+pub(super) fn encode_places<'a>(places: impl Iterator<Item = &'a Place>) -> Vec<u8> {
     let mut packs: Vec<PackName> = Vec::new();
     let mut body = Encoder::default();
     for place in places {

@@ -1,14 +1,17 @@
 //! Directories that wait until all that is in them is known, and are then encoded, children before parents.
 
-use super::{Root, Writer};
+use std::{iter::Peekable, sync::Arc, vec::IntoIter};
+
+use super::{Root, Writer, listing};
 use crate::{
     error::SnapshotError,
     frame::{FrameKey, FrameKind},
     id::TreeId,
-    node::{Entry, EntryKind, Metadata, Node, Page, Place, Stored, Totals},
+    leaf::{self, Part, Run},
+    node::{Draft, Entry, EntryKind, Metadata, Page, Place, Stored, Totals},
     pages::{Amount, Cutter, begins_a_page, pages},
     path::{Name, TreePath},
-    reader::UnreadPage,
+    reader::{DirectoryPage, UnreadPage},
 };
 
 pub(super) type DirectoryKey = u64;
@@ -21,6 +24,8 @@ pub(super) enum Slot {
         metadata: Metadata,
     },
     Gone,
+    /// Neighbours that stay as they were.
+    Run(Run),
     /// A page of the base that nothing was listed of.
     Unread(UnreadPage),
 }
@@ -34,38 +39,93 @@ pub(super) struct Directory {
     pub(super) missing: usize,
     /// Nodes that it was before: if it is one of them again, that is used.
     pub(super) before: Vec<Stored<TreeId>>,
-    /// How much is in the pages that were not read.
-    pub(super) unread: Totals,
+    /// How much is in what stays as it was.
+    pub(super) kept: Totals,
 }
 
 impl Slot {
-    /// Returns what was read of a directory, and in their places the pages that were not, in order.
-    pub(super) fn all(entries: Vec<Entry>, unread: Vec<UnreadPage>) -> Vec<Self> {
-        let mut slots = Vec::with_capacity(entries.len() + unread.len());
-        let mut unread = unread.into_iter().peekable();
-        for entry in entries {
-            while let Some(page) = unread.next_if(|page| page.page.first < entry.name) {
-                slots.push(Self::Unread(page));
-            }
-            slots.push(Self::Ready(entry));
-        }
-        slots.extend(unread.map(Self::Unread));
-        slots
-    }
-
-    /// Returns its name, or that with which a page begins.
-    pub(super) fn name(&self) -> Option<&Name> {
+    /// Returns the name with which it begins, once that is sure.
+    fn name(&self) -> Option<&Name> {
         match self {
-            Self::Ready(Entry { name, .. }) | Self::Waiting { name, .. } => Some(name),
+            Self::Ready(entry) => Some(&entry.name),
+            Self::Run(run) => run.entries().first().map(|entry| &entry.name),
             Self::Unread(page) => Some(&page.page.first),
-            Self::Gone => None,
+            Self::Waiting { .. } | Self::Gone => None,
         }
     }
 
-    pub(super) fn ready(self) -> Option<Entry> {
+    fn part(self) -> Option<Part> {
         match self {
-            Self::Ready(entry) => Some(entry),
+            Self::Ready(entry) => Some(Part::Entry(entry)),
+            Self::Run(run) => Some(Part::Run(run)),
             Self::Waiting { .. } | Self::Gone | Self::Unread(_) => None,
+        }
+    }
+}
+
+impl Directory {
+    /// Counts what is in the neighbours that stay.
+    pub(super) fn totals_of_runs(&self) -> Totals {
+        let mut totals = Totals::default();
+        for slot in &self.slots {
+            if let Slot::Run(run) = slot {
+                run.entries().iter().for_each(|entry| totals.add(&entry.kind));
+            }
+        }
+        totals
+    }
+}
+
+/// What was in a directory, given out from name to name.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pages: Peekable<IntoIter<DirectoryPage>>,
+    run: Option<Run>,
+}
+
+impl Kept {
+    pub(super) fn new(pages: Vec<DirectoryPage>) -> Self {
+        Self { pages: pages.into_iter().peekable(), run: None }
+    }
+
+    /// Gives out what comes before a name, and passes over what has that name.
+    pub(super) fn up_to(&mut self, name: &Name, slots: &mut Vec<Slot>) {
+        loop {
+            if let Some(run) = &mut self.run {
+                let before = run.entries().partition_point(|entry| entry.name < *name);
+                if before > 0 {
+                    let range = run.range.start..run.range.start + before;
+                    run.range.start = range.end;
+                    slots.push(Slot::Run(Run { leaf: Arc::clone(&run.leaf), range }));
+                }
+                if let Some(next) = run.entries().first() {
+                    run.range.start += usize::from(next.name == *name);
+                    return;
+                }
+            }
+            let page = self.pages.next_if(|page| page.first().is_none_or(|first| first <= name));
+            match page {
+                None => return,
+                Some(page) => self.turn(page, slots),
+            }
+        }
+    }
+
+    /// Gives out all that is left.
+    pub(super) fn rest(mut self, slots: &mut Vec<Slot>) {
+        loop {
+            slots.extend(self.run.take().filter(|run| !run.range.is_empty()).map(Slot::Run));
+            match self.pages.next() {
+                None => return,
+                Some(page) => self.turn(page, slots),
+            }
+        }
+    }
+
+    fn turn(&mut self, page: DirectoryPage, slots: &mut Vec<Slot>) {
+        match page {
+            DirectoryPage::Read(leaf) => self.run = Some(Run::of(leaf)),
+            DirectoryPage::Unread(page) => slots.push(Slot::Unread(page)),
         }
     }
 }
@@ -73,7 +133,7 @@ impl Slot {
 /// A page of a directory that is being made.
 #[derive(Debug)]
 enum Cut {
-    Made(Vec<Entry>),
+    Made(Vec<Part>),
     /// One of the base, as it was.
     Kept(UnreadPage),
 }
@@ -106,10 +166,10 @@ impl Writer<'_> {
     /// Encodes a directory, and each above it that waited for it alone.
     pub(super) async fn close(&mut self, key: DirectoryKey) -> Result<(), SnapshotError> {
         let mut ready = Some(key);
-        while let Some(Directory { path, slots, parent, before, unread, .. }) =
+        while let Some(Directory { path, slots, parent, before, kept, .. }) =
             ready.and_then(|key| self.directories.remove(&key))
         {
-            let mut totals = unread;
+            let mut totals = kept;
             for slot in &slots {
                 if let Slot::Ready(entry) = slot {
                     totals.add(&entry.kind);
@@ -118,7 +178,7 @@ impl Writer<'_> {
             let node = if slots.iter().any(|slot| matches!(slot, Slot::Unread(_))) {
                 self.directory_of_pages(slots, &before, &path).await?
             } else {
-                self.directory(slots.into_iter().filter_map(Slot::ready).collect(), &before).await?
+                self.directory(slots.into_iter().filter_map(Slot::part).collect(), &before).await?
             };
             ready = self.hand_up(parent, node, totals);
         }
@@ -151,7 +211,7 @@ impl Writer<'_> {
         };
         let metadata = match self.directories.get(&parent)?.slots.get(slot)? {
             Slot::Waiting { metadata, .. } => metadata.clone(),
-            Slot::Ready(_) | Slot::Gone | Slot::Unread(_) => return None,
+            _ => return None,
         };
         let made = Some((metadata, EntryKind::Directory { node, totals }));
         self.place(parent, slot, made).then_some(parent)
@@ -160,15 +220,11 @@ impl Writer<'_> {
     /// Stores a directory that is known whole.
     async fn directory(
         &mut self,
-        entries: Vec<Entry>,
+        parts: Vec<Part>,
         before: &[Stored<TreeId>],
     ) -> Result<Stored<TreeId>, SnapshotError> {
-        let mut parts = pages(entries);
-        if parts.len() <= 1 {
-            let entries = parts.pop().unwrap_or_default();
-            return self.store(Node::Leaf(entries), before).await;
-        }
-        self.branch(parts.into_iter().map(Cut::Made).collect(), before).await
+        let cuts = pages(parts).into_iter().map(Cut::Made).collect();
+        self.branch(cuts, before).await
     }
 
     async fn branch(
@@ -176,23 +232,24 @@ impl Writer<'_> {
         cuts: Vec<Cut>,
         before: &[Stored<TreeId>],
     ) -> Result<Stored<TreeId>, SnapshotError> {
-        let mut branch = Vec::with_capacity(cuts.len());
+        let mut branch: Vec<(Option<Name>, Stored<TreeId>)> = Vec::with_capacity(cuts.len());
         for cut in cuts {
             branch.push(match cut {
-                Cut::Kept(kept) => kept.page,
-                Cut::Made(entries) => {
-                    let Some(first) = entries.first().map(|entry| entry.name.clone()) else {
-                        continue;
-                    };
-                    Page { first, node: self.store(Node::Leaf(entries), before).await? }
+                Cut::Kept(kept) => (Some(kept.page.first), kept.page.node),
+                Cut::Made(parts) => {
+                    let first = parts.iter().flat_map(Part::entries).next();
+                    let first = first.map(|entry| entry.name.clone());
+                    (first, self.store(leaf::draft(&parts), before).await?)
                 }
             });
         }
-        match &branch[..] {
+        if let [(_, only)] = &branch[..] {
             // The directory is its only page.
-            [only] => Ok(only.node),
-            _ => self.store(Node::Branch(branch), before).await,
+            return Ok(*only);
         }
+        let pages =
+            branch.into_iter().filter_map(|(first, node)| Some(Page { first: first?, node }));
+        self.store(Draft::branch(&pages.collect::<Vec<_>>()), before).await
     }
 
     /// Stores a directory some of whose pages were not read. It is the same as if all had been.
@@ -205,8 +262,8 @@ impl Writer<'_> {
         let cuts = self.cut(slots, path).await?;
         let mut amount = Amount::default();
         for cut in &cuts {
-            if let Cut::Made(entries) = cut {
-                amount.add_all(entries);
+            if let Cut::Made(parts) = cut {
+                amount = parts.iter().fold(amount, |sum, part| sum.plus(&part.amount()));
             }
         }
         // Few pages are enough to say that it is large.
@@ -214,7 +271,7 @@ impl Writer<'_> {
             if let Cut::Kept(page) = cut
                 && !amount.is_cut()
             {
-                amount.add_all(&self.page(page, path).await?);
+                amount = amount.plus(&self.page(page, path).await?.amount());
             }
         }
         if amount.is_cut() {
@@ -223,8 +280,8 @@ impl Writer<'_> {
         let mut all = Vec::new();
         for cut in cuts {
             match cut {
-                Cut::Made(entries) => all.extend(entries),
-                Cut::Kept(page) => all.extend(self.page(&page, path).await?),
+                Cut::Made(parts) => all.extend(parts),
+                Cut::Kept(page) => all.push(Part::Run(self.page(&page, path).await?)),
             }
         }
         self.directory(all, before).await
@@ -234,35 +291,30 @@ impl Writer<'_> {
     /// may begin elsewhere.
     async fn cut(&self, slots: Vec<Slot>, path: &TreePath) -> Result<Vec<Cut>, SnapshotError> {
         let (mut cuts, mut cutter) = (Vec::new(), Cutter::default());
+        let mut ended = Vec::new();
         for slot in slots {
-            let name = match &slot {
-                Slot::Ready(entry) => &entry.name,
-                Slot::Unread(page) => &page.page.first,
-                Slot::Waiting { .. } | Slot::Gone => continue,
-            };
+            let Some(name) = slot.name() else { continue };
             if let Some(Cut::Kept(last)) = cuts.last()
                 && cutter.is_empty()
                 && last.next.as_ref() != Some(name)
                 && !begins_a_page(name)
             {
                 // It ended before a name that is gone, and goes on unless it is full.
-                cutter = Cutter::resume(self.page(last, path).await?);
+                cutter.push(Part::Run(self.page(last, path).await?), &mut ended);
                 cuts.pop();
             }
             match slot {
-                Slot::Ready(entry) => cuts.extend(cutter.push(entry).map(Cut::Made)),
                 Slot::Unread(page) if cutter.is_empty() => cuts.push(Cut::Kept(page)),
                 Slot::Unread(page) if cutter.is_cut_before(&page.page.first) => {
                     cuts.push(Cut::Made(cutter.end()));
                     cuts.push(Cut::Kept(page));
                 }
                 Slot::Unread(page) => {
-                    for entry in self.page(&page, path).await? {
-                        cuts.extend(cutter.push(entry).map(Cut::Made));
-                    }
+                    cutter.push(Part::Run(self.page(&page, path).await?), &mut ended);
                 }
-                Slot::Waiting { .. } | Slot::Gone => {}
+                slot => slot.part().into_iter().for_each(|part| cutter.push(part, &mut ended)),
             }
+            cuts.extend(ended.drain(..).map(Cut::Made));
         }
         if !cutter.is_empty() {
             cuts.push(Cut::Made(cutter.end()));
@@ -271,21 +323,20 @@ impl Writer<'_> {
     }
 
     /// Reads a page of the base.
-    async fn page(&self, page: &UnreadPage, path: &TreePath) -> Result<Vec<Entry>, SnapshotError> {
+    async fn page(&self, page: &UnreadPage, path: &TreePath) -> Result<Run, SnapshotError> {
         match &self.base {
-            Some(base) => base.page(page, path).await,
-            None => Ok(Vec::new()),
+            Some(base) => Ok(Run::of(base.page(page, path).await?)),
+            None => Err(listing(path, "a page of no base is to be kept")),
         }
     }
 
     /// Stores a node, unless it is there: as one of `before`, in this snapshot, or anywhere.
     pub(super) async fn store(
         &mut self,
-        mut node: Node,
+        mut node: Draft,
         before: &[Stored<TreeId>],
     ) -> Result<Stored<TreeId>, SnapshotError> {
-        let mut bytes = node.encode();
-        let id = self.env.codec.node_id(&bytes.canonical);
+        let id = self.env.codec.node_id(node.canonical());
         if let Some(same) = before.iter().find(|stored| stored.id == id) {
             return Ok(*same);
         }
@@ -297,12 +348,10 @@ impl Writer<'_> {
         let place: Place = match there {
             Some(place) => place,
             None => {
-                if self.packer.settle(&mut node)? {
-                    bytes = node.encode();
-                }
-                let frame = self.packer.node_frame(&id, &bytes)?;
+                self.packer.settle(&mut node)?;
+                let frame = self.packer.node_frame(&id, &node)?;
                 self.packer.stored.new_nodes += 1;
-                let place = self.packer.append_node(key, frame, &mut node);
+                let place = self.packer.append_node(key, frame, &node);
                 self.packer.put_full(&mut self.index).await?;
                 place
             }

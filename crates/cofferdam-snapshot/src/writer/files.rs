@@ -14,7 +14,7 @@ use crate::{
     error::SnapshotError,
     frame::FrameKind,
     index::Index,
-    node::{Entry, EntryKind, Extent, FileContent, MAX_TARGET_BYTES, Metadata},
+    node::{Draft, Entry, EntryKind, Extent, FileContent, MAX_TARGET_BYTES, Metadata},
     path::TreePath,
     source::{Content, FileEnd, SkipReason, SourceEntry, SourceKind, Wanted},
 };
@@ -246,7 +246,7 @@ impl Writer<'_> {
                     Err(nodes) => {
                         let mut stored = Vec::with_capacity(nodes.len());
                         for (node, length) in nodes {
-                            stored.push((self.store(node, &[]).await?, length));
+                            stored.push((self.store(Draft::of(&node), &[]).await?, length));
                         }
                         FileContent::Lists(stored)
                     }

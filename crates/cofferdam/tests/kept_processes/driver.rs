@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use cofferdam::{
-    Agent,
+    Agent, AgentBuilder,
     core::Item,
     model::{Model, ModelError, ModelEvent, ModelRequest, ScriptedModel},
 };
@@ -32,18 +32,21 @@ impl Scenario {
 
     /// Returns the agent of the run, the same in each process.
     pub(crate) fn agent(self, state: &Path) -> Agent {
+        self.builder(state).build().expect("an agent")
+    }
+
+    pub(crate) fn builder(self, state: &Path) -> AgentBuilder {
         let wait = format!(
             ": {}; echo effect >> effects; while ! test -e go; do sleep 0.05; done",
             token(state)
         );
-        let builder = match self {
+        match self {
             Self::Waiting => {
                 let wait = format!("{wait}; echo really; exit 3 => really");
                 agent(state, script(&["echo one > a", &wait, "cat a effects"]))
             }
             Self::Terminal => agent_with(state, Arc::new(Talker(talk(&wait)))),
-        };
-        builder.build().expect("an agent")
+        }
     }
 
     fn name(self) -> &'static str {
@@ -137,13 +140,13 @@ impl Model for Talker {
         &self,
         request: ModelRequest,
     ) -> Result<BoxStream<'static, Result<ModelEvent, ModelError>>, ModelError> {
-        let sessions = request.input.iter().filter_map(|item| match &**item {
+        let mut sessions = request.input.iter().filter_map(|item| match &**item {
             Item::ToolResult(result) => {
                 result.output.structured.get("session_id").and_then(Value::as_u64)
             }
             _ => None,
         });
-        let session = sessions.last().unwrap_or_default().to_string();
+        let session = sessions.next_back().unwrap_or_default().to_string();
         let events = self.0.stream(request).await?;
         Ok(Box::pin(events.map(move |event| {
             event.map(|event| match event {

@@ -45,6 +45,7 @@ fn trials() -> Vec<Trial> {
         deaths::a_run_is_taken_back_to_a_checkpoint,
         leases::a_run_that_is_reopened_is_nobody_elses,
         terminals::a_terminal_goes_on_while_its_process_is_dead,
+        terminals::a_terminal_outlives_a_run_that_fails,
         terminals::a_terminal_that_died_with_its_sandbox_is_said_to_have,
     ]
 }

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use cofferdam::{
     Agent, Session,
     core::{Item, RunId},
-    harness::RunReport,
+    harness::{RunOptions, RunReport},
     journal::RunFilter,
 };
 use tempfile::tempdir;
@@ -71,5 +71,22 @@ pub(crate) async fn a_terminal_that_died_with_its_sandbox_is_said_to_have() {
     let told = format!("{:?}", report.items);
     let said = told.matches("ended with its sandbox, which was lost and replaced").count();
     assert_eq!(said, 2, "{told}");
+    session.close().await.unwrap();
+}
+
+/// A run that ends early leaves what goes on in its sandbox, for the next one.
+pub(crate) async fn a_terminal_outlives_a_run_that_fails() {
+    let state = tempdir().unwrap();
+    let options = RunOptions { max_turns: 2, ..RunOptions::default() };
+    let stopped = Scenario::Terminal.builder(state.path()).options(options).build().unwrap();
+    let failed = stopped.run("go").await.unwrap_err();
+    assert!(format!("{failed:?}").contains("MaxTurns"), "{failed:?}");
+    drop(stopped);
+    let agent = Scenario::Terminal.agent(state.path());
+    let run = agent.runs(&RunFilter::default()).await.unwrap()[0].run.clone();
+    let session = agent.reopen(&run, None).await.unwrap();
+    assert!(session.resume_request().same_sandbox);
+    let report = go_on(&session).await;
+    assert_eq!(heard(&report.items), ["ready\n", "1 a\n", "2 b\n", ""]);
     session.close().await.unwrap();
 }
