@@ -247,7 +247,10 @@ impl Command {
         if self.report.is_none() {
             self.killing = None;
         } else if self.killing.is_some_and(|due| due <= now) {
-            process_tree::kill_below(self.reaper.pid, &[]);
+            // Where no process can be seen, its group is what is known of it.
+            if process_tree::kill_below(self.reaper.pid, &[]) == 0 {
+                self.signal(sys::SIGKILL);
+            }
             self.killing = Some(Instant::now() + AGAIN);
         }
     }

@@ -66,8 +66,16 @@ fn make_directory(workspace: &Workspace, path: &[u8], mode: u32, parents: bool) 
 
 fn set_mode(workspace: &Workspace, path: &[u8], mode: u32) -> io::Result<()> {
     let file = workspace.open_as(path, sys::O_PATH | sys::O_NOFOLLOW, 0)?;
-    if sys::stat_open(file.as_fd())?.is(sys::S_IFLNK) {
+    let found = sys::stat_open(file.as_fd())?;
+    if found.is(sys::S_IFLNK) {
         return Err(sys::error(sys::ELOOP));
+    }
+    // By descriptor, if it can be opened: there may be no `/proc` with a name for it.
+    if (found.is(sys::S_IFREG) || found.is(sys::S_IFDIR))
+        && let Ok(open) =
+            workspace.open_as(path, sys::O_RDONLY | sys::O_NONBLOCK | sys::O_NOFOLLOW, 0)
+    {
+        return sys::set_mode_open(open.as_fd(), mode & MODE_BITS);
     }
     sys::set_mode_of(file.as_fd(), mode & MODE_BITS)
 }

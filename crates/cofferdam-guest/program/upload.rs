@@ -44,8 +44,6 @@ pub(crate) struct Upload {
 #[derive(Debug)]
 struct OpenFile {
     file: File,
-    parent: OwnedFd,
-    name: CString,
     path: Vec<u8>,
     size: u64,
     left: u64,
@@ -101,7 +99,7 @@ impl Upload {
                 let directory = self.open_parent_of(path, sys::O_RDONLY)?;
                 sys::set_mode_open(directory.as_fd(), *mode)?;
                 if *modified_ns != NO_TIME {
-                    sys::set_time(directory.as_fd(), c".", *modified_ns)?;
+                    sys::set_time_open(directory.as_fd(), *modified_ns)?;
                 }
                 Ok(())
             };
@@ -145,15 +143,13 @@ impl Upload {
                 c_string(&metadata.link_target)
                     .and_then(|target| sys::make_symlink(&target, parent.as_fd(), &name))
                     .map_err(fail())?;
-                set_time(&parent, &name, metadata.modified_ns).map_err(fail())
+                set_link_time(&parent, &name, metadata.modified_ns).map_err(fail())
             }
             FileKind::Regular => {
                 let flags = sys::O_WRONLY | sys::O_CREAT | sys::O_EXCL;
                 let file = sys::open_name(parent.as_fd(), &name, flags, 0o600).map_err(fail())?;
                 self.file = Some(OpenFile {
                     file: File::from(file),
-                    parent,
-                    name,
                     path,
                     size: metadata.size,
                     left: metadata.size,
@@ -228,7 +224,10 @@ impl Upload {
         open.file
             .set_len(open.size)
             .and_then(|()| sys::set_mode_open(open.file.as_fd(), open.mode))
-            .and_then(|()| set_time(&open.parent, &open.name, open.modified_ns))
+            .and_then(|()| match open.modified_ns {
+                NO_TIME => Ok(()),
+                modified_ns => sys::set_time_open(open.file.as_fd(), modified_ns),
+            })
             .map_err(refused("write", &open.path))
     }
 
@@ -286,11 +285,15 @@ impl OpenFile {
     }
 }
 
-fn set_time(parent: &OwnedFd, name: &CString, modified_ns: i64) -> io::Result<()> {
+/// Sets the time of a link, which cannot be opened. Where nothing may be changed by name, it has the time at which it was made.
+fn set_link_time(parent: &OwnedFd, name: &CString, modified_ns: i64) -> io::Result<()> {
     if modified_ns == NO_TIME {
         return Ok(());
     }
-    sys::set_time(parent.as_fd(), name, modified_ns)
+    match sys::set_time(parent.as_fd(), name, modified_ns) {
+        Err(error) if error.raw_os_error() == Some(sys::EPERM) => Ok(()),
+        set => set,
+    }
 }
 
 fn split(path: &[u8]) -> (&[u8], &[u8]) {

@@ -37,6 +37,8 @@ pub(crate) struct Descriptors<'a> {
     pub(crate) door: Option<BorrowedFd<'a>>,
     /// Where the supervisor is handed what the host sees of the workspace, if it lingers.
     pub(crate) keep: Option<&'a File>,
+    /// Where a keeper hears that it is to end its sandbox, if the sandbox has one.
+    pub(crate) stop: Option<BorrowedFd<'a>>,
     /// What the workspace begins with.
     pub(crate) base: Option<&'a OwnedFd>,
     /// Files of cgroups to write itself to.
@@ -58,8 +60,7 @@ fn build(
     steps: &Steps,
     descriptors: &Descriptors<'_>,
 ) -> Result<std::convert::Infallible, Failure> {
-    let &Descriptors { stream, guest, said, report, base, door, keep, joins, has_network } =
-        descriptors;
+    let &Descriptors { said, report, base, keep, joins, has_network, .. } = descriptors;
     // The streams of other sandboxes are not for this one, not even for a moment.
     steps.run(Step::Descriptors, b"of others", || close_others(descriptors))?;
     // If the launcher dies from here on, this process dies with it, and with this process the whole pid namespace. If
@@ -92,7 +93,17 @@ fn build(
         workspace::tell(host, plan, &workspace, steps)?;
     }
     drop(workspace);
+    become_guest(plan, steps, descriptors, |steps| drop_privileges(plan, steps))
+}
 
+/// Takes on the limits, gives up what is left with `drop_privileges`, and becomes the guest.
+pub(crate) fn become_guest(
+    plan: &Plan,
+    steps: &Steps,
+    descriptors: &Descriptors<'_>,
+    drop_privileges: impl FnOnce(&Steps) -> Result<(), Failure>,
+) -> Result<std::convert::Infallible, Failure> {
+    let &Descriptors { stream, guest, said, report, door, .. } = descriptors;
     let null = steps.run(Step::Descriptors, b"/dev/null", || {
         Ok(OwnedFd::from(File::options().read(true).write(true).open("/dev/null")?))
     })?;
@@ -102,13 +113,10 @@ fn build(
             sys::lower_limit(resource, value)
         })?;
     }
-    drop_capabilities(plan, steps)?;
-    steps.run(Step::NoNewPrivileges, b"", || {
-        sys::process_control(sys::PR_SET_NO_NEW_PRIVS, [1, 0, 0, 0])
-    })?;
+    drop_privileges(steps)?;
     let landlock_abi = landlock::restrict(plan, steps)?;
 
-    // Becoming another user has cleared it.
+    // Becoming another user has cleared it; and the first process of a sandbox without namespaces sets it here.
     steps.run(Step::Descriptors, b"parent death signal", || {
         die_with_parent()?;
         still_there(said)
@@ -136,8 +144,9 @@ fn build(
 }
 
 /// Closes every descriptor that is not for this child.
-fn close_others(descriptors: &Descriptors<'_>) -> io::Result<()> {
-    let Descriptors { stream, guest, said, report, base, door, keep, joins, .. } = descriptors;
+pub(crate) fn close_others(descriptors: &Descriptors<'_>) -> io::Result<()> {
+    let Descriptors { stream, guest, said, report, base, door, stop, keep, joins, .. } =
+        descriptors;
     let ours = [stream.as_raw_fd(), guest.as_raw_fd(), said.as_raw_fd(), report.as_raw_fd()];
     // What holds the place of the door stays, so that nothing else is opened there.
     let door = door.iter().flat_map(|door| [DOOR, door.as_raw_fd()]);
@@ -145,6 +154,7 @@ fn close_others(descriptors: &Descriptors<'_>) -> io::Result<()> {
         .into_iter()
         .chain(door)
         .chain(base.map(AsRawFd::as_raw_fd))
+        .chain(stop.iter().map(AsRawFd::as_raw_fd))
         .chain(keep.map(AsRawFd::as_raw_fd))
         .chain(joins.iter().map(AsRawFd::as_raw_fd))
         .map(i32::cast_unsigned)
@@ -159,12 +169,12 @@ fn close_others(descriptors: &Descriptors<'_>) -> io::Result<()> {
     sys::close_between(first, u32::MAX)
 }
 
-fn die_with_parent() -> io::Result<()> {
+pub(crate) fn die_with_parent() -> io::Result<()> {
     sys::process_control(sys::PR_SET_PDEATHSIG, [sys::SIGKILL as u64, 0, 0, 0])
 }
 
 /// Fails if the launcher has died, that is, if nobody holds the other end of the socket.
-fn still_there(said: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn still_there(said: BorrowedFd<'_>) -> io::Result<()> {
     const ESRCH: i32 = 3;
     let mut fds = [sys::PollFd { fd: said.as_raw_fd(), events: 0, ready: 0 }];
     sys::poll_all(&mut fds, 0)?;
@@ -174,12 +184,23 @@ fn still_there(said: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// Gives up every capability, and the right to gain any by a program.
+fn drop_privileges(plan: &Plan, steps: &Steps) -> Result<(), Failure> {
+    drop_capabilities(plan, steps)?;
+    no_new_privileges(steps)
+}
+
+pub(crate) fn no_new_privileges(steps: &Steps) -> Result<(), Failure> {
+    steps.run(Step::NoNewPrivileges, b"", || {
+        sys::process_control(sys::PR_SET_NO_NEW_PRIVS, [1, 0, 0, 0])
+    })
+}
+
 /// Gives up every capability in every set, and every way to get one back.
 ///
 /// Without a user namespace this is where root becomes the sandbox's user: after what needs capabilities, and before the
 /// last of them go.
-fn drop_capabilities(plan: &Plan, steps: &Steps) -> Result<(), Failure> {
-    const PR_CAP_AMBIENT_CLEAR_ALL: u64 = 4;
+pub(crate) fn drop_capabilities(plan: &Plan, steps: &Steps) -> Result<(), Failure> {
     // KEEP_CAPS_LOCKED, NO_SETUID_FIXUP, NOROOT and NO_CAP_AMBIENT_RAISE, the last three with their locks: user 0 is
     // nobody special, and none of it can be changed.
     const SECURE_BITS: u64 = (1 << 5) | 0b1100 | 0b11 | (0b11 << 6);
@@ -201,6 +222,12 @@ fn drop_capabilities(plan: &Plan, steps: &Steps) -> Result<(), Failure> {
         let &Identity { outer_user, outer_group, .. } = &plan.identity;
         steps.run(Step::BecomeUser, b"", || sys::become_user(outer_user, outer_group))?;
     }
+    clear_capabilities(steps)
+}
+
+/// Gives up the capabilities that this process has, which anybody may.
+pub(crate) fn clear_capabilities(steps: &Steps) -> Result<(), Failure> {
+    const PR_CAP_AMBIENT_CLEAR_ALL: u64 = 4;
     steps.run(Step::DropCapabilities, b"ambient set", || {
         sys::process_control(sys::PR_CAP_AMBIENT, [PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0])
     })?;

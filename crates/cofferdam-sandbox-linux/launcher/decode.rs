@@ -4,7 +4,8 @@ use std::ffi::CString;
 
 use crate::{
     plan::{
-        Base, Entry, HostTree, Identity, LandlockAccess, LandlockRule, Linger, Plan, Root, Scratch,
+        Base, Confined, Entry, HostTree, Identity, LandlockAccess, LandlockRule, Linger, Plan,
+        Root, Scratch,
     },
     report::Step,
 };
@@ -38,6 +39,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Plan> {
         cgroup_thaw: r.option(|r| Ok((r.bytes()?, r.bytes()?)))?,
         oom_counter: r.option(Reader::bytes)?,
         wall_time_ms: r.u64()?,
+        confined: r.option(|r| Ok(Confined { directory: r.text()?, own_user: r.flag()? }))?,
         linger: r.option(|r| {
             Ok(Linger { time_ms: r.u64()?, directory: r.bytes()?, ended: r.bytes()? })
         })?,
@@ -67,6 +69,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Plan> {
                 0 => LandlockAccess::Read,
                 1 => LandlockAccess::Write,
                 2 => LandlockAccess::Device,
+                3 => LandlockAccess::ReadFile,
                 _ => return Err(BadPlan),
             };
             Ok(LandlockRule { access, path: r.text()? })

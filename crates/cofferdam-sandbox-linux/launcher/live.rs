@@ -24,10 +24,14 @@ const MAX_SAID: usize = 4096;
 /// A sandbox whose first process was made.
 #[derive(Debug)]
 pub(crate) struct Live {
-    pid: i32,
+    pub(crate) pid: i32,
     pub(crate) pidfd: OwnedFd,
     /// The other end of the guest's descriptor 2.
     pub(crate) said: File,
+    /// Where its keeper is told to end it, if it has one: by the closing of this.
+    keeper: Option<OwnedFd>,
+    /// Whether it has a keeper, which ends all that there is of it.
+    pub(crate) kept_whole: bool,
     kept: Vec<u8>,
     pub(crate) deadline: Option<Instant>,
     cgroup_kill: Option<Vec<u8>>,
@@ -39,11 +43,19 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    pub(crate) fn new(plan: Plan, pid: i32, pidfd: OwnedFd, said: OwnedFd) -> Self {
+    pub(crate) fn new(
+        plan: Plan,
+        pid: i32,
+        pidfd: OwnedFd,
+        said: OwnedFd,
+        keeper: Option<OwnedFd>,
+    ) -> Self {
         Self {
             pid,
             pidfd,
             said: said.into(),
+            kept_whole: keeper.is_some(),
+            keeper,
             kept: Vec::new(),
             deadline: Instant::now().checked_add(Duration::from_millis(plan.wall_time_ms)),
             cgroup_kill: plan
@@ -78,10 +90,16 @@ impl Live {
         steps.run(Step::Descriptors, b"go", || self.said.write_all(b"g"))
     }
 
-    /// Kills the first process, and with it all of the pid namespace. The first cause is the one that is told.
+    /// Kills the first process, and with it all of the pid namespace; or has its keeper do so. The first cause is the one that
+    /// is told.
     pub(crate) fn kill(&mut self, cause: EndCause) {
         if self.cause.is_none() {
             self.cause = Some(cause);
+        }
+        if self.kept_whole {
+            // Killing the keeper would leave what it keeps.
+            self.keeper = None;
+            return self.thaw();
         }
         // A child that has ended cannot be killed again, which is the only way for the call to fail.
         let _ = sys::kill_process(self.pidfd.as_fd());
@@ -182,6 +200,11 @@ pub(crate) struct Leaving {
 }
 
 impl Leaving {
+    /// Returns whether its first process was killed by somebody else than the launcher.
+    pub(crate) fn was_killed(&self) -> bool {
+        matches!(self.cause, EndCause::Signalled | EndCause::OutOfMemory)
+    }
+
     /// How long the kernel may take to let go of a cgroup; then the host has to remove it.
     const PATIENCE: Duration = Duration::from_secs(1);
 

@@ -16,6 +16,8 @@
 //!
 //! While nobody waits for it, it makes the network namespace of the next sandbox ([`network`]); then that is not cloned.
 //!
+//! Where there are no namespaces, a sandbox has a *keeper* in the place of its pid namespace ([`confined`]).
+//!
 //! A sandbox that lingers has a launcher to itself, its *supervisor* ([`linger`]), which outlives the host. It is started with
 //! `--linger`, watches no host, takes one request, with two descriptors more, and ends with its sandbox.
 //!
@@ -25,6 +27,7 @@
 #![allow(unsafe_code, reason = "a launcher is system calls; all of them are in `sys`")]
 
 mod child;
+mod confined;
 mod decode;
 mod home;
 mod landlock;

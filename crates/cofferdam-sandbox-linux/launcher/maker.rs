@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    child,
+    child, confined,
     home::Home,
     live::{self, Live, UserMaps},
     network::Spare,
@@ -112,27 +112,38 @@ impl Maker {
         if plan.identity.drop_groups {
             steps.run(Step::DropGroups, b"", sys::drop_groups)?;
         }
-        let (said, guest_said) = steps.run(Step::CreateNamespaces, b"socket", sys::socket_pair)?;
+        let (said, guest_said) = steps.run(Step::Descriptors, b"socket", sys::socket_pair)?;
+        let keeping = plan
+            .confined
+            .as_ref()
+            .map(|_| steps.run(Step::Descriptors, b"socket", sys::socket_pair));
+        let (keeper, stop) = keeping.transpose()?.unzip();
         let joins = live::open_joins(&plan, &steps)?;
         let cgroup = live::open_cgroup(&plan, &steps)?;
-        if self.home.is_none() {
+        if self.home.is_none() && plan.confined.is_none() {
             self.home = Some(Home::make(&plan, &steps)?);
         }
-        let Some(home) = &self.home else { return Ok(None) };
 
         let base = workspace::open_base(&plan, &steps)?;
         // A test that wants a step to fail wants it to be taken.
-        let takes_spare = plan.own_network && !steps.has_fault();
+        let takes_spare = plan.own_network && plan.confined.is_none() && !steps.has_fault();
         let network = if takes_spare { self.network.enter() } else { None };
-        let entered = self.templates.enter(&plan.root, home, &steps);
-        let cloned = entered.and_then(|()| {
-            steps.run(Step::CreateNamespaces, b"", || {
-                let cgroup = cgroup.as_ref().map(AsFd::as_fd);
-                // The child keeps it until it becomes the guest: only so can an ordinary user write its maps.
-                sys::set_dumpable(true)?;
-                sys::clone_process(namespaces(&plan, network.is_some()), cgroup)
-            })
-        });
+        let cgroup = cgroup.as_ref().map(AsFd::as_fd);
+        let (away, cloned) = match (&plan.confined, &self.home) {
+            (Some(_), _) => (None, confined::clone_keeper(cgroup, &steps)),
+            (None, Some(home)) => {
+                let entered = self.templates.enter(&plan.root, home, &steps);
+                let cloned = entered.and_then(|()| {
+                    steps.run(Step::CreateNamespaces, b"", || {
+                        // The child keeps it until it becomes the guest: only so can an ordinary user write its maps.
+                        sys::set_dumpable(true)?;
+                        sys::clone_process(namespaces(&plan, network.is_some()), cgroup)
+                    })
+                });
+                (Some(home), cloned)
+            }
+            (None, None) => return Ok(None),
+        };
         if let Ok(Side::Child) = cloned {
             let guest = self.guest.as_fd();
             let descriptors = child::Descriptors {
@@ -142,24 +153,29 @@ impl Maker {
                 report: &report,
                 door: door.as_ref().map(|door| door.socket.as_fd()),
                 keep: door.as_ref().map(|door| &door.keep),
+                stop: stop.as_ref().map(AsFd::as_fd),
                 base: base.as_ref(),
                 joins: &joins,
                 has_network: network.is_some(),
             };
-            child::run(&plan, &steps, &descriptors).send(&report);
+            match &plan.confined {
+                None => child::run(&plan, &steps, &descriptors),
+                Some(confined) => confined::run(&plan, confined, &steps, &descriptors),
+            }
+            .send(&report);
             sys::exit_now(1);
         }
         drop(network);
-        if sys::set_dumpable(false).and_then(|()| home.return_here()).is_err() {
+        if sys::set_dumpable(false).and_then(|()| away.map_or(Ok(()), Home::return_here)).is_err() {
             // Lost in a template: nothing that follows would be right. All sandboxes end with this process.
             sys::exit_now(1);
         }
         let Side::Parent(pid, pidfd) = cloned? else { return Ok(None) };
         // The guest must be the only holder of its stream and its door, so that the host sees their end.
-        drop((stream, guest_said, door, base, joins));
+        drop((stream, guest_said, stop, door, base, joins));
 
         let maps = plan.own_users.then(|| UserMaps::of(&plan));
-        Ok(Some(Newborn { live: Live::new(plan, pid, pidfd, said), maps, steps }))
+        Ok(Some(Newborn { live: Live::new(plan, pid, pidfd, said, keeper), maps, steps }))
     }
 }
 

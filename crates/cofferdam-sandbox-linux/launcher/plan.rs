@@ -32,6 +32,8 @@ pub(crate) struct Plan {
     pub(crate) oom_counter: Option<Vec<u8>>,
     /// Milliseconds after which the sandbox is killed.
     pub(crate) wall_time_ms: u64,
+    /// How it is built where it has no namespaces.
+    pub(crate) confined: Option<Confined>,
     /// How it outlives its host, if it does.
     pub(crate) linger: Option<Linger>,
     /// What is read-only, built once for all sandboxes with the same.
@@ -49,6 +51,16 @@ pub(crate) struct Plan {
     pub(crate) landlock: Vec<LandlockRule>,
     /// seccomp programs in the order in which they are installed; each instruction is 8 bytes.
     pub(crate) filters: Vec<Vec<u8>>,
+}
+
+/// A sandbox without namespaces: among the host's own files, processes and networks, behind Landlock and a stricter filter.
+/// Of its root nothing is built; its places are directories of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Confined {
+    /// Absolute path of a directory that is the sandbox's alone, in which the places are made.
+    pub(crate) directory: CString,
+    /// Whether the sandbox is a user of the host that nothing else uses, rather than the user of the launcher.
+    pub(crate) own_user: bool,
 }
 
 /// How a sandbox outlives its host.
@@ -156,4 +168,6 @@ pub(crate) enum LandlockAccess {
     Write = 1,
     /// Read, write and control a device.
     Device = 2,
+    /// Read and execute a file, which is no directory.
+    ReadFile = 3,
 }

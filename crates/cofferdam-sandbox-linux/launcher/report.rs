@@ -65,6 +65,8 @@ steps! {
     PivotRoot,
     EnterRoot,
     JoinCgroup,
+    StartKeeper,
+    MakePlaces,
     MapUser,
     CgroupNamespace,
     SetHostname,

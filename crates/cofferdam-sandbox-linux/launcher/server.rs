@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::{
+    confined,
     live::{Leaving, Live},
     maker::{Maker, Request},
     report::EndCause,
@@ -145,7 +146,14 @@ impl Server {
     fn end(&mut self, id: u64) {
         let Some(Served { live, report }) = self.live.remove(&id) else { return };
         self.unwatch(&live, &report);
-        self.leaving.push(live.reap(vec![report]));
+        let kept_whole = live.kept_whole;
+        let leaving = live.reap(vec![report]);
+        // A keeper ends as the guest did; but it may have been killed itself, and then what it kept is here.
+        if kept_whole && leaving.was_killed() {
+            let spared: Vec<i32> = self.live.values().map(|served| served.live.pid).collect();
+            confined::end_orphans(&spared);
+        }
+        self.leaving.push(leaving);
     }
 
     fn watch(&self, id: u64, live: &Live, report: &File) -> std::io::Result<()> {

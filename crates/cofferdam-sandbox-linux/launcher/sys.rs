@@ -14,7 +14,7 @@ use std::{
     ptr,
 };
 
-use crate::numbers;
+use crate::{landlock::OutOfReach, numbers};
 
 const CLONE_PIDFD: u64 = 0x1000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -38,6 +38,7 @@ pub(crate) const SIGKILL: c_int = 9;
 pub(crate) const EINTR: c_int = 4;
 pub(crate) const EINVAL: c_int = 22;
 
+pub(crate) const POLLIN: c_short = 1;
 pub(crate) const POLLHUP: c_short = 0x10;
 
 const SIGCHLD: u64 = 17;
@@ -56,6 +57,8 @@ unsafe extern "C" {
     fn socketpair(domain: c_int, kind: c_int, protocol: c_int, fds: *mut [c_int; 2]) -> c_int;
     fn setsid() -> c_int;
     fn getppid() -> c_int;
+    fn getpid() -> c_int;
+    fn kill(pid: c_int, signal: c_int) -> c_int;
     fn geteuid() -> u32;
     fn getegid() -> u32;
     fn setgroups(size: usize, list: *const u32) -> c_int;
@@ -387,6 +390,56 @@ pub(crate) fn kill_process(pidfd: BorrowedFd<'_>) -> io::Result<()> {
         syscall(numbers::PIDFD_SEND_SIGNAL, pidfd.as_raw_fd(), SIGKILL, ptr::null::<c_void>(), 0)
     })
     .map(drop)
+}
+
+/// Returns the process that started this one.
+pub(crate) fn parent() -> c_int {
+    // SAFETY: takes no arguments and cannot fail.
+    unsafe { getppid() }
+}
+
+/// Sends a signal to a process; with the number 0, only finds out whether it could.
+pub(crate) fn signal_process(pid: c_int, number: c_int) -> io::Result<()> {
+    if pid <= 0 {
+        return Err(io::Error::from_raw_os_error(EINVAL));
+    }
+    // SAFETY: takes numbers; a number above 0 names one process.
+    check(unsafe { kill(pid, number) }).map(drop)
+}
+
+/// Kills every process that this one can signal, but not itself, in one act: what forks meanwhile is killed too, or has not
+/// forked yet.
+pub(crate) fn kill_all(_: &OutOfReach) {
+    // SAFETY: takes numbers. Whoever holds the argument can signal nothing outside of its Landlock domain. There may be
+    // nobody, which is the only way for it to fail.
+    unsafe { kill(-1, SIGKILL) };
+}
+
+/// Sends itself a signal.
+pub(crate) fn raise(number: c_int) {
+    // SAFETY: takes numbers; of a number that is none nothing comes.
+    unsafe { kill(getpid(), number) };
+}
+
+/// Makes orphans below this process its children.
+pub(crate) fn adopt_orphans() -> io::Result<()> {
+    const PR_SET_CHILD_SUBREAPER: c_int = 36;
+    process_control(PR_SET_CHILD_SUBREAPER, [1, 0, 0, 0])
+}
+
+/// Waits for any child to end, and returns its number and wait status; `None` if there is none.
+pub(crate) fn wait_for_any() -> Option<(c_int, c_int)> {
+    const ALL_THREADS_AND_CLONES: c_int = 0x4000_0000;
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` outlives the call.
+        match check(unsafe { waitpid(-1, &raw mut status, ALL_THREADS_AND_CLONES) }) {
+            Ok(pid) => return Some((pid, status)),
+            Err(error) if error.raw_os_error() == Some(EINTR) => {}
+            // ECHILD is the only other answer.
+            Err(_) => return None,
+        }
+    }
 }
 
 /// Waits for a child to end and returns its wait status.

@@ -17,17 +17,19 @@ use serde_json::json;
 
 use crate::{
     cgroups::{Cgroups, Controller, Group, Owner, path_bytes, process_slots},
-    filter::Filters,
+    confined,
+    filter::{Confinement, Filters},
     identity::{self, Facts},
     launch::Launched,
     launcher::Launchers,
-    layout::{Layout, WRITABLE},
-    mode::Mode,
-    plan::{Plan, Root, Scratch},
+    layout::{Layout, Places, WRITABLE},
+    mode::{Cause, Mode},
+    plan::{self, Plan, Root, Scratch},
+    private_directory::{self, PrivateDirectory},
     report::Step,
     rootfs::{ImageLease, Images, Rootfs},
-    sandbox::{LinuxSandbox, Started, options},
-    setup::{BACKEND, HostSettings, describe, host, oldest_kernel, unenforceable},
+    sandbox::{Confined, LinuxSandbox, Started, options},
+    setup::{BACKEND, HostSettings, describe, host, invalid, oldest_kernel, unenforceable},
     state_directory::StateDirectory,
     walls::{self, DELEGATE, Probe},
     workspace,
@@ -44,6 +46,10 @@ pub struct LinuxBackend {
 #[derive(Debug, Default)]
 pub(crate) struct Inner {
     cgroup_parent: Option<PathBuf>,
+    /// Where the directories of sandboxes without namespaces are made, if somebody has said.
+    private_parent: Option<PathBuf>,
+    /// Whether the caller wants no namespaces.
+    no_namespaces: bool,
     fault: Option<(Step, i32)>,
     /// Where sandboxes that linger are found again.
     pub(crate) state: Option<StateDirectory>,
@@ -71,6 +77,8 @@ struct Host {
 pub(crate) struct Prepared {
     pub(crate) plan: Plan,
     pub(crate) group: Group,
+    pub(crate) places: Places,
+    pub(crate) confined: Option<Confined>,
 }
 
 impl LinuxBackend {
@@ -115,6 +123,29 @@ impl LinuxBackend {
     pub fn with_state_directory(self, directory: impl Into<PathBuf>) -> Self {
         let state = Some(StateDirectory::new(directory.into()));
         Self { inner: Arc::new(Inner { state, ..self.inner.unused() }) }
+    }
+
+    /// Returns this backend such that it makes every sandbox without namespaces, as it does by itself on hosts that let nobody
+    /// make them.
+    ///
+    /// Such a sandbox stands behind Landlock (version 6, Linux 6.12), a stricter system call filter and limits only. Most walls
+    /// are reported as weaker, so `strict` refuses it. A root of its own, a workspace on a base, lingering, ports, watching and,
+    /// for an ordinary user, terminals are refused by name or not there. Call this before the backend is used or cloned:
+    /// another handle stays as it is.
+    #[must_use]
+    pub fn without_namespaces(self) -> Self {
+        Self { inner: Arc::new(Inner { no_namespaces: true, ..self.inner.unused() }) }
+    }
+
+    /// Returns this backend with a directory in which it makes the directories of sandboxes without namespaces; without one it
+    /// uses `/var/tmp`, or else `/tmp`.
+    ///
+    /// It must be there, and writable for the user of this process; programs must be allowed to run from it. What is in it has
+    /// no bound. Call this before the backend is used or cloned: another handle stays as it is.
+    #[must_use]
+    pub fn with_private_directory(self, directory: impl Into<PathBuf>) -> Self {
+        let private_parent = Some(directory.into());
+        Self { inner: Arc::new(Inner { private_parent, ..self.inner.unused() }) }
     }
 
     /// Returns a backend whose launcher fails a step instead of doing it.
@@ -172,7 +203,12 @@ impl LinuxBackend {
                 continue;
             }
             let host = self.inner.host()?;
-            let probe = Probe { built, mode, cgroups: &host.cgroups, own_user: host.facts.may_map };
+            let own_user = match mode.confined {
+                None => host.facts.may_map,
+                Some(_) => host.facts.other_user(),
+            };
+            let built = built.map_err(|error| explained(error, mode));
+            let probe = Probe { built, mode, cgroups: &host.cgroups, own_user };
             return Ok((mode, walls::guarantees(&probe)));
         }
     }
@@ -183,6 +219,12 @@ impl LinuxBackend {
         let base = Some(WorkspaceBase::new("/usr"));
         let mut found = Capabilities::default();
         for spec in [SandboxSpec { base, ..SandboxSpec::default() }, SandboxSpec::default()] {
+            if let Some(cause) = mode.confined
+                && let Err(error) = confined::check(&spec, cause)
+            {
+                found.notes.push(error.to_string());
+                continue;
+            }
             match self.look_at(&spec, mode).await {
                 Ok((seen, freezes)) => {
                     found.workspace_base = spec.base.is_some();
@@ -199,7 +241,10 @@ impl LinuxBackend {
                 .notes
                 .push(format!("no sandbox can be frozen: there is no cgroup for it; {DELEGATE}"));
         }
-        match self.inner.state_directory() {
+        let linger =
+            SandboxSpec { linger: std::time::Duration::from_secs(1), ..SandboxSpec::default() };
+        let lingers = mode.confined.map_or(Ok(()), |cause| confined::check(&linger, cause));
+        match lingers.and_then(|()| self.inner.state_directory()) {
             Ok(_) => found.linger = true,
             Err(error) => found.notes.push(error.to_string()),
         }
@@ -288,6 +333,9 @@ impl SandboxBackend for LinuxBackend {
         loop {
             self.demand_walls(spec).await?;
             let mode = self.inner.mode();
+            if let Some(cause) = mode.confined {
+                confined::check(spec, cause)?;
+            }
             let rootfs = self.rootfs(spec).await?;
             let may_restack = rootfs.is_some() && !restacked;
             match self.attempt(spec, mode, rootfs).await {
@@ -304,6 +352,7 @@ impl SandboxBackend for LinuxBackend {
                 // In a weaker mode a demand may not be met any more.
                 Err((_, failed)) if self.inner.weaken(mode, failed)? => {}
                 Err((error, failed)) => {
+                    let error = explained(error, mode);
                     return Err(workspace::refused(spec, failed).unwrap_or(error));
                 }
             }
@@ -353,6 +402,8 @@ impl Inner {
     fn unused(&self) -> Self {
         Self {
             cgroup_parent: self.cgroup_parent.clone(),
+            private_parent: self.private_parent.clone(),
+            no_namespaces: self.no_namespaces,
             fault: self.fault,
             state: self.state.clone(),
             images: Arc::clone(&self.images),
@@ -386,8 +437,11 @@ impl Inner {
         layout: Layout,
     ) -> Result<Started, SandboxError> {
         let id = new_id()?;
-        let Prepared { plan, group } = self.prepare(spec, mode, layout, &id, self.host()?.owner)?;
-        let (launched, stream) = match Launched::start(&self.launchers, &plan, group.clone()) {
+        let Prepared { plan, group, places, confined } =
+            self.prepare(spec, mode, layout, &id, self.host()?.owner)?;
+        let private = confined.as_ref().map(|confined| Arc::clone(&confined.directory));
+        let started = Launched::start(&self.launchers, &plan, group.clone(), private);
+        let (launched, stream) = match started {
             Ok(started) => started,
             Err(error) => return Err(not_started(&group, error)),
         };
@@ -397,7 +451,7 @@ impl Inner {
             id,
             data: json!({ "pid": std::process::id(), "labels": spec.labels }),
         };
-        Ok(Started { state, options: options(spec), launched, stream, group })
+        Ok(Started { state, options: options(spec, &places), launched, stream, group, confined })
     }
 
     fn host(&self) -> Result<&Host, SandboxError> {
@@ -410,6 +464,10 @@ impl Inner {
         let swept = cgroups.sweep();
         if swept > 0 {
             tracing::info!(swept, "removed cgroups of sandboxes whose process has died");
+        }
+        let swept = private_directory::sweep(self.private_parent.as_deref());
+        if swept > 0 {
+            tracing::info!(swept, "removed the files of sandboxes whose process has died");
         }
         if let Some(state) = &self.state {
             let swept = state.sweep()?;
@@ -439,7 +497,12 @@ impl Inner {
     }
 
     fn mode(&self) -> Mode {
-        self.mode.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(Mode::FULL)
+        self.mode.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(self.first_mode())
+    }
+
+    /// Returns how it is tried first.
+    fn first_mode(&self) -> Mode {
+        if self.no_namespaces { Mode::confined(Cause::Asked) } else { Mode::FULL }
     }
 
     /// Changes to the mode that does without what has failed; false if there is none.
@@ -451,7 +514,7 @@ impl Inner {
         };
         let mut current = self.mode.lock().unwrap_or_else(PoisonError::into_inner);
         // Somebody else may have been here first; then the next attempt finds out.
-        if current.unwrap_or(Mode::FULL) == mode {
+        if current.unwrap_or(self.first_mode()) == mode {
             tracing::warn!(
                 step = describe(failed.0),
                 ?weaker,
@@ -477,7 +540,20 @@ impl Inner {
             let driven = found.cgroups.version(Controller::Cpu);
             driven.map_err(|reason| unenforceable(Wall::CpuLimit, reason))?;
         }
-        let filters = found.filters.of(spec.system_calls).ok_or_else(|| {
+        let other_user = found.facts.other_user();
+        let filters = match mode.confined {
+            None => found.filters.of(spec.system_calls).map(<[_]>::to_vec),
+            Some(_) => {
+                let host_network = spec.network == NetworkAccess::Host;
+                let confinement = Confinement { own_user: other_user, host_network };
+                let made = found.filters.confined(spec.system_calls, confinement);
+                made.map_err(|error| SandboxError::Host {
+                    operation: "compile the system call filter",
+                    source: Box::new(error),
+                })?
+            }
+        };
+        let filters = filters.ok_or_else(|| {
             unenforceable(
                 Wall::SystemCalls,
                 format!("the profile {:?} is not known", spec.system_calls),
@@ -489,10 +565,23 @@ impl Inner {
         // The places, and the directory that they are in, are not the sandbox's.
         let own_inodes =
             WRITABLE.len() as u64 + 1 + base.as_ref().map_or(0, |_| workspace::OVERLAY_INODES);
-        let group = found
-            .cgroups
-            .create(&owner.directory_name(id.as_str()), limits)
-            .map_err(host("make the sandbox's cgroups"))?;
+        let name = owner.directory_name(id.as_str());
+        let confined = mode.confined.map(|_| {
+            let user = other_user.then_some((identity.outer_user, identity.outer_group));
+            let made = PrivateDirectory::make(self.private_parent.as_deref(), &name, user)
+                .map_err(host("make the sandbox's directory"))?;
+            Ok::<_, SandboxError>(Confined { directory: Arc::new(made), terminals: other_user })
+        });
+        let confined = confined.transpose()?;
+        let directory = confined.as_ref().map(|confined| confined.directory.path());
+        let places = directory.map_or_else(|| Some(Places::of_own_root()), confined::places);
+        let places =
+            places.ok_or_else(|| invalid("the private directory of the backend is no text"))?;
+        let group =
+            found.cgroups.create(&name, limits).map_err(host("make the sandbox's cgroups"))?;
+        // Without namespaces a user that others are too is counted with them.
+        let shared = confined.is_some() && !other_user;
+        let others = if shared { confined::allowance(found.facts.user) } else { 0 };
         let plan = Plan {
             fault: self.fault,
             hostname: b"sandbox".to_vec(),
@@ -505,6 +594,10 @@ impl Inner {
             cgroup_thaw: group.freeze_file().map(|f| (path_bytes(&f.file), f.thaw.into())),
             oom_counter: group.oom_counter.as_deref().map(path_bytes),
             wall_time_ms: u64::try_from(limits.wall_time.as_millis()).unwrap_or(u64::MAX),
+            confined: directory.and_then(|directory| {
+                let directory = std::ffi::CString::new(path_bytes(directory)).ok()?;
+                Some(plan::Confined { directory, own_user: other_user })
+            }),
             linger: None,
             root: Root {
                 staging: layout.staging,
@@ -516,15 +609,21 @@ impl Inner {
             scratch: Scratch {
                 bytes: limits.disk_bytes,
                 inodes: limits.disk_inodes.saturating_add(own_inodes),
-                directories: WRITABLE.map(Into::into).into(),
+                directories: match directory {
+                    None => WRITABLE.map(Into::into).into(),
+                    Some(_) => confined::PLACES.map(Into::into).into(),
+                },
             },
             base,
             masks: layout.masks,
-            resource_limits: resource_limits(spec, &found.cgroups),
-            landlock: layout.landlock,
-            filters: filters.to_vec(),
+            resource_limits: resource_limits(spec, &found.cgroups, others),
+            landlock: match directory {
+                None => layout.landlock,
+                Some(directory) => confined::landlock_rules(directory, spec.network, other_user),
+            },
+            filters,
         };
-        Ok(Prepared { plan, group })
+        Ok(Prepared { plan, group, places, confined })
     }
 }
 
@@ -549,15 +648,23 @@ pub(crate) fn not_started(group: &Group, error: std::io::Error) -> SandboxError 
     }
 }
 
-/// Limits of each process; those of the sandbox as a whole are cgroups and the size of the writable file system.
-fn resource_limits(spec: &SandboxSpec, cgroups: &Cgroups) -> Vec<(u32, u64)> {
+/// Adds what is known of why a sandbox has no namespaces to an error.
+fn explained(error: SandboxError, mode: Mode) -> SandboxError {
+    match mode.confined {
+        Some(cause) => confined::explain(error, cause),
+        None => error,
+    }
+}
+
+/// Limits of each process, beside `others` of the same user that are counted with it; those of the sandbox as a whole are cgroups and the size of the writable file system.
+fn resource_limits(spec: &SandboxSpec, cgroups: &Cgroups, others: u64) -> Vec<(u32, u64)> {
     let limits = &spec.limits;
     let mut list = vec![
         (libc::RLIMIT_CORE, 0),
         (libc::RLIMIT_NOFILE, u64::from(limits.open_files)),
         // Counted in the user namespace, so it holds for the sandbox as a whole and for nothing else. It stands beside
         // the cgroup, and alone where there is none.
-        (libc::RLIMIT_NPROC, process_slots(limits)),
+        (libc::RLIMIT_NPROC, process_slots(limits).saturating_add(others)),
         // No file can claim to be larger than the disk, also not a sparse one that takes no space.
         (libc::RLIMIT_FSIZE, limits.disk_bytes),
         (libc::RLIMIT_RTPRIO, 0),

@@ -14,6 +14,8 @@ fn taken(backend: &LinuxBackend, step: Step) -> bool {
     let host = backend.inner.host().expect("a host");
     match step {
         Step::DropGroups => host.facts.may_map,
+        // Only without namespaces; see `without_namespaces_each_step_that_fails_is_named`.
+        Step::StartKeeper | Step::MakePlaces => false,
         // Only for images; see `layers_are_merged_where_the_host_does_not_stack_them`.
         Step::StackLayers => false,
         // Only for bases; see `what_fails_with_a_base_is_told_as_such`.
@@ -32,8 +34,7 @@ fn taken(backend: &LinuxBackend, step: Step) -> bool {
 fn gone_without(backend: &LinuxBackend, step: Step, errno: i32) -> bool {
     let host = backend.inner.host().expect("a host");
     let weaker = Mode::FULL.without((step, errno), host.facts.other_user(), HostSettings::read());
-    // Without a user namespace the others are still made, and that fails again.
-    weaker.is_some() && step != Step::CreateNamespaces
+    weaker.is_some()
 }
 
 /// Returns the cgroups of this process, the children of its launchers, and the mounts where roots are built.
@@ -91,6 +92,103 @@ async fn each_step_that_fails_is_named_and_leaves_nothing() {
     }
 }
 
+/// Returns a backend that makes sandboxes without namespaces, in a directory of its own, and fails a step.
+fn confined(step: Step, errno: i32, place: &std::path::Path) -> LinuxBackend {
+    LinuxBackend::with_fault(step, errno).without_namespaces().with_private_directory(place)
+}
+
+/// Waits until a directory is empty: the last to know of a sandbox removes its files in the background.
+async fn empties(place: &std::path::Path) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while fs::read_dir(place).expect("a directory").next().is_some() {
+        assert!(std::time::Instant::now() < deadline, "files are left");
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn without_namespaces_each_step_that_fails_is_named() {
+    let _alone = ALONE.lock().await;
+    let place = tempfile::tempdir().expect("a directory");
+    // A sandbox that is a user of its own has to get to its directory.
+    fs::set_permissions(place.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711))
+        .expect("open");
+    let before = leftovers(&LinuxBackend::new());
+    let mut failed = Vec::new();
+    for &step in Step::ALL {
+        for errno in [libc::EPERM, libc::EACCES, libc::ENOSYS] {
+            let backend = confined(step, errno, place.path());
+            match backend.create(&SandboxSpec::default()).await {
+                Ok(sealed) => sealed.close().await.expect("closes"),
+                Err(SandboxError::HostUnable { step: named, reason, remedy, .. }) => {
+                    assert!(named.starts_with(describe(step)), "{step:?} is called {named}");
+                    assert_eq!(reason, std::io::Error::from_raw_os_error(errno).to_string());
+                    assert!(!remedy.is_empty());
+                    failed.push(step);
+                }
+                Err(other) => panic!("{step:?} with {errno}: {other}"),
+            }
+            assert_eq!(leftovers(&backend), before, "{step:?} left something");
+            empties(place.path()).await;
+        }
+    }
+    failed.dedup();
+    failed.sort_by_key(|step| Step::ALL.iter().position(|known| known == step));
+    let other_user = LinuxBackend::new().inner.host().expect("a host").facts.other_user();
+    let mut expected = vec![Step::ReadPlan];
+    expected.extend(other_user.then_some(Step::DropGroups));
+    expected.extend(taken(&LinuxBackend::new(), Step::JoinCgroup).then_some(Step::JoinCgroup));
+    expected.extend([Step::StartKeeper, Step::MakePlaces]);
+    expected.extend(other_user.then_some(Step::BecomeUser));
+    expected.extend([
+        Step::ResourceLimit,
+        Step::DropCapabilities,
+        Step::NoNewPrivileges,
+        Step::Landlock,
+        Step::Descriptors,
+        Step::Seccomp,
+        Step::StartGuest,
+    ]);
+    expected.sort_by_key(|step| Step::ALL.iter().position(|known| known == step));
+    assert_eq!(failed, expected);
+}
+
+#[tokio::test]
+async fn where_there_are_no_namespaces_there_is_landlock_and_it_is_said() {
+    let _alone = ALONE.lock().await;
+    for (step, errno) in [
+        (Step::CreateNamespaces, libc::EPERM),
+        (Step::CreateNamespaces, libc::ENOSYS),
+        (Step::PrivateMounts, libc::EACCES),
+    ] {
+        let script =
+            "echo x > f && cat f; ls /proc/self/. 2>&- || echo none; ls /etc/. 2>&- || echo none";
+        let text =
+            weaker(step, errno, &[Wall::Filesystem, Wall::Processes], Wall::Network, script).await;
+        assert_eq!(text, "x\nnone\nnone\n", "{step:?}");
+    }
+    // Who may become another user does so first.
+    if !LinuxBackend::new().inner.host().expect("a host").facts.other_user() {
+        let text =
+            weaker(Step::MapUser, libc::EACCES, &[Wall::Privileges], Wall::Network, "id -u").await;
+        assert_eq!(text.trim(), rustix::process::geteuid().as_raw().to_string());
+    }
+}
+
+#[tokio::test]
+async fn where_landlock_is_too_old_it_is_said_with_what_was_wrong_before() {
+    let _alone = ALONE.lock().await;
+    let refused = Mode::confined(Cause::Refused(Step::CreateNamespaces, libc::EPERM));
+    let backend = LinuxBackend::with_fault(Step::Landlock, libc::EOPNOTSUPP);
+    *backend.inner.mode.lock().expect("a mode") = Some(refused);
+    let error = backend.create(&SandboxSpec::default()).await.expect_err("refused").to_string();
+    for part in ["set up Landlock (version)", "Landlock version 6", "or, for namespaces: "] {
+        assert!(error.contains(part), "{error}");
+    }
+    let guarantees = backend.guarantees().await.expect("a report");
+    assert_eq!(guarantees.weaknesses().count(), 15);
+}
+
 #[tokio::test]
 async fn a_fault_of_the_hosts_resources_may_pass() {
     let _alone = ALONE.lock().await;
@@ -113,7 +211,7 @@ async fn a_host_that_cannot_build_reports_every_wall_as_missing() {
 
 /// Runs a script in a sandbox of a host that refuses a step, checks that the wall is reported as weak and refused where it
 /// was demanded, and returns what the script printed.
-async fn weaker(step: Step, errno: i32, wall: Wall, script: &str) -> String {
+async fn weaker(step: Step, errno: i32, weak: &[Wall], stands: Wall, script: &str) -> String {
     let backend = LinuxBackend::with_fault(step, errno);
     // Without having asked for the guarantees before.
     let sandbox = backend.create(&SandboxSpec::default()).await.expect("a weaker sandbox");
@@ -121,14 +219,15 @@ async fn weaker(step: Step, errno: i32, wall: Wall, script: &str) -> String {
     sandbox.close().await.expect("closes");
 
     let guarantees = backend.guarantees().await.expect("a report");
-    assert!(
-        matches!(guarantees.enforcement(wall), cofferdam_sandbox::Enforcement::Weak { .. }),
-        "{guarantees:?}"
-    );
+    for &wall in weak {
+        assert!(
+            matches!(guarantees.enforcement(wall), cofferdam_sandbox::Enforcement::Weak { .. }),
+            "{guarantees:?}"
+        );
+    }
     let strict = SandboxSpec { strict: true, ..SandboxSpec::default() };
-    let required = SandboxSpec { require: [wall].into(), ..SandboxSpec::default() };
-    let other =
-        SandboxSpec { require: [Wall::Filesystem, Wall::Network].into(), ..SandboxSpec::default() };
+    let required = SandboxSpec { require: [weak[0]].into(), ..SandboxSpec::default() };
+    let other = SandboxSpec { require: [stands].into(), ..SandboxSpec::default() };
     for spec in [strict, required] {
         let error = backend.create(&spec).await.expect_err("refused");
         assert!(matches!(error, SandboxError::Unenforceable { .. }), "{error}");
@@ -145,7 +244,8 @@ async fn weaker(step: Step, errno: i32, wall: Wall, script: &str) -> String {
 async fn where_proc_cannot_be_mounted_there_is_none_and_it_is_said() {
     let _alone = ALONE.lock().await;
     let script = "ls -A /proc | wc -l; id -un; echo x > f && cat f";
-    let text = weaker(Step::MountProc, libc::EPERM, Wall::Processes, script).await;
+    let text =
+        weaker(Step::MountProc, libc::EPERM, &[Wall::Processes], Wall::Filesystem, script).await;
     assert_eq!(text, "0\nsandbox\nx\n");
 }
 
@@ -164,7 +264,8 @@ async fn where_there_are_no_user_namespaces_root_makes_another_user() {
                   awk '/^Cap/ && $2 != 0 || /^NoNewPrivs/ && $2 != 1' /proc/self/status; \
                   awk '{print $1, $2, $3}' /proc/self/uid_map; ps -o pid= -p 1 | tr -d ' '; \
                   cat /proc/1/environ /etc/shadow 2>&1 | grep -c denied; touch /x 2>/dev/null || echo sealed";
-    let text = weaker(Step::MapUser, libc::EPERM, Wall::Privileges, script).await;
+    let text =
+        weaker(Step::MapUser, libc::EPERM, &[Wall::Privileges], Wall::Filesystem, script).await;
     assert_eq!(text, "another\n0 0 4294967295\n1\n1\nsealed\n");
 }
 

@@ -24,6 +24,10 @@ pub(crate) fn encode(plan: &Plan) -> Vec<u8> {
     });
     w.option(plan.oom_counter.as_ref(), |w, path| w.bytes(path));
     w.u64(plan.wall_time_ms);
+    w.option(plan.confined.as_ref(), |w, confined| {
+        w.bytes(confined.directory.to_bytes());
+        w.flag(confined.own_user);
+    });
     w.option(plan.linger.as_ref(), |w, linger| {
         w.u64(linger.time_ms);
         w.bytes(&linger.directory);
@@ -125,7 +129,9 @@ mod tests {
     use super::*;
     use crate::{
         decode::{BadPlan, decode},
-        plan::{Base, HostTree, Identity, LandlockAccess, LandlockRule, Linger, Root, Scratch},
+        plan::{
+            Base, Confined, HostTree, Identity, LandlockAccess, LandlockRule, Linger, Root, Scratch,
+        },
         report::Step,
     };
 
@@ -142,6 +148,7 @@ mod tests {
             cgroup_thaw: Some((b"/cg/freezer.state".to_vec(), b"THAWED".to_vec())),
             oom_counter: Some(b"/cg/memory.events".to_vec()),
             wall_time_ms: u64::MAX,
+            confined: Some(Confined { directory: c"/var/tmp/1".into(), own_user: true }),
             linger: Some(Linger {
                 time_ms: 60_000,
                 directory: b"/run/1".to_vec(),

@@ -12,9 +12,13 @@
 //! Most of the refused calls would fail anyhow, for want of a capability. They are refused here as well since they
 //! are where kernels have had holes that need none.
 
+mod confined;
 mod groups;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Mutex, PoisonError},
+};
 
 use cofferdam_sandbox::SystemCallProfile;
 use seccompiler::{
@@ -22,24 +26,31 @@ use seccompiler::{
     SeccompFilter, SeccompRule, TargetArch, sock_filter,
 };
 
+pub(crate) use self::confined::Confinement;
 use self::groups::GROUPS;
 use crate::allow_list;
+
+/// Programs in the order in which they are installed; each instruction is 8 bytes.
+type Programs = Vec<Vec<u8>>;
 
 /// The programs of all profiles.
 #[derive(Debug)]
 pub(crate) struct Filters {
-    default: Vec<Vec<u8>>,
-    debugger: Vec<Vec<u8>>,
-    strict: Vec<Vec<u8>>,
+    default: Programs,
+    debugger: Programs,
+    strict: Programs,
+    /// Those of sandboxes without namespaces, compiled at their first use.
+    confined: Mutex<HashMap<(SystemCallProfile, Confinement), Programs>>,
 }
 
 impl Filters {
     /// Compiles the tables.
     pub(crate) fn compile() -> Result<Self, BackendError> {
         Ok(Self {
-            default: programs(SystemCallProfile::Default)?,
-            debugger: programs(SystemCallProfile::Debugger)?,
-            strict: programs(SystemCallProfile::Strict)?,
+            default: programs(SystemCallProfile::Default, None)?,
+            debugger: programs(SystemCallProfile::Debugger, None)?,
+            strict: programs(SystemCallProfile::Strict, None)?,
+            confined: Mutex::default(),
         })
     }
 
@@ -54,14 +65,43 @@ impl Filters {
     }
 }
 
-/// Returns the programs in the order in which they are installed; each instruction is 8 bytes.
-fn programs(profile: SystemCallProfile) -> Result<Vec<Vec<u8>>, BackendError> {
-    let answers = answers(profile);
+impl Filters {
+    /// Returns the programs of a profile for sandboxes without namespaces; `None` if this crate does not know it.
+    pub(crate) fn confined(
+        &self,
+        profile: SystemCallProfile,
+        confinement: Confinement,
+    ) -> Result<Option<Programs>, BackendError> {
+        if self.of(profile).is_none() {
+            return Ok(None);
+        }
+        // What a panic could leave is without some programs, which are made again.
+        let mut known = self.confined.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(programs) = known.get(&(profile, confinement)) {
+            return Ok(Some(programs.clone()));
+        }
+        let made = programs(profile, Some(confinement))?;
+        Ok(Some(known.entry((profile, confinement)).or_insert(made).clone()))
+    }
+}
+
+/// Returns the programs of a profile.
+fn programs(
+    profile: SystemCallProfile,
+    confinement: Option<Confinement>,
+) -> Result<Programs, BackendError> {
+    let mut answers = answers(profile);
+    let mut refused = refused_arguments(profile)?;
+    if let Some(confinement) = confinement {
+        for call in confinement.refused().filter_map(|call| u32::try_from(call).ok()) {
+            answers.insert(call, refuse(EPERM));
+        }
+        confinement.refuse_arguments(&mut refused)?;
+    }
     let numbers = allow_list::program(&answers, refuse(ENOSYS), TARGET)
         .ok_or(BackendError::FilterTooLarge(answers.len()))?;
     let refusal = SeccompAction::Errno(u32::from(EPERM));
-    let arguments =
-        SeccompFilter::new(refused_arguments(profile)?, SeccompAction::Allow, refusal, TARGET)?;
+    let arguments = SeccompFilter::new(refused, SeccompAction::Allow, refusal, TARGET)?;
     Ok(vec![bytes(&numbers), bytes(&BpfProgram::try_from(arguments)?)])
 }
 

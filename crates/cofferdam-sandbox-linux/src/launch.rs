@@ -24,6 +24,7 @@ use crate::{
     encode::encode,
     launcher::{Launcher, Launchers, Supervisor},
     plan::Plan,
+    private_directory::PrivateDirectory,
     report::{self, EndCause, Step},
     report_stream::{Report, ReportStream},
     setup::{self, HostSettings},
@@ -136,6 +137,7 @@ impl Launched {
         launchers: &Launchers,
         plan: &Plan,
         group: Group,
+        private: Option<Arc<PrivateDirectory>>,
     ) -> io::Result<(Self, StdStream)> {
         let sockets = Sockets::make(plan)?;
         let launcher = launchers.request([
@@ -144,7 +146,7 @@ impl Launched {
             sockets.plan.as_fd(),
         ])?;
         let launched =
-            Self::follow(sockets.control, group, Maker::Launcher { _launcher: launcher })?;
+            Self::follow(sockets.control, group, Maker::Launcher { _launcher: launcher }, private)?;
         Ok((launched, sockets.stream))
     }
 
@@ -165,17 +167,24 @@ impl Launched {
             made.supervisor.as_fd(),
         ];
         supervisor.request(descriptors, kept)?;
-        let launched = Self::follow(sockets.control, group, Maker::supervisor(made.entry, false))?;
+        let launched =
+            Self::follow(sockets.control, group, Maker::supervisor(made.entry, false), None)?;
         Ok((launched, sockets.stream))
     }
 
     /// Attaches to a sandbox that lingers, over a connection to its supervisor.
     pub(crate) fn attach(control: StdStream, group: Group, entry: Entry) -> io::Result<Self> {
         (&control).write_all(&[report::ATTACH])?;
-        Self::follow(control, group, Maker::supervisor(entry, true))
+        Self::follow(control, group, Maker::supervisor(entry, true), None)
     }
 
-    fn follow(control: StdStream, group: Group, maker: Maker) -> io::Result<Self> {
+    /// `private` is kept at least until nothing of the sandbox lives any more.
+    fn follow(
+        control: StdStream,
+        group: Group,
+        maker: Maker,
+        private: Option<Arc<PrivateDirectory>>,
+    ) -> io::Result<Self> {
         let report = control.try_clone()?;
         report.set_nonblocking(true)?;
         let reports = ReportStream::new(UnixStream::from_std(report)?);
@@ -185,7 +194,11 @@ impl Launched {
             Maker::Launcher { .. } => None,
             Maker::Supervisor(lingering) => Some(Arc::clone(lingering)),
         };
-        tokio::spawn(follow(reports, group, workspace.clone(), publish, lingering));
+        let following = follow(reports, group, workspace.clone(), publish, lingering);
+        tokio::spawn(async move {
+            following.await;
+            drop(private);
+        });
         Ok(Self { control: Arc::new(control), stage, workspace, maker })
     }
 

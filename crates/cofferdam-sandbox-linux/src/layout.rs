@@ -25,17 +25,33 @@ pub(crate) const WORKSPACE: &str = "/workspace";
 /// The home directory of the sandbox's user: empty, writable, not part of the workspace.
 pub(crate) const HOME: &str = "/home/sandbox";
 
+/// Where a sandbox has its places, as commands see them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Places {
+    pub(crate) workspace: String,
+    pub(crate) home: String,
+    /// Where programs leave what they need for a while, if that is not `/tmp`.
+    pub(crate) temporary: Option<String>,
+}
+
+impl Places {
+    /// Returns the places of a root of its own.
+    pub(crate) fn of_own_root() -> Self {
+        Self { workspace: WORKSPACE.to_owned(), home: HOME.to_owned(), temporary: None }
+    }
+}
+
 /// Writable places below the new root; all share one bounded file system. `/tmp` and `/dev/shm` may hold what programs
 /// leave there, without it becoming part of the workspace.
 pub(crate) const WRITABLE: [&CStr; 4] = [c"workspace", c"home/sandbox", c"tmp", c"dev/shm"];
 
 /// System directories at the top of the host's root: directories are cloned, links are made again.
-const SYSTEM: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+pub(crate) const SYSTEM: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 
 /// What programs need of `/etc`, and nothing that holds a secret or names the host's users: the loader's cache, links
 /// of Debian's alternatives, certificates, the time zone, public tables, and directories without which Perl, Java,
 /// terminals or fonts do not work. A name that ends with `*` is a prefix.
-const ETC: [&str; 22] = [
+pub(crate) const ETC: [&str; 22] = [
     "alternatives",
     "ca-certificates",
     "crypto-policies",
@@ -80,7 +96,7 @@ const OWN: [&str; 12] = [
 const SMALL: u64 = 16 << 10;
 
 /// Device nodes: nothing behind them but the kernel itself. `tty` is the process's own terminal, if it has one.
-const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+pub(crate) const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 /// Files and directories of `/proc` that tell of the host, or are doors to it. All of `/proc` is read-only besides, and
 /// what only the host's root may read is denied by its owner, since no sandbox is user 0 of the host.
@@ -391,7 +407,7 @@ fn staging() -> CString {
 }
 
 /// Returns the names in a directory that a pattern stands for: itself, or all with the prefix before a `*`.
-fn matching(directory: &Path, pattern: &str) -> Vec<String> {
+pub(crate) fn matching(directory: &Path, pattern: &str) -> Vec<String> {
     let Some(prefix) = pattern.strip_suffix('*') else { return vec![pattern.to_owned()] };
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     let mut names: Vec<String> = entries

@@ -123,6 +123,24 @@
 //! [`Sandbox::host_workspace`] is a descriptor of what was written, which the set-up opens before it drops anything; nobody
 //! inside has it. [`Sandbox::freezer`] stops a sandbox by its cgroup while that is read, where it has one.
 //!
+//! # Without namespaces
+//!
+//! Where this host lets nobody make namespaces, or [`LinuxBackend::without_namespaces`] asks for it, a sandbox is among the host's
+//! own files and processes, behind Landlock (version 6, Linux 6.12), a stricter filter and limits:
+//!
+//! | Place | What it is |
+//! |---|---|
+//! | `/usr` and the like, parts of `/etc` | the host's, to be read |
+//! | workspace, `HOME`, `TMPDIR` | in a directory of the host that is made for it, mode 0700, and removed at its end |
+//! | all else | cannot be opened; whether it is there can be found out |
+//! | `/proc` | a few files on the size of the machine; no processes |
+//! | network | no socket but connected pairs; the host's internet sockets only if [`NetworkAccess::Host`] opened them |
+//!
+//! Roots of its own, bases, lingering, ports, watching and, for an ordinary user, terminals are refused by name or not there.
+//! There an ordinary user's commands also change no mode, owner, time or attribute by path: these are open files only. A
+//! *keeper* outside of the sandbox's Landlock domain ends all processes in it. [`SandboxBackend::guarantees`] says what is
+//! weaker, which is most of it, and names what to change on the host.
+//!
 //! # What it does not do
 //!
 //! - It shares the host's kernel: a hole in a system call that is allowed is a hole in the sandbox.
@@ -151,6 +169,7 @@
 mod allow_list;
 mod backend;
 mod cgroups;
+mod confined;
 mod encode;
 mod filter;
 mod freeze;
@@ -161,6 +180,7 @@ mod launcher;
 mod layout;
 mod linger;
 mod mode;
+mod private_directory;
 mod programs;
 mod report_stream;
 mod rootfs;

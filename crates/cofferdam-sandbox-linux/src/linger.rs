@@ -21,7 +21,7 @@ use crate::{
     cgroups::{Group, Owner, path_bytes},
     launch::{Launched, REMOVE_TIMEOUT, loss_reason},
     launcher::Supervisor,
-    layout::{Layout, WORKSPACE},
+    layout::{Layout, Places, WORKSPACE},
     mode::Mode,
     plan::Linger,
     report,
@@ -65,13 +65,13 @@ impl Inner {
             return Err(invalid(format!("no sandbox can be named {id}")));
         };
         let token = SessionToken(random()?);
-        let mut options = options(spec);
+        let mut options = options(spec, &Places::of_own_root());
         options.session = Some(session(token, spec.linger));
 
         let supervisor =
             Supervisor::start(id.as_str()).map_err(host("start the supervisor of a sandbox"))?;
         let owner = Owner::of_process(supervisor.pid);
-        let Prepared { mut plan, group } = self.prepare(spec, mode, layout, &id, owner)?;
+        let Prepared { mut plan, group, .. } = self.prepare(spec, mode, layout, &id, owner)?;
         plan.linger = Some(Linger {
             time_ms: u64::try_from(spec.linger.as_millis()).unwrap_or(u64::MAX),
             directory: path_bytes(&entry.directory),
@@ -102,9 +102,14 @@ impl Inner {
         };
         let started = Launched::start_lingering(supervisor, &plan, group.clone(), made, kept);
         match started {
-            Ok((launched, stream)) => {
-                Ok(Started { state: file.state(), options, launched, stream, group })
-            }
+            Ok((launched, stream)) => Ok(Started {
+                state: file.state(),
+                options,
+                launched,
+                stream,
+                group,
+                confined: None,
+            }),
             Err(error) => {
                 entry.remove().map_err(host("remove the state of a sandbox that did not start"))?;
                 Err(not_started(&group, error))
@@ -151,6 +156,7 @@ impl Inner {
         let launched = Launched::attach(control, file.group.clone(), entry)
             .map_err(host("attach to the supervisor of a sandbox"))?;
         Ok(Started {
+            confined: None,
             state: file.state(),
             options: GuestOptions {
                 workspace: WORKSPACE.to_owned(),

@@ -19,9 +19,10 @@ use crate::{
     freeze::LinuxFreezer,
     idle::{EndOfUse, is_end},
     launch::{Launched, REMOVE_TIMEOUT, Watch},
-    layout::{HOME, WORKSPACE},
+    layout::Places,
+    private_directory::PrivateDirectory,
     rootfs::ImageLease,
-    setup::host,
+    setup::{BACKEND, host},
 };
 
 /// A live sandbox of [`crate::LinuxBackend`].
@@ -33,6 +34,8 @@ pub(crate) struct LinuxSandbox {
     group: Arc<Group>,
     freezer: Option<LinuxFreezer>,
     _end: EndOfUse,
+    /// What it has in the place of namespaces, if it has none.
+    confined: Option<Confined>,
     /// The image that its root is from.
     _image: Option<ImageLease>,
 }
@@ -49,12 +52,21 @@ pub(crate) struct Started {
     pub(crate) launched: Launched,
     pub(crate) stream: StdStream,
     pub(crate) group: Group,
+    pub(crate) confined: Option<Confined>,
+}
+
+/// A sandbox without namespaces.
+#[derive(Debug, Clone)]
+pub(crate) struct Confined {
+    pub(crate) directory: Arc<PrivateDirectory>,
+    /// Whether it may have terminals: only a user of its own, since there are those of the host too.
+    pub(crate) terminals: bool,
 }
 
 impl LinuxSandbox {
     /// Greets the guest. If this fails or is dropped, the launcher ends the sandbox.
     pub(crate) async fn connect(started: Started) -> Result<Self, SandboxError> {
-        let Started { state, options, launched, stream, group } = started;
+        let Started { state, options, launched, stream, group, confined } = started;
         let stream = UnixStream::from_std(stream).map_err(host("use the guest's stream"))?;
         let client = match GuestClient::connect(stream, options).await {
             Ok(client) => client,
@@ -67,12 +79,12 @@ impl LinuxSandbox {
         };
         // Said before the guest was started, but it may not have been read yet.
         launched.watch().ready().await?;
-        Ok(Self::new(state, client, launched, group))
+        Ok(Self { confined, ..Self::new(state, client, launched, group) })
     }
 
     /// Greets the guest of a sandbox that lingers. If this fails or is dropped, the sandbox is left.
     pub(crate) async fn resume(started: Started) -> Result<Self, SandboxError> {
-        let Started { state, options, launched, stream, group } = started;
+        let Started { state, options, launched, stream, group, .. } = started;
         let stream = UnixStream::from_std(stream).map_err(host("use the guest's stream"))?;
         let client = match GuestClient::resume(stream, options).await {
             Ok(client) => client,
@@ -90,7 +102,7 @@ impl LinuxSandbox {
         let end = EndOfUse::watch(reason, lingers, launched.stopper());
         let group = Arc::new(group);
         let freezer = LinuxFreezer::of(&group);
-        Self { state, client, launched, group, freezer, _image: None, _end: end }
+        Self { state, client, launched, group, freezer, confined: None, _image: None, _end: end }
     }
 
     /// From now on it goes on without this process, if it lingers.
@@ -104,19 +116,21 @@ impl LinuxSandbox {
     }
 }
 
-/// What each command gets: four variables, then those of the spec.
-pub(crate) fn options(spec: &SandboxSpec) -> GuestOptions {
+/// What each command gets: a few variables, then those of the spec.
+pub(crate) fn options(spec: &SandboxSpec, places: &Places) -> GuestOptions {
     let mut environment: BTreeMap<String, String> = [
         ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
-        ("HOME", HOME),
+        ("HOME", &*places.home),
         ("LANG", "C.UTF-8"),
         ("TERM", "xterm"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .into();
+    let temporary = places.temporary.iter().map(|place| ("TMPDIR".to_owned(), place.clone()));
+    environment.extend(temporary);
     environment.extend(spec.environment.clone());
     GuestOptions {
-        workspace: WORKSPACE.to_owned(),
+        workspace: places.workspace.clone(),
         environment,
         max_output_bytes: spec.limits.output_bytes,
         idle_time: spec.limits.idle_time,
@@ -147,6 +161,13 @@ impl Sandbox for LinuxSandbox {
     }
 
     async fn exec(&self, request: ExecRequest) -> Result<Process, SandboxError> {
+        if request.terminal.is_some() && self.confined.as_ref().is_some_and(|c| !c.terminals) {
+            // Those of the host's would be within reach with its own.
+            return Err(SandboxError::Unsupported {
+                backend: BACKEND,
+                operation: "a terminal in a sandbox without namespaces that has the user of this process",
+            });
+        }
         let kills_before = self.group.oom_kills();
         let process = match self.client.exec(request).await {
             Ok(process) => process,
@@ -183,11 +204,13 @@ impl Sandbox for LinuxSandbox {
     }
 
     fn ports(&self) -> Option<&dyn Ports> {
-        Some(&self.client)
+        // There is no network of its own to have ports in.
+        self.confined.is_none().then_some(&self.client as &dyn Ports)
     }
 
     fn watcher(&self) -> Option<&dyn Watcher> {
-        Some(&self.client)
+        // The kernel's watches would show what happens in the host's directories.
+        self.confined.is_none().then_some(&self.client as &dyn Watcher)
     }
 
     fn host_workspace(&self) -> Option<&dyn HostWorkspace> {
@@ -229,6 +252,12 @@ impl Sandbox for LinuxSandbox {
         self.launched.watch().ended().await?;
         let removed = self.group.remove_when_empty(REMOVE_TIMEOUT).await;
         removed.map_err(|source| cleanup(self.group.to_string(), source))?;
+        if let Some(confined) = &self.confined {
+            let directory = Arc::clone(&confined.directory);
+            let removed = tokio::task::spawn_blocking(move || directory.remove()).await;
+            let removed = removed.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+            removed.map_err(|source| cleanup(confined.directory.to_string(), source))?;
+        }
         if let Some(lingering) = self.launched.lingering() {
             let directory = lingering.entry.directory.display().to_string();
             lingering.entry.remove().map_err(|source| cleanup(directory, source))?;

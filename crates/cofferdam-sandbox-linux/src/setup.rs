@@ -40,6 +40,8 @@ pub(crate) fn describe(step: Step) -> &'static str {
         Step::ReadPlan => "hand the plan to the launcher",
         Step::DropGroups => "give up supplementary groups",
         Step::CreateNamespaces => "create namespaces",
+        Step::StartKeeper => "start the keeper",
+        Step::MakePlaces => "make the sandbox's directories",
         Step::MapUser => "map the sandbox's user",
         Step::JoinCgroup => "join the cgroup",
         Step::CgroupNamespace => "create a cgroup namespace",
@@ -97,7 +99,8 @@ pub(crate) fn explain(step: Step, errno: i32, object: &str, host: HostSettings) 
     }
 }
 
-fn remedy(step: Step, errno: i32, host: HostSettings) -> String {
+/// Returns what to do about a failed step.
+pub(crate) fn remedy(step: Step, errno: i32, host: HostSettings) -> String {
     let denied = matches!(errno, libc::EPERM | libc::EACCES);
     let unknown = matches!(errno, libc::ENOSYS | libc::EINVAL);
     // Ubuntu lets the namespace be made and then denies what needs a capability in it, at whichever step comes first.
@@ -163,6 +166,13 @@ fn remedy(step: Step, errno: i32, host: HostSettings) -> String {
                 "mounting is forbidden here: in a container, allow it in its seccomp and AppArmor profiles (docker: \
                  --security-opt seccomp=unconfined --security-opt apparmor=unconfined), {OTHER_BACKEND}"
             )
+        }
+        Step::Landlock if errno == libc::EOPNOTSUPP => format!(
+            "without namespaces, Landlock version 6 is needed (Linux 6.12, with `landlock` in its `lsm=` list): older ones keep \
+             no signal in; {OTHER_BACKEND}"
+        ),
+        Step::StartKeeper | Step::MakePlaces if errno == libc::ENOSPC => {
+            "the file system of the sandboxes' directories is full: make room, or name another directory".to_owned()
         }
         Step::Landlock if denied => format!(
             "something above this process forbids Landlock: allow the landlock calls in the container's seccomp profile, \
@@ -301,6 +311,8 @@ mod tests {
         something above this process forbids it, such as a container or a security module: run outside of it, or use another backend, such as docker
           hand the plan to the launcher: EPERM, EACCES
           fill the root: EPERM
+          start the keeper: EPERM, EACCES
+          make the sandbox's directories: EPERM, EACCES
           map the sandbox's user: EPERM, EACCES
           create a cgroup namespace: EPERM, EACCES
           set the host name: EPERM, EACCES
@@ -322,6 +334,8 @@ mod tests {
           make the root read-only: ENOSYS
           change to the new root: ENOSYS
           enter the root: ENOSYS
+          start the keeper: ENOSYS
+          make the sandbox's directories: ENOSYS
           map the sandbox's user: ENOSYS
           set the host name: ENOSYS
           bring loopback up: ENOSYS

@@ -4,6 +4,7 @@ use cofferdam_sandbox::{Enforcement, Guarantee, Guarantees, SandboxError, Wall};
 
 use crate::{
     cgroups::{Cgroups, Controller},
+    confined,
     mode::Mode,
     setup::BACKEND,
 };
@@ -89,7 +90,14 @@ pub(crate) fn guarantees(probe: &Probe<'_>) -> Guarantees {
             }
         }
     }
-    if probe.built.is_ok() {
+    if let (Ok(landlock_abi), Some(cause)) = (&probe.built, probe.mode.confined) {
+        let confined = Confined {
+            landlock_abi: *landlock_abi,
+            own_user: probe.own_user,
+            remedy: confined::remedy_of(cause),
+        };
+        walls.iter_mut().for_each(|guarantee| confined.replace(guarantee, probe.cgroups));
+    } else if probe.built.is_ok() {
         walls.iter_mut().for_each(|guarantee| weaken(guarantee, probe.mode));
     }
     walls.sort_by_key(|guarantee| guarantee.wall);
@@ -118,6 +126,85 @@ fn weaken(guarantee: &mut Guarantee, mode: Mode) {
         gap: gap.to_owned(),
         remedy: Some(remedy.to_owned()),
     };
+}
+
+/// What stands without namespaces.
+struct Confined {
+    landlock_abi: i32,
+    own_user: bool,
+    /// What to change for namespaces.
+    remedy: String,
+}
+
+impl Confined {
+    /// Replaces what is not the same with namespaces.
+    fn replace(&self, guarantee: &mut Guarantee, cgroups: &Cgroups) {
+        let Self { landlock_abi, own_user, remedy } = self;
+        let remedy = Some(remedy.clone());
+        let weak = |mechanism: String, gap: &str| Enforcement::Weak {
+            mechanism,
+            gap: gap.to_owned(),
+            remedy: remedy.clone(),
+        };
+        guarantee.enforcement = match guarantee.wall {
+            Wall::Filesystem => weak(
+                format!(
+                    "Landlock version {landlock_abi}: system directories can be read, directories of the sandbox's own written"
+                ),
+                if *own_user {
+                    "commands are among the host's files: whether a path is there, its size, owner and times can be found out"
+                } else {
+                    "commands are among the host's files: whether a path is there, its size, owner and times can be found out; \
+                     of system files that belong to this user, mode and times can be changed"
+                },
+            ),
+            Wall::FilesystemSecondWall => Enforcement::Missing {
+                reason: "Landlock is the first wall here, for want of a mount namespace".to_owned(),
+                remedy: remedy.clone(),
+            },
+            Wall::Network => full("seccomp: no socket but connected pairs; Landlock: no TCP, no abstract socket"),
+            Wall::Processes => weak(
+                "Landlock: no signal to and no look into processes outside; no /proc of processes; seccomp: no System V or \
+                 POSIX communication"
+                    .to_owned(),
+                "the numbers of the host's processes can be found out; programs that read /proc do not work, and what a \
+                 command leaves in another session is not found when the command is killed, only when the sandbox ends",
+            ),
+            Wall::Privileges if *own_user => weak(
+                "one unprivileged user of the host, another one for each sandbox; no capabilities, no_new_privs".to_owned(),
+                "there is no user namespace, so capabilities that a hole in the kernel gave would be those of the host",
+            ),
+            Wall::Privileges => weak(
+                "the user of this process, without capabilities, no_new_privs; seccomp: no change of files by path".to_owned(),
+                "commands are the user of this process: what neither Landlock nor seccomp refuses, they may do as that user",
+            ),
+            Wall::ProcessLimit => match (cgroups.version(Controller::Processes), own_user) {
+                (Ok(version), _) => full(format!("{version} pids")),
+                (Err(_), true) => full("RLIMIT_NPROC, counted for the sandbox's own user"),
+                (Err(reason), false) => Enforcement::Weak {
+                    mechanism: "RLIMIT_NPROC".to_owned(),
+                    gap: format!(
+                        "bounds the processes of the user together, at some hundreds more than there are when the sandbox starts ({reason})"
+                    ),
+                    remedy: Some(DELEGATE.to_owned()),
+                },
+            },
+            Wall::DiskLimit => Enforcement::Missing {
+                reason: "a directory of the host has no bound of its own: RLIMIT_FSIZE bounds each file, and nothing their sum \
+                         and their number"
+                    .to_owned(),
+                remedy: remedy.clone(),
+            },
+            Wall::Teardown => weak(
+                "a keeper outside of the sandbox's Landlock domain kills all of the domain in one act when the guest ends, the \
+                 host closes or dies, or the launcher dies"
+                    .to_owned(),
+                "if keeper and launcher are killed at one time, what has left its session lives on; if the host process is \
+                 killed, the sandbox's files stay until the next start",
+            ),
+            _ => return,
+        };
+    }
 }
 
 fn full(mechanism: impl Into<String>) -> Enforcement {
@@ -190,6 +277,7 @@ pub(crate) const DELEGATE: &str = "give this user a cgroup to make others in (sy
 mod tests {
     use super::*;
     use crate::{
+        mode::Cause,
         report::Step,
         setup::{HostSettings, explain},
     };
@@ -229,6 +317,39 @@ mod tests {
         wall time limit: full: clock of the launcher, outside of the sandbox
         idle time limit: full: clock of the host, which has the launcher end the sandbox
         teardown: full: the end of the first process ends its pid namespace; the launcher ends it when the host closes or dies, and the kernel when the launcher dies
+        ");
+    }
+
+    #[test]
+    fn a_host_without_namespaces_says_what_is_left() {
+        let mode = Mode::confined(Cause::Asked);
+        let cgroups = Cgroups::default();
+        let probe = Probe { built: Ok(7), mode, cgroups: &cgroups, own_user: false };
+        insta::assert_snapshot!(render(&probe), @"
+        file system: weak: Landlock version 7: system directories can be read, directories of the sandbox's own written: commands are among the host's files: whether a path is there, its size, owner and times can be found out; of system files that belong to this user, mode and times can be changed
+        network: full: seccomp: no socket but connected pairs; Landlock: no TCP, no abstract socket
+        processes: weak: Landlock: no signal to and no look into processes outside; no /proc of processes; seccomp: no System V or POSIX communication: the numbers of the host's processes can be found out; programs that read /proc do not work, and what a command leaves in another session is not found when the command is killed, only when the sandbox ends
+        privileges: weak: the user of this process, without capabilities, no_new_privs; seccomp: no change of files by path: commands are the user of this process: what neither Landlock nor seccomp refuses, they may do as that user
+        system calls: full: seccomp allow-list
+        file system, second wall: missing: Landlock is the first wall here, for want of a mount namespace; make the backend without `LinuxBackend::without_namespaces`
+        memory limit: weak: RLIMIT_AS: bounds the address space of each process, not their sum, and no files in memory (not looked for)
+        process limit: weak: RLIMIT_NPROC: bounds the processes of the user together, at some hundreds more than there are when the sandbox starts (not looked for)
+        cpu limit: missing: not looked for; give this user a cgroup to make others in (systemd: Delegate=yes), and name it with `cgroup_parent`
+        disk limit: missing: a directory of the host has no bound of its own: RLIMIT_FSIZE bounds each file, and nothing their sum and their number; make the backend without `LinuxBackend::without_namespaces`
+        open file limit: full: RLIMIT_NOFILE of each process
+        output limit: full: counted by the host, which kills the command's tree
+        wall time limit: full: clock of the launcher, outside of the sandbox
+        idle time limit: full: clock of the host, which has the launcher end the sandbox
+        teardown: weak: a keeper outside of the sandbox's Landlock domain kills all of the domain in one act when the guest ends, the host closes or dies, or the launcher dies: if keeper and launcher are killed at one time, what has left its session lives on; if the host process is killed, the sandbox's files stay until the next start
+        ");
+        let root = render(&Probe { own_user: true, ..probe });
+        let differs: Vec<_> = root
+            .lines()
+            .filter(|line| line.starts_with("pr") && !line.starts_with("processes"))
+            .collect();
+        insta::assert_snapshot!(differs.join("\n"), @"
+        privileges: weak: one unprivileged user of the host, another one for each sandbox; no capabilities, no_new_privs: there is no user namespace, so capabilities that a hole in the kernel gave would be those of the host
+        process limit: full: RLIMIT_NPROC, counted for the sandbox's own user
         ");
     }
 

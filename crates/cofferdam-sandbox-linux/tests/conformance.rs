@@ -39,6 +39,30 @@ fn conformance_as_an_ordinary_user() {
     as_ordinary_user::run_again(&["conformance", "--exact"], 1);
 }
 
+/// Cases that change modes by path, or the times of links, which have no descriptor. Without namespaces this is refused to a
+/// sandbox that is the user of this process, whose files are everywhere; it can be seen in no capability.
+const BY_PATH: [&str; 4] =
+    ["base::host_sees_whole", "files::stat_kinds", "generated::trees", "generated::trees_again"];
+
+/// What takes a wall or a capability that is not there is skipped by the suite, which says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn conformance_without_namespaces() {
+    let backend = LinuxBackend::default().without_namespaces();
+    // The kernel counts the processes of all sandboxes of an ordinary user together.
+    let options = Options { at_once: 16, ..options() };
+    let report = conformance::run(&backend, &options).await;
+    println!("{report}");
+    let mut failed: Vec<_> = report.failed().map(|case| case.name).collect();
+    failed.sort_unstable();
+    let shared_user = !rustix::process::geteuid().is_root();
+    assert_eq!(failed, if shared_user { &BY_PATH[..] } else { &[] }, "{report}");
+}
+
+#[test]
+fn conformance_without_namespaces_as_an_ordinary_user() {
+    as_ordinary_user::run_again(&["conformance_without_namespaces", "--exact"], 1);
+}
+
 /// Runs a case on a backend with a defect, and demands that it fails.
 async fn check(defect: Defect, case: &str) {
     let options = Options { filter: Some(case.to_owned()), ..options() };

@@ -31,6 +31,7 @@ unsafe extern "C" {
     ) -> c_int;
     fn fchmod(fd: c_int, mode: c_uint) -> c_int;
     fn fchmodat(directory: c_int, path: *const c_char, mode: c_uint, flags: c_int) -> c_int;
+    fn futimens(fd: c_int, times: *const [Timespec; 2]) -> c_int;
     fn utimensat(
         directory: c_int,
         path: *const c_char,
@@ -322,16 +323,28 @@ pub(crate) fn set_mode_of(file: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
     check(unsafe { fchmodat(AT_FDCWD, path.as_ptr(), mode, 0) }).map(drop)
 }
 
-/// Sets the time of change of one name in a directory; a link is not followed.
-pub(crate) fn set_time(directory: BorrowedFd<'_>, name: &CStr, modified_ns: i64) -> io::Result<()> {
+/// Returns the times that set the one of change and leave the other.
+fn times(modified_ns: i64) -> [Timespec; 2] {
     const UTIME_OMIT: i64 = 0x3fff_fffe;
-    let times = [
+    [
         Timespec { seconds: 0, nanoseconds: UTIME_OMIT },
         Timespec {
             seconds: modified_ns.div_euclid(1_000_000_000),
             nanoseconds: modified_ns.rem_euclid(1_000_000_000),
         },
-    ];
+    ]
+}
+
+/// Sets the time of change of a file that is open for reading or writing.
+pub(crate) fn set_time_open(file: BorrowedFd<'_>, modified_ns: i64) -> io::Result<()> {
+    let times = times(modified_ns);
+    // SAFETY: the descriptor is open, and `times` has two entries.
+    check(unsafe { futimens(file.as_raw_fd(), &raw const times) }).map(drop)
+}
+
+/// Sets the time of change of one name in a directory; a link is not followed.
+pub(crate) fn set_time(directory: BorrowedFd<'_>, name: &CStr, modified_ns: i64) -> io::Result<()> {
+    let times = times(modified_ns);
     // SAFETY: the name is a C string, and `times` has two entries.
     check(unsafe {
         utimensat(directory.as_raw_fd(), name.as_ptr(), &raw const times, AT_SYMLINK_NOFOLLOW)

@@ -8,6 +8,8 @@
 )]
 
 mod as_ordinary_user;
+mod attempts;
+mod confined;
 mod container;
 mod host;
 mod images;
@@ -19,4 +21,5 @@ mod no_user_namespaces;
 mod ordinary_user;
 mod profiles;
 mod surroundings;
+mod targets;
 mod workspace;

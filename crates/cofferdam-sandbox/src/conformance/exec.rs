@@ -194,6 +194,7 @@ async fn stdin_closed(trial: &Trial<'_>) -> CaseResult {
 }
 
 async fn environment(trial: &Trial<'_>) -> CaseResult {
+    trial.sees_processes().await?;
     let ours = [("FROM_SPEC", "spec"), ("IN_BOTH", "spec"), ("ODD", "a=b c\nd ü")];
     let sandbox = trial
         .sandbox_with(|spec| {
@@ -288,6 +289,7 @@ async fn start_tree(sandbox: &dyn Sandbox) -> Result<(Process, Vec<String>), Sto
 }
 
 async fn kill_tree(trial: &Trial<'_>) -> CaseResult {
+    trial.sees_processes().await?;
     let sandbox = trial.sandbox().await?;
     let (mut process, pids) = start_tree(&*sandbox).await?;
     process.control().kill_tree().await?;
@@ -302,6 +304,7 @@ async fn kill_tree(trial: &Trial<'_>) -> CaseResult {
 }
 
 async fn drop_kills_tree(trial: &Trial<'_>) -> CaseResult {
+    trial.sees_processes().await?;
     let sandbox = trial.sandbox().await?;
     let (process, pids) = start_tree(&*sandbox).await?;
     drop(process);

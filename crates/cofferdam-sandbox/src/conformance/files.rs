@@ -276,12 +276,12 @@ async fn link_inside_is_followed(trial: &Trial<'_>) -> CaseResult {
 }
 
 /// Makes a directory outside of the workspace and links to it, absolute, relative and in two steps.
-const LINKS: &str = "mkdir -p /tmp/outside/dir && echo outside > /tmp/outside/file && \
-                     ln -s /tmp/outside absolute && ln -s ../../../../../../tmp/outside relative && \
-                     ln -s absolute second && ln -s /tmp/outside/file final";
+const LINKS: &str = "out=${TMPDIR:-/tmp}/outside; mkdir -p $out/dir && echo outside > $out/file && \
+                     ln -s $out absolute && ln -s ../../../../../..$out relative && \
+                     ln -s absolute second && ln -s $out/file final";
 
 async fn untouched(sandbox: &dyn Sandbox) -> CaseResult {
-    let script = "cd /tmp/outside && find . | sort && cat file";
+    let script = "cd ${TMPDIR:-/tmp}/outside && find . | sort && cat file";
     let found = shell(sandbox, script).await?;
     equal("what is outside", found, ".\n./dir\n./file\noutside\n")
 }
@@ -323,7 +323,7 @@ async fn final_link_is_replaced(trial: &Trial<'_>) -> CaseResult {
 async fn remove_does_not_follow(trial: &Trial<'_>) -> CaseResult {
     let sandbox = trial.sandbox().await?;
     shell(&*sandbox, LINKS).await?;
-    shell(&*sandbox, "mkdir -p tree/sub && ln -s /tmp/outside tree/sub/link").await?;
+    shell(&*sandbox, "mkdir -p tree/sub && ln -s ${TMPDIR:-/tmp}/outside tree/sub/link").await?;
     for (name, recursive) in
         [("final", false), ("absolute", true), ("relative", false), ("tree", true)]
     {

@@ -382,11 +382,10 @@ async fn nonsense_limits(trial: &Trial<'_>) -> CaseResult {
 
 async fn workspaces_apart(trial: &Trial<'_>) -> CaseResult {
     let (one, two) = (trial.sandbox().await?, trial.sandbox().await?);
-    let script =
-        "echo one > mine; echo one > /tmp/mine; echo one > ~/mine; sleep 54321 & echo ready; wait";
+    let script = "echo one > mine; echo one > ${TMPDIR:-/tmp}/mine; echo one > ~/mine; sleep 54321 & echo ready; wait";
     let mut process = one.exec(ExecRequest::shell(script)).await?;
     read_until(&mut process, "ready\n").await?;
-    let script = "cat mine /tmp/mine ~/mine 2>&-; cat /proc/[0-9]*/cmdline 2>&- | tr '\\0' ' '; :";
+    let script = "cat mine ${TMPDIR:-/tmp}/mine ~/mine 2>&-; cat /proc/[0-9]*/cmdline 2>&- | tr '\\0' ' '; :";
     let found = shell(&*two, script).await?;
     let apart = !found.contains("one\n") && !found.contains("sleep 54321");
     holds("what the other sees", apart, "nothing of the first", &found)?;

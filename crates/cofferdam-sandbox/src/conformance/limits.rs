@@ -181,6 +181,7 @@ async fn open_files(trial: &Trial<'_>) -> CaseResult {
 
 async fn cpu(trial: &Trial<'_>) -> CaseResult {
     trial.needs(Wall::CpuLimit).await?;
+    trial.sees_processes().await?;
     let sandbox = trial.sandbox_with(|spec| spec.limits.cpu_millis = Some(100)).await?;
     let script = "while :; do :; done & sleep 2; cut -d' ' -f14,15 /proc/$!/stat; kill $!";
     // In ticks of a hundredth of a second, as everywhere on Linux; 20 would be the share.

@@ -177,11 +177,11 @@ async fn special_files(trial: &Trial<'_>) -> CaseResult {
 
 async fn socket(trial: &Trial<'_>) -> CaseResult {
     let sandbox = trial.sandbox().await?;
-    let script = "if command -v python3 >&2; then python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"socket\")'
-         elif command -v perl >&2; then perl -MSocket -e 'socket(S, PF_UNIX, SOCK_STREAM, 0); bind(S, pack_sockaddr_un(\"socket\"))'
+    let script = "if command -v python3 >&2; then python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"socket\")' || echo none
+         elif command -v perl >&2; then perl -MSocket -e 'socket(S, PF_UNIX, SOCK_STREAM, 0); bind(S, pack_sockaddr_un(\"socket\")) or exit 1' || echo none
          else echo none; fi";
     if shell(&*sandbox, script).await? == "none\n" {
-        let reason = "the root file system has no python3 or perl to make a socket with";
+        let reason = "there is no python3 or perl to make a socket with, or no socket can be made";
         return Err(Stop::Skipped(reason.to_owned()));
     }
     let at = path("socket")?;

@@ -37,12 +37,14 @@ async fn orphans_are_reaped(trial: &Trial<'_>) -> CaseResult {
 }
 
 async fn few_at_first(trial: &Trial<'_>) -> CaseResult {
+    trial.sees_processes().await?;
     let sandbox = trial.sandbox().await?;
     let found = shell(&*sandbox, "ls -d /proc/[0-9]*").await?;
     holds("the processes", found.lines().count() <= 8, "8 at most", &found)
 }
 
 async fn background_lives(trial: &Trial<'_>) -> CaseResult {
+    trial.sees_processes().await?;
     let sandbox = trial.sandbox().await?;
     let mut process = sandbox.exec(ExecRequest::shell("sleep 600 & echo $!")).await?;
     let pid = read_until(&mut process, "\n").await?;

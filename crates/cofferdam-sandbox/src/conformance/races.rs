@@ -32,12 +32,12 @@ const TIME: Duration = Duration::from_millis(700);
 
 /// Lays out the place outside and swaps `name` between a directory and a link to it, without end.
 const SWAP: &str =
-    "mkdir -p /tmp/outside && echo outside > /tmp/outside/file && echo outside > /tmp/outside/only
+    "out=${TMPDIR:-/tmp}/outside; mkdir -p $out && echo outside > $out/file && echo outside > $out/only
 mkdir -p name && echo inside > name/file
 echo ready
 while :; do
   mv name aside 2>&- || mkdir aside
-  ln -s /tmp/outside name 2>&-
+  ln -s $out name 2>&-
   rm -rf name
   mv aside name 2>&-
 done";
@@ -66,7 +66,7 @@ where
     }
     swapping.control().kill_tree().await?;
     holds("tries that succeeded", done > 0, "some", &done)?;
-    let script = "cd /tmp/outside && ls -A && cat file only";
+    let script = "cd ${TMPDIR:-/tmp}/outside && ls -A && cat file only";
     equal("what is outside", shell(&*sandbox, script).await?, "file\nonly\noutside\noutside\n")
 }
 

@@ -75,6 +75,7 @@ async fn impossible_ones(trial: &Trial<'_>) -> CaseResult {
 }
 
 async fn stop_and_continue(trial: &Trial<'_>) -> CaseResult {
+    trial.sees_processes().await?;
     let sandbox = trial.sandbox().await?;
     let (mut process, pid) = echoing(&*sandbox).await?;
     let state = |letter| format!("grep -q '^State:.{letter}' /proc/{pid}/status && echo yes; :");

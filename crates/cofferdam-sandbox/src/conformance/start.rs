@@ -180,6 +180,7 @@ async fn umask(trial: &Trial<'_>) -> CaseResult {
 }
 
 async fn descriptors(trial: &Trial<'_>) -> CaseResult {
+    trial.sees_processes().await?;
     let sandbox = trial.sandbox().await?;
     // The fourth is that of the directory which `ls` reads.
     let found = shell(&*sandbox, "exec ls /proc/self/fd").await?;
@@ -187,6 +188,7 @@ async fn descriptors(trial: &Trial<'_>) -> CaseResult {
 }
 
 async fn own_session(trial: &Trial<'_>) -> CaseResult {
+    trial.sees_processes().await?;
     let sandbox = trial.sandbox().await?;
     let text = shell(&*sandbox, "exec cat /proc/self/stat").await?;
     // `pid (cat) state parent group session …`
@@ -198,6 +200,7 @@ async fn own_session(trial: &Trial<'_>) -> CaseResult {
 }
 
 async fn signal_state(trial: &Trial<'_>) -> CaseResult {
+    trial.sees_processes().await?;
     let sandbox = trial.sandbox().await?;
     let text = shell(&*sandbox, "exec cat /proc/self/status").await?;
     for name in ["SigBlk:", "SigIgn:"] {

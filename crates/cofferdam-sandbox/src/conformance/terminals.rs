@@ -56,6 +56,7 @@ async fn quit(trial: &Trial<'_>) -> CaseResult {
 }
 
 async fn suspend(trial: &Trial<'_>) -> CaseResult {
+    trial.sees_processes().await?;
     let sandbox = trial.sandbox().await?;
     // The kernel does not stop a group that nobody could set going again, so a shell with job control is in between.
     let script = "set -m; sh -c 'echo $$ ready; while ! [ -e go ]; do sleep 0.02; done'; \

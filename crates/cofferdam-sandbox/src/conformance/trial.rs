@@ -59,6 +59,17 @@ impl<'a> Trial<'a> {
         }
     }
 
+    /// Skips the case if the backend says that it falls short of the wall around processes, as it does where a sandbox has no
+    /// `/proc`: there a command sees nothing of its own processes either, and its tree is not found.
+    pub(super) async fn sees_processes(&self) -> Result<(), Stop> {
+        match self.backend.guarantees().await?.enforcement(Wall::Processes) {
+            Enforcement::Weak { gap, .. } => {
+                Err(Stop::Skipped(format!("the wall around processes is weak: {gap}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(super) async fn close(&self) -> Result<(), Stop> {
         let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
         for sandbox in made {
