@@ -1,4 +1,4 @@
-//! Files in the local sandbox of OpenAI's Agents SDK for Python, for the cases of `cofferdam` that are held against it.
+//! Files and snapshots of the local sandbox of OpenAI's Agents SDK for Python, for the cases of `cofferdam` that are held against it.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,7 +10,11 @@ use crate::command::succeeds;
 use crate::context::Context;
 use crate::report::Report;
 
-/// Runs the script in the Python that has the SDK: that of `AGENTS_SDK_PYTHON`, else the one that was set up here.
+/// Files, and a workspace that is kept after a change.
+const SCRIPTS: [&str; 2] =
+    ["xtask/suites/agents_sdk_files.py", "xtask/suites/agents_sdk_snapshots.py"];
+
+/// Runs the scripts in the Python that has the SDK: that of `AGENTS_SDK_PYTHON`, else the one that was set up here.
 pub(crate) fn files(context: &Context, report: &mut Report) -> Result<Vec<Case>> {
     let has_sdk =
         |python: &PathBuf| succeeds(Command::new(python).args(["-c", "import agents.sandbox"]));
@@ -22,6 +26,9 @@ pub(crate) fn files(context: &Context, report: &mut Report) -> Result<Vec<Case>>
         );
         return Ok(Vec::new());
     };
-    let script = context.path("xtask/suites/agents_sdk_files.py");
-    read_cases(Command::new(python).arg(script), report)
+    let mut cases = Vec::new();
+    for script in SCRIPTS {
+        cases.extend(read_cases(Command::new(&python).arg(context.path(script)), report)?);
+    }
+    Ok(cases)
 }
