@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bollard::{models::EventMessage, query_parameters::EventsOptions};
@@ -19,11 +19,22 @@ use crate::{engine::Engine, labels};
 /// The exit code of a killed process.
 const KILLED: i64 = 137;
 
+/// How long an engine may take to say that it is there.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often in a row a stream of events may end soon after it began, from an engine that is there.
+const MAX_SHORT_STREAMS: u32 = 10;
+
+/// A stream that ends sooner is a short one.
+const SHORT_STREAM: Duration = Duration::from_secs(1);
+
 /// What is known of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Life {
     /// How often the kernel has killed a process of it for memory.
     pub(crate) out_of_memory: u64,
+    /// When that was told last, in nanoseconds: an engine that is asked again tells everything again.
+    out_of_memory_at: i64,
     /// The signal that somebody has asked the engine to send it.
     killed_with: Option<String>,
     exit: Option<i64>,
@@ -39,7 +50,13 @@ impl Life {
         // Some actions carry more behind a colon.
         let action = event.action.as_deref().unwrap_or_default();
         match action.split(':').next().unwrap_or_default() {
-            "oom" => self.out_of_memory += 1,
+            "oom" => match event.time_nano {
+                Some(at) if at <= self.out_of_memory_at => {}
+                at => {
+                    self.out_of_memory += 1;
+                    self.out_of_memory_at = at.unwrap_or(self.out_of_memory_at);
+                }
+            },
             "kill" => self.killed_with = attribute("signal").cloned(),
             "die" | "died" => {
                 let code = attribute("exitCode").or_else(|| attribute("containerExitCode"));
@@ -113,10 +130,35 @@ impl Drop for Events {
     }
 }
 
+/// Listens until nobody is there to be told, or the engine has stopped.
 async fn listen(engine: Engine, lives: Weak<Lives>) {
+    let mut short_streams = 0;
+    let end = loop {
+        let began = Instant::now();
+        let Some(end) = hear(&engine, &lives).await else { return };
+        short_streams = if began.elapsed() < SHORT_STREAM { short_streams + 1 } else { 0 };
+        // A stream may end while its engine goes on: that of Podman does when it begins a new log.
+        if short_streams > MAX_SHORT_STREAMS || !is_there(&engine).await {
+            break end;
+        }
+        tracing::debug!(end, "the engine's events are asked for again");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let Some(lives) = lives.upgrade() else { return };
+    for life in lock(&lives).values() {
+        life.send_modify(|life| life.engine_gone = Some(format!("the engine has stopped: {end}")));
+    }
+}
+
+async fn is_there(engine: &Engine) -> bool {
+    tokio::time::timeout(ANSWER_TIMEOUT, engine.client().ping()).await.is_ok_and(|it| it.is_ok())
+}
+
+/// Tells what one stream of events says, and returns why it ended; `None` if there is nobody to be told.
+async fn hear(engine: &Engine, lives: &Weak<Lives>) -> Option<String> {
     let options = EventsOptions {
         // Everything that the engine still knows, so that no moment is lost between asking and listening. A container that is
-        // new is in none of it.
+        // new is in none of it, and hearing something twice changes nothing.
         since: Some("0".to_owned()),
         filters: Some(HashMap::from([
             ("type".to_owned(), vec!["container".to_owned()]),
@@ -125,19 +167,15 @@ async fn listen(engine: Engine, lives: Weak<Lives>) {
         until: None,
     };
     let mut events = Box::pin(engine.client().events(Some(options)));
-    let end = loop {
+    loop {
         match events.next().await {
             Some(Ok(event)) => {
-                let Some(lives) = lives.upgrade() else { return };
+                let lives = lives.upgrade()?;
                 tell(&lives, &event);
             }
-            Some(Err(error)) => break error.to_string(),
-            None => break "it ended its stream of events".to_owned(),
+            Some(Err(error)) => return Some(error.to_string()),
+            None => return Some("it ended its stream of events".to_owned()),
         }
-    };
-    let Some(lives) = lives.upgrade() else { return };
-    for life in lock(&lives).values() {
-        life.send_modify(|life| life.engine_gone = Some(format!("the engine has stopped: {end}")));
     }
 }
 
@@ -223,6 +261,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_told_twice_counts_once() {
+        let mut life = Life::default();
+        for at in [5, 5, 7, 5, 7] {
+            life.learn(&EventMessage { time_nano: Some(at), ..event("oom") });
+        }
+        assert_eq!(life.out_of_memory, 2);
+    }
+
+    #[test]
     fn why_a_container_has_ended() {
         check(&[], None);
         check(&["oom"], None);
@@ -240,6 +287,7 @@ mod tests {
             Some("it was removed (somebody sent its container signal 9)"),
         );
         check(&["kill signal=28"], None);
+        check(&["kill signal=28", "kill signal=28"], None);
         check(&["destroy"], Some("it was removed (somebody removed its container)"));
         check(&["exec_start: /bin/sh -c true", "health_status: healthy"], None);
     }

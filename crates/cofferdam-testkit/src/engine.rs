@@ -9,15 +9,21 @@ mod root;
 
 use std::{
     fs,
+    io::{Read as _, Write as _},
     os::unix::{fs::MetadataExt as _, net::UnixStream},
     path::{Path, PathBuf},
     process::Command,
     sync::{Mutex, OnceLock, PoisonError},
+    time::Duration,
 };
 
 use cofferdam_sandbox::{RootFilesystem, SandboxSpec};
 
+use kept::last_words;
 pub use kept::{Kept, wait_for};
+
+/// How often it is run until it serves.
+const STARTS: usize = 3;
 
 /// An engine that listens.
 #[derive(Debug)]
@@ -78,11 +84,21 @@ impl TestEngine {
         Ok(engine)
     }
 
-    /// Runs it, and waits until it listens.
+    /// Runs it, and waits until it serves: it listens before it knows whether it can begin. On a busy machine its runtime may be
+    /// too slow for it, and it ends by itself; then it is run again.
     fn listen(&self) -> Result<(), String> {
-        let kept = Kept::start(&self.directory, &self.program, &self.arguments);
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
-        self.wait_for(|| UnixStream::connect(&self.socket).is_ok())
+        let mut ends = Vec::new();
+        while ends.len() < STARTS {
+            let kept = Kept::start(&self.directory, &self.program, &self.arguments);
+            let served = self.wait_for(|| kept.has_ended() || answers(&self.socket));
+            let has_ended = kept.has_ended();
+            *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+            if !has_ended {
+                return served;
+            }
+            ends.push(last_words(&self.directory));
+        }
+        Err(format!("it ended by itself: {}", ends.join("; and again: ")))
     }
 
     /// Waits until something of it is ready.
@@ -157,6 +173,19 @@ impl TestEngine {
         command.args(["--host", &self.address()]);
         command
     }
+}
+
+/// Whether an engine answers to who asks for a sign of life.
+fn answers(socket: &Path) -> bool {
+    let ask = || -> std::io::Result<bool> {
+        let mut stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.write_all(b"GET /_ping HTTP/1.0\r\nHost: engine\r\n\r\n")?;
+        let mut answer = [0; 15];
+        stream.read_exact(&mut answer)?;
+        Ok(answer.ends_with(b" 200 OK"))
+    };
+    ask().unwrap_or(false)
 }
 
 /// Reads the id of a process that a service has written down.

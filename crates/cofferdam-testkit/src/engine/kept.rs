@@ -65,6 +65,11 @@ impl Kept {
         Self { keeper, starter }
     }
 
+    /// Returns true once the program has ended.
+    pub fn has_ended(&self) -> bool {
+        self.starter.is_finished()
+    }
+
     /// Ends it, removes its directory, and waits for that.
     pub fn end(self) {
         if let Some(keeper) = self.keeper.filter(|_| !self.starter.is_finished()) {
@@ -84,11 +89,15 @@ pub fn wait_for(directory: &Path, ready: impl Fn() -> bool) -> Result<(), String
     let deadline = Instant::now() + START_TIMEOUT;
     while !ready() {
         if Instant::now() > deadline {
-            let log = fs::read_to_string(directory.join("log")).unwrap_or_default();
-            let end: Vec<_> = log.lines().rev().take(3).collect();
-            return Err(format!("it does not listen: {}", end.join(" | ")));
+            return Err(format!("it does not listen: {}", last_words(directory)));
         }
         thread::sleep(Duration::from_millis(20));
     }
     Ok(())
+}
+
+/// Returns the last lines that a kept program wrote, the last one first.
+pub(super) fn last_words(directory: &Path) -> String {
+    let log = fs::read_to_string(directory.join("log")).unwrap_or_default();
+    log.lines().rev().take(3).collect::<Vec<_>>().join(" | ")
 }
