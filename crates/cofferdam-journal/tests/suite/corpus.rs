@@ -206,7 +206,9 @@ fn hostile(line: &[u8]) -> Result<(), TestCaseError> {
                     None => Chain::new(run.clone()),
                 };
             if chain.check(&record).is_ok() && genuine.seq == record.seq {
-                prop_assert_eq!(&genuine, &record);
+                // A first record of format 1 is not bound to its run, so a genuine one passes for that of the other run as well.
+                let mut all = FORMATS.iter().flat_map(|(_, lines)| records(lines));
+                prop_assert!(all.any(|genuine| genuine == record), "{record:?}");
             }
         }
     }
