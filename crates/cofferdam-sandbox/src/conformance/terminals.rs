@@ -58,14 +58,18 @@ async fn quit(trial: &Trial<'_>) -> CaseResult {
 async fn suspend(trial: &Trial<'_>) -> CaseResult {
     trial.sees_processes().await?;
     let sandbox = trial.sandbox().await?;
-    // The kernel does not stop a group that nobody could set going again, so a shell with job control is in between.
-    let script = "set -m; sh -c 'echo $$ ready; while ! [ -e go ]; do sleep 0.02; done'; \
-                  echo stopped; : > go; fg >/dev/null; echo over";
+    // The kernel does not stop a group that nobody could set going again, so a shell with job control is in between. What is
+    // stopped starts nothing meanwhile: a shell whose child is stopped before it has become its program waits for that child, and
+    // whoever waits for the shell to stop waits for ever.
+    let script = "set -m; sh -c 'echo $$ ready; read line; echo $line on'; \
+                  echo stopped; fg >/dev/null; echo over";
     let mut process = sandbox.exec(on_terminal(script, 24, 80)).await?;
     read_until(&mut process, "ready").await?;
     typed(process.control(), b"\x1a").await?;
+    read_until(&mut process, "stopped\r\n").await?;
+    typed(process.control(), b"go\n").await?;
     let text = read_until(&mut process, "over").await?;
-    equal("it was stopped first", text.contains("stopped\r\n"), true)?;
+    equal("it went on", text.contains("go on\r\n"), true)?;
     equal("the status", collect(process).await?.status, Some(ExitStatus::Code(0)))
 }
 
