@@ -66,7 +66,7 @@ impl Marker {
     pub(crate) async fn walk(&mut self, reader: &Reader) -> Result<(), SnapshotError> {
         let tree = reader.head.tree;
         let mut open = vec![(tree, 0)];
-        self.need((FrameKind::Node, *tree.id.as_bytes()), &tree.place);
+        self.need((FrameKind::Node, *tree.id.as_bytes()), tree.place);
         let mut seen_in_head = HashSet::new();
         let path = TreePath::root();
         while let Some((stored, depth)) = open.pop() {
@@ -84,12 +84,12 @@ impl Marker {
                     limit: MAX_DEPTH as u64,
                 });
             }
-            let mut node: Node = reader.node(stored, &path).await?;
+            let node: Node = reader.node(stored, &path).await?;
             node.references(|kind, id, place| {
                 self.need((kind, *id), place);
                 if kind == FrameKind::Node {
                     let id = TreeId::from_bytes(*id);
-                    open.push((Stored { id, place: *place }, depth + 1));
+                    open.push((Stored { id, place }, depth + 1));
                 }
             });
         }
@@ -97,8 +97,8 @@ impl Marker {
     }
 
     /// Takes down that a frame is needed.
-    fn need(&mut self, key: FrameKey, place: &Place) {
-        let Place::Pack { pack, offset, length } = *place else { return };
+    fn need(&mut self, key: FrameKey, place: Place) {
+        let Place::Pack { pack, offset, length } = place else { return };
         let (pack, offset) = self.whereabouts(pack, offset);
         self.packs.insert(pack);
         let Some(most) = self.little.get(&pack) else { return };

@@ -232,35 +232,34 @@ impl Node {
 }
 
 impl Node {
-    /// Visits everything that it names: kind, id, and where it lies, which may be changed.
-    pub(crate) fn references(&mut self, mut visit: impl FnMut(FrameKind, &[u8; ID], &mut Place)) {
-        let extents =
-            |extents: &mut Vec<Extent>, visit: &mut dyn FnMut(FrameKind, &[u8; ID], &mut Place)| {
-                for extent in extents {
-                    if let Extent::Data { chunk, .. } = extent {
-                        visit(FrameKind::Chunk, chunk.id.as_bytes(), &mut chunk.place);
-                    }
+    /// Visits everything that it names: kind, id, and where it lies.
+    pub(crate) fn references(&self, mut visit: impl FnMut(FrameKind, &[u8; ID], Place)) {
+        let chunks = |extents: &[Extent], visit: &mut dyn FnMut(FrameKind, &[u8; ID], Place)| {
+            for extent in extents {
+                if let Extent::Data { chunk, .. } = extent {
+                    visit(FrameKind::Chunk, chunk.id.as_bytes(), chunk.place);
                 }
-            };
+            }
+        };
         match self {
-            Self::Extents(list) => extents(list, &mut visit),
+            Self::Extents(extents) => chunks(extents, &mut visit),
             Self::Branch(pages) => {
                 for Page { node, .. } in pages {
-                    visit(FrameKind::Node, node.id.as_bytes(), &mut node.place);
+                    visit(FrameKind::Node, node.id.as_bytes(), node.place);
                 }
             }
             Self::Leaf(entries) => {
                 for entry in entries {
-                    match &mut entry.kind {
+                    match &entry.kind {
                         EntryKind::Directory { node, .. } => {
-                            visit(FrameKind::Node, node.id.as_bytes(), &mut node.place);
+                            visit(FrameKind::Node, node.id.as_bytes(), node.place);
                         }
-                        EntryKind::File { content: FileContent::Extents(list), .. } => {
-                            extents(list, &mut visit);
+                        EntryKind::File { content: FileContent::Extents(extents), .. } => {
+                            chunks(extents, &mut visit);
                         }
                         EntryKind::File { content: FileContent::Lists(lists), .. } => {
                             for (list, _) in lists {
-                                visit(FrameKind::Node, list.id.as_bytes(), &mut list.place);
+                                visit(FrameKind::Node, list.id.as_bytes(), list.place);
                             }
                         }
                         EntryKind::File { content: FileContent::Inline(_), .. }
