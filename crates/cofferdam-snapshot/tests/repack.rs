@@ -4,27 +4,15 @@
 
 mod kit;
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use cofferdam_core::Secret;
 use cofferdam_snapshot::{
     GcOptions, GcReport, SnapshotError, SnapshotOptions, SnapshotStore, StoreOptions,
 };
-use futures::stream::{BoxStream, StreamExt as _};
+use cofferdam_testkit::{FaultPlan, FaultyStore};
 use kit::{Bench, MemorySource, Thing, Tree, lineage, noise, restored, snapshot, take};
-use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    ObjectStoreExt as _, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
-    path::Path,
-};
+use object_store::{ObjectStoreExt as _, path::Path};
 
 const DAY: u64 = 25 * 3600 * 1000;
 
@@ -229,74 +217,6 @@ async fn a_damaged_pack_is_not_spread() {
     assert!(total(&bench.objects("packs").await) > 1_000_000, "the damaged pack stays");
 }
 
-/// A store that stops for good before a write, as a process that dies.
-#[derive(Debug)]
-struct Dying {
-    inner: Arc<dyn ObjectStore>,
-    left: AtomicU64,
-}
-
-impl Dying {
-    fn write(&self) -> Result<()> {
-        let left =
-            self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |it| it.checked_sub(1));
-        left.map(drop).map_err(|_| object_store::Error::NotSupported { source: "it died".into() })
-    }
-}
-
-impl fmt::Display for Dying {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Dying({})", self.inner)
-    }
-}
-
-#[async_trait]
-impl ObjectStore for Dying {
-    async fn put_opts(
-        &self,
-        at: &Path,
-        payload: PutPayload,
-        options: PutOptions,
-    ) -> Result<PutResult> {
-        self.write()?;
-        self.inner.put_opts(at, payload, options).await
-    }
-
-    async fn put_multipart_opts(
-        &self,
-        at: &Path,
-        options: PutMultipartOptions,
-    ) -> Result<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(at, options).await
-    }
-
-    async fn get_opts(&self, at: &Path, options: GetOptions) -> Result<GetResult> {
-        self.inner.get_opts(at, options).await
-    }
-
-    fn delete_stream(
-        &self,
-        locations: BoxStream<'static, Result<Path>>,
-    ) -> BoxStream<'static, Result<Path>> {
-        match self.write() {
-            Ok(()) => self.inner.delete_stream(locations),
-            Err(error) => futures::stream::iter([Err(error)]).boxed(),
-        }
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list(prefix)
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.inner.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.inner.copy_opts(from, to, options).await
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_at_any_write_loses_nothing_and_leaves_nothing() {
     let mut crashes = 0;
@@ -309,7 +229,8 @@ async fn a_crash_at_any_write_loses_nothing_and_leaves_nothing() {
         let mut died = false;
         for _ in 0..4 {
             bench.clock.advance(DAY);
-            let dying = Dying { inner: bench.objects.clone(), left: AtomicU64::new(writes) };
+            let dying = FaultyStore::new(bench.objects.clone(), FaultPlan::default(), 0);
+            dying.fail_writes_after(writes);
             let dying =
                 SnapshotStore::open(Arc::new(dying), "store", bench.options()).await.unwrap();
             died |= dying.gc(&keep_one()).await.is_err();

@@ -56,6 +56,8 @@ struct State {
     healthy: AtomicBool,
     /// Operations until everything fails.
     left: AtomicU64,
+    /// Puts, deletions and copies until those fail.
+    writes_left: AtomicU64,
     faults: AtomicU64,
     lists: Mutex<HashMap<Option<Path>, Vec<ObjectMeta>>>,
 }
@@ -80,6 +82,7 @@ impl FaultyStore {
             random: Mutex::new(Random::new(seed)),
             healthy: AtomicBool::new(false),
             left: AtomicU64::new(u64::MAX),
+            writes_left: AtomicU64::new(u64::MAX),
             faults: AtomicU64::new(0),
             lists: Mutex::default(),
         };
@@ -89,6 +92,11 @@ impl FaultyStore {
     /// Lets so many more operations happen; then all fail, as if the storage were gone.
     pub fn fail_after(&self, operations: u64) {
         self.state.left.store(operations, Ordering::SeqCst);
+    }
+
+    /// Lets so many more puts, deletions and copies happen; then all of those fail, and what is there can still be read.
+    pub fn fail_writes_after(&self, writes: u64) {
+        self.state.writes_left.store(writes, Ordering::SeqCst);
     }
 
     /// From now on nothing fails, or things fail again.
@@ -107,8 +115,7 @@ impl FaultyStore {
         if state.healthy.load(Ordering::SeqCst) {
             return Fault::None;
         }
-        let down = |left: u64| left.checked_sub(1);
-        if state.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, down).is_err() {
+        if !one_less(&state.left) {
             return self.count(Fault::Error);
         }
         let mut random = state.random.lock().unwrap_or_else(PoisonError::into_inner);
@@ -137,6 +144,19 @@ impl FaultyStore {
     fn count(&self, fault: Fault) -> Fault {
         self.state.faults.fetch_add(1, Ordering::SeqCst);
         fault
+    }
+
+    /// Plays a fault around an operation that changes something.
+    async fn play_write<T, F>(&self, call: impl Fn() -> F + Send + Sync) -> Result<T>
+    where
+        T: Send,
+        F: Future<Output = Result<T>> + Send,
+    {
+        if !self.state.healthy.load(Ordering::SeqCst) && !one_less(&self.state.writes_left) {
+            self.count(Fault::Error);
+            return Err(failure());
+        }
+        self.play(call).await
     }
 
     /// Plays a fault around an operation.
@@ -171,6 +191,12 @@ impl FaultyStore {
     }
 }
 
+/// Takes one from what is left; false if nothing is.
+fn one_less(left: &AtomicU64) -> bool {
+    let down = |left: u64| left.checked_sub(1);
+    left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, down).is_ok()
+}
+
 fn failure() -> Error {
     Error::Generic { store: "FaultyStore", source: "the storage failed".into() }
 }
@@ -189,7 +215,7 @@ impl ObjectStore for FaultyStore {
         payload: PutPayload,
         options: PutOptions,
     ) -> Result<PutResult> {
-        self.play(|| self.inner.put_opts(location, payload.clone(), options.clone())).await
+        self.play_write(|| self.inner.put_opts(location, payload.clone(), options.clone())).await
     }
 
     async fn put_multipart_opts(
@@ -223,7 +249,7 @@ impl ObjectStore for FaultyStore {
                         let mut deleted = store.inner.delete_stream(one);
                         async move { deleted.try_next().await }
                     };
-                    store.play(delete).await?;
+                    store.play_write(delete).await?;
                     Ok(location)
                 }
             })
@@ -257,6 +283,6 @@ impl ObjectStore for FaultyStore {
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.play(|| self.inner.copy_opts(from, to, options.clone())).await
+        self.play_write(|| self.inner.copy_opts(from, to, options.clone())).await
     }
 }
