@@ -3,7 +3,7 @@
 
 use seccompiler::{BackendError, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 
-use super::{Rules, all, argument, none_of, word};
+use super::{Rules, all, argument, groups::COMMUNICATION, none_of, word};
 
 /// What a sandbox without namespaces shares with the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,27 +17,8 @@ pub(crate) struct Confinement {
 
 /// Calls that are refused whoever the sandbox is.
 const SHARED: [&[libc::c_long]; 2] = [
-    // System V and POSIX communication, which finds what others of the host have.
-    &[
-        libc::SYS_shmget,
-        libc::SYS_shmat,
-        libc::SYS_shmctl,
-        libc::SYS_shmdt,
-        libc::SYS_semget,
-        libc::SYS_semop,
-        libc::SYS_semctl,
-        libc::SYS_semtimedop,
-        libc::SYS_msgget,
-        libc::SYS_msgsnd,
-        libc::SYS_msgrcv,
-        libc::SYS_msgctl,
-        libc::SYS_mq_open,
-        libc::SYS_mq_unlink,
-        libc::SYS_mq_timedsend,
-        libc::SYS_mq_timedreceive,
-        libc::SYS_mq_notify,
-        libc::SYS_mq_getsetattr,
-    ],
+    // What others of the host have.
+    COMMUNICATION,
     // Watching directories, also those that may not be read.
     &[libc::SYS_inotify_init1, libc::SYS_inotify_add_watch],
 ];

@@ -21,6 +21,28 @@ const DEBUGGER: &[SystemCallProfile] = &[SystemCallProfile::Debugger];
 /// What leads out, or what only the machine's owner has a use for.
 const NOWHERE: &[SystemCallProfile] = &[];
 
+/// System V and POSIX communication, which finds by number or name what others in the same namespace have.
+pub(super) const COMMUNICATION: &[libc::c_long] = &[
+    libc::SYS_shmget,
+    libc::SYS_shmat,
+    libc::SYS_shmctl,
+    libc::SYS_shmdt,
+    libc::SYS_semget,
+    libc::SYS_semop,
+    libc::SYS_semctl,
+    libc::SYS_semtimedop,
+    libc::SYS_msgget,
+    libc::SYS_msgsnd,
+    libc::SYS_msgrcv,
+    libc::SYS_msgctl,
+    libc::SYS_mq_open,
+    libc::SYS_mq_unlink,
+    libc::SYS_mq_timedsend,
+    libc::SYS_mq_timedreceive,
+    libc::SYS_mq_notify,
+    libc::SYS_mq_getsetattr,
+];
+
 pub(super) const GROUPS: &[Group] = &[
     // What commands do.
     Group {
@@ -294,26 +316,7 @@ pub(super) const GROUPS: &[Group] = &[
     Group {
         reason: "System V and POSIX communication, in the sandbox's own namespace",
         allowed: NOT_STRICT,
-        calls: &[
-            libc::SYS_shmget,
-            libc::SYS_shmat,
-            libc::SYS_shmctl,
-            libc::SYS_shmdt,
-            libc::SYS_semget,
-            libc::SYS_semop,
-            libc::SYS_semctl,
-            libc::SYS_semtimedop,
-            libc::SYS_msgget,
-            libc::SYS_msgsnd,
-            libc::SYS_msgrcv,
-            libc::SYS_msgctl,
-            libc::SYS_mq_open,
-            libc::SYS_mq_unlink,
-            libc::SYS_mq_timedsend,
-            libc::SYS_mq_timedreceive,
-            libc::SYS_mq_notify,
-            libc::SYS_mq_getsetattr,
-        ],
+        calls: COMMUNICATION,
     },
     Group {
         reason: "the older asynchronous interface of databases; its calls are checked like others",
