@@ -133,30 +133,17 @@ pub async fn forget_gone(
             let _ = fs::remove_file(&gone);
             continue;
         }
-        let since = fs::read_to_string(&gone).ok().and_then(|text| text.parse().ok());
-        match since {
-            Some(since)
-                if u128::from(now.as_millis().saturating_sub(since))
-                    >= options.grace.as_millis() =>
-            {
-                report.freed += 1;
-                if !options.dry_run {
-                    forget(snapshots, scratch, &SandboxId::new(id)).await?;
-                }
+        let since: Option<u64> = fs::read_to_string(&gone).ok().and_then(|text| text.parse().ok());
+        let waited = now.as_millis().saturating_sub(since.unwrap_or(now.as_millis()));
+        if u128::from(waited) >= options.grace.as_millis() {
+            report.freed += 1;
+            if !options.dry_run {
+                forget(snapshots, scratch, &SandboxId::new(id)).await?;
             }
-            Some(_) => report.waiting += 1,
-            None if options.grace.is_zero() => {
-                report.freed += 1;
-                if !options.dry_run {
-                    forget(snapshots, scratch, &SandboxId::new(id)).await?;
-                }
-            }
-            None => {
-                report.waiting += 1;
-                if !options.dry_run {
-                    fs::write(&gone, now.as_millis().to_string())
-                        .map_err(failed("write", &gone))?;
-                }
+        } else {
+            report.waiting += 1;
+            if since.is_none() && !options.dry_run {
+                fs::write(&gone, now.as_millis().to_string()).map_err(failed("write", &gone))?;
             }
         }
     }
