@@ -6,8 +6,9 @@ use std::{
 };
 
 use cofferdam_core::{Clock, RunId};
-use cofferdam_journal::{Journal, JournalError, RunFilter, RunSummary};
+use cofferdam_journal::{Journal, JournalError, JournalExt as _, RunFilter, RunSummary};
 use cofferdam_snapshot::{GcOptions, GcReport, Lineage, SnapshotError, SnapshotId, SnapshotStore};
+use futures::TryStreamExt as _;
 
 use crate::{CheckpointError, CheckpointId, CheckpointStore, WorkspaceError};
 
@@ -106,17 +107,8 @@ fn run_of(lineage: &Lineage) -> RunId {
 pub(crate) async fn runs(
     journal: &dyn Journal,
 ) -> Result<BTreeMap<RunId, RunSummary>, JournalError> {
-    let mut runs = BTreeMap::new();
-    let mut filter = RunFilter { limit: RunFilter::MAX_LIMIT, ..RunFilter::default() };
-    loop {
-        let page = journal.runs(&filter).await?;
-        filter.after = page.last().map(|run| run.run.clone());
-        let is_last = page.len() < filter.limit;
-        runs.extend(page.into_iter().map(|run| (run.run.clone(), run)));
-        if is_last {
-            return Ok(runs);
-        }
-    }
+    let filter = RunFilter { limit: RunFilter::MAX_LIMIT, ..RunFilter::default() };
+    journal.all_runs(filter).map_ok(|run| (run.run.clone(), run)).try_collect().await
 }
 
 /// The snapshots that the checkpoints of a run name. A run that was removed has some left if others come from them.

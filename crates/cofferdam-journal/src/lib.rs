@@ -26,6 +26,7 @@ pub mod conformance;
 pub mod decorator;
 pub mod error;
 pub mod export;
+pub mod ext;
 pub mod journal;
 pub mod lease;
 pub mod memory;
@@ -42,6 +43,7 @@ pub use chain::{
 pub use decorator::JournalDecorator;
 pub use error::JournalError;
 pub use export::{Import, Imported, export};
+pub use ext::JournalExt;
 pub use journal::{Journal, Seq};
 pub use lease::{Epoch, Lease};
 pub use memory::MemoryJournal;

@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     io::Write as _,
+    pin::pin,
     sync::Arc,
     time::{Duration, UNIX_EPOCH},
 };
@@ -13,10 +14,11 @@ use cofferdam::{
     checkpoint::Retention,
     core::{Clock as _, RunId},
     journal::{
-        Journal, JournalError, RecordBody, RunFilter, RunOutcome, RunStatus, RunSummary, Seq,
+        Journal, JournalError, JournalExt as _, RecordBody, RunFilter, RunOutcome, RunStatus,
+        RunSummary, Seq,
     },
 };
-use futures::TryStreamExt as _;
+use futures::{TryStreamExt as _, future::ready};
 
 use crate::{
     arguments::RunsCommand,
@@ -51,19 +53,12 @@ pub(crate) async fn run(command: RunsCommand) -> Result<Exit, Failure> {
 
 /// Lists all runs, a line each.
 async fn list(journal: &Arc<dyn Journal>, json: bool) -> Result<Exit, Failure> {
-    let mut filter = RunFilter::default();
+    let mut runs = journal.all_runs(RunFilter::default());
     let mut any = false;
-    loop {
-        let page = journal.runs(&filter).await.map_err(failure)?;
-        for run in &page {
-            let line = if json { to_json(run)? } else { summary(journal, run).await? };
-            print(&line)?;
-        }
-        any |= !page.is_empty();
-        match page.last() {
-            Some(last) if page.len() == filter.limit => filter.after = Some(last.run.clone()),
-            _ => break,
-        }
+    while let Some(run) = runs.try_next().await.map_err(failure)? {
+        let line = if json { to_json(&run)? } else { summary(journal, &run).await? };
+        print(&line)?;
+        any = true;
     }
     if !any && !json {
         print("no runs are recorded here")?;
@@ -185,25 +180,13 @@ async fn remove_jobs(state: &State) -> Result<(), Failure> {
     if jobs.is_empty() {
         return Ok(());
     }
-    let recorded = all_runs(state.journal()).await?;
+    let filter = RunFilter { limit: RunFilter::MAX_LIMIT, ..RunFilter::default() };
+    let recorded = state.journal().all_runs(filter).map_ok(|run| run.run);
+    let recorded: HashSet<RunId> = recorded.try_collect().await.map_err(failure)?;
     for run in jobs.iter().filter(|run| !recorded.contains(*run)) {
         Job::remove(state.path(), run)?;
     }
     Ok(())
-}
-
-async fn all_runs(journal: &Arc<dyn Journal>) -> Result<HashSet<RunId>, Failure> {
-    let mut filter = RunFilter { limit: RunFilter::MAX_LIMIT, ..RunFilter::default() };
-    let mut all = HashSet::new();
-    loop {
-        let page = journal.runs(&filter).await.map_err(failure)?;
-        filter.after = page.last().map(|run| run.run.clone());
-        let is_last = page.len() < filter.limit;
-        all.extend(page.into_iter().map(|run| run.run));
-        if is_last {
-            return Ok(all);
-        }
-    }
 }
 
 /// Finds one run, by its name.
@@ -211,23 +194,14 @@ pub(crate) async fn find(journal: &Arc<dyn Journal>, run: &RunId) -> Result<RunS
     // The name without its last character sorts before it, and after nearly all others that do: mostly one page is enough.
     let name = run.as_str();
     let before = name.char_indices().next_back().map_or("", |(at, _)| &name[..at]);
-    let mut filter = RunFilter { after: Some(RunId::new(before)), ..RunFilter::default() };
-    loop {
-        let page = journal.runs(&filter).await.map_err(failure)?;
-        if let Some(found) = page.iter().find(|it| it.run == *run) {
-            return Ok(found.clone());
-        }
-        match page.last() {
-            Some(last) if page.len() == filter.limit && last.run < *run => {
-                filter.after = Some(last.run.clone());
-            }
-            _ => {
-                return Err(Failure::usage(anyhow::anyhow!(
-                    "no run {run} is recorded here; `cofferdam runs list` shows which are"
-                )));
-            }
-        }
-    }
+    let filter = RunFilter { after: Some(RunId::new(before)), ..RunFilter::default() };
+    let from_there = journal.all_runs(filter).try_skip_while(|it| ready(Ok(it.run < *run)));
+    let found = pin!(from_there).try_next().await.map_err(failure)?;
+    found.filter(|found| found.run == *run).ok_or_else(|| {
+        Failure::usage(anyhow::anyhow!(
+            "no run {run} is recorded here; `cofferdam runs list` shows which are"
+        ))
+    })
 }
 
 /// Sorts a failure of the journal by what the caller can do next.
